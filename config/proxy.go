@@ -1,0 +1,94 @@
+package config
+
+// ProxyType is the first part of a node id.
+type ProxyType string
+
+// The proxy types.
+const (
+	Sidecar ProxyType = "sidecar"
+	Router  ProxyType = "router"
+)
+
+// Interception is how a sidecar gets its traffic.
+type Interception string
+
+// The interception modes.
+const (
+	Redirect Interception = "REDIRECT"
+	TProxy   Interception = "TPROXY"
+	NoneMode Interception = "NONE"
+)
+
+// Proxy is one connected Envoy, as its node id and metadata describe it.
+// Immutable.
+type Proxy struct {
+	// ID is the node id: type~ip~name.namespace~domain.
+	ID             string
+	Type           ProxyType
+	IPs            []string // the first one primary
+	Name           string
+	Namespace      string
+	DNSDomain      string // shop.svc.cluster.local
+	Labels         map[string]string
+	Annotations    map[string]string
+	ServiceAccount string
+	Cluster        string // CLUSTER_ID
+	NodeName       string
+	Network        string
+	Locality       Locality
+	Interception   Interception
+	Workload       string // WORKLOAD_NAME
+	// Extensions are the names in Node.extensions, sorted. A stock Envoy does
+	// not carry Istio's own.
+	Extensions []string
+	// EnvoyVersion is "1.40.0", or empty.
+	EnvoyVersion string
+	// Unprivileged: cannot bind ports below 1024 (UNPRIVILEGED_POD).
+	Unprivileged bool
+	// Generator is metadata GENERATOR: "grpc" for proxyless clients.
+	Generator string
+	// DNSCapture is metadata DNS_CAPTURE.
+	DNSCapture bool
+	// Local, set for proxies of a mesh on one machine without network
+	// namespaces, says which addresses stand for the pod's own.
+	Local *LocalAddresses
+	// Raw is what else of the metadata translation reads, by key.
+	Raw map[string]string
+}
+
+// LocalAddresses lets many sidecars share one machine's loopback
+// (interception NONE). Metadata PILOTFISH_LOCAL.
+type LocalAddresses struct {
+	// Outbound is where the sidecar's outbound listeners bind.
+	Outbound string
+	// App is where the application listens: the target of inbound clusters.
+	App string
+	// PortBase is added to listener ports below 1024, which an unprivileged
+	// process cannot bind.
+	PortBase uint32
+}
+
+// IPv6Only reports whether the proxy has no IPv4 address.
+func (p *Proxy) IPv6Only() bool {
+	for _, ip := range p.IPs {
+		for i := 0; i < len(ip); i++ {
+			if ip[i] == '.' {
+				return false
+			}
+			if ip[i] == ':' {
+				break
+			}
+		}
+	}
+	return len(p.IPs) > 0
+}
+
+// HasExtension reports whether the proxy's Envoy was built with an extension.
+func (p *Proxy) HasExtension(name string) bool {
+	for _, e := range p.Extensions {
+		if e == name {
+			return true
+		}
+	}
+	return false
+}

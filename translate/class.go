@@ -1,0 +1,140 @@
+package translate
+
+import (
+	"sort"
+	"strings"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// Side is the part of a proxy's configuration that a Class stands for.
+type Side int
+
+// The sides. A sidecar has an Outbound and an Inbound class, a gateway one
+// Gateway class; a proxy is served the union of its classes' resources.
+const (
+	// Outbound: what the application calls. Shared by a whole namespace, as
+	// long as no selector tells its workloads apart.
+	Outbound Side = iota
+	// Inbound: what calls the application. Shared by a workload's replicas.
+	Inbound
+	// GatewaySide: everything of a gateway.
+	GatewaySide
+)
+
+// Class is everything about a proxy that its Scope may depend on. Comparable;
+// proxies of equal classes share a Scope.
+type Class struct {
+	Side      Side
+	Namespace string
+	// Labels are the proxy's labels that some selector of this side really
+	// tests, in canonical form (see labelsOf).
+	Labels string
+	Traits Traits
+}
+
+// Traits are what a proxy can do and how it is set up. Comparable.
+type Traits struct {
+	Interception config.Interception
+	DNSDomain    string
+	IPv6Only     bool
+	Unprivileged bool
+	DNSCapture   bool
+	// Addresses is the proxy's own address list, and Local its local
+	// addresses; set only where listeners bind to them (interception NONE).
+	Addresses string
+	Local     config.LocalAddresses
+	// IstioFilters: the Envoy carries Istio's own extensions.
+	IstioFilters bool
+	Generator    string
+	EnvoyVersion string
+	// ProxyConfig is the canonical JSON of the proxy's own ProxyConfig
+	// metadata, as far as translation reads it.
+	ProxyConfig string
+}
+
+// canonicalLabels is "k=v,k=v" of the named keys that labels has, sorted by
+// key; keys is sorted.
+func canonicalLabels(labels map[string]string, keys []string) string {
+	var b strings.Builder
+	for _, k := range keys {
+		v, ok := labels[k]
+		if !ok {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(k)
+		b.WriteByte('=')
+		b.WriteString(v)
+	}
+	return b.String()
+}
+
+// parseLabels is the inverse of canonicalLabels. Label values cannot contain
+// "," or "=" (Kubernetes' label syntax).
+func parseLabels(s string) map[string]string {
+	out := map[string]string{}
+	if s == "" {
+		return out
+	}
+	for _, kv := range strings.Split(s, ",") {
+		k, v, _ := strings.Cut(kv, "=")
+		out[k] = v
+	}
+	return out
+}
+
+// labelKeys collects the keys of label selectors.
+type labelKeys map[string]bool
+
+func (l labelKeys) add(selectors ...map[string]string) {
+	for _, s := range selectors {
+		for k := range s {
+			l[k] = true
+		}
+	}
+}
+
+func (l labelKeys) sorted() []string {
+	out := make([]string, 0, len(l))
+	for k := range l {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}
+
+// Classes returns a proxy's classes: what it is served is the union of their
+// scopes' resources.
+func (ix *Index) Classes(p *config.Proxy) []Class {
+	t := traitsOf(p)
+	if p.Type == config.Router {
+		return []Class{{GatewaySide, p.Namespace, canonicalLabels(p.Labels, ix.testedOutbound), t}}
+	}
+	return []Class{
+		{Outbound, p.Namespace, canonicalLabels(p.Labels, ix.testedOutbound), t},
+		{Inbound, p.Namespace, canonicalLabels(p.Labels, ix.testedInbound), t},
+	}
+}
+
+func traitsOf(p *config.Proxy) Traits {
+	t := Traits{
+		Interception: p.Interception,
+		DNSDomain:    p.DNSDomain,
+		IPv6Only:     p.IPv6Only(),
+		Unprivileged: p.Unprivileged,
+		DNSCapture:   p.DNSCapture,
+		IstioFilters: p.HasExtension("istio.stats"),
+		Generator:    p.Generator,
+		ProxyConfig:  p.Raw["PROXY_CONFIG"],
+	}
+	if p.Interception == config.NoneMode {
+		t.Addresses = strings.Join(p.IPs, ",")
+		if p.Local != nil {
+			t.Local = *p.Local
+		}
+	}
+	return t
+}

@@ -1,0 +1,3 @@
+package translate
+
+func destinationRuleTables() []Table { return nil }

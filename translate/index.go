@@ -1,0 +1,115 @@
+package translate
+
+import (
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// Index arranges one Mesh for gathering: what applies to a host, which labels
+// selectors test. Immutable; it depends on nothing but the Mesh.
+type Index struct {
+	mesh *config.Mesh
+
+	services         serviceIndex
+	virtualServices  virtualServiceIndex
+	destinationRules destinationRuleIndex
+
+	// testedOutbound and testedInbound are the label keys that selectors of
+	// the side test, sorted. Labels outside them cannot change a scope.
+	testedOutbound []string
+	testedInbound  []string
+}
+
+// NewIndex arranges a Mesh.
+func NewIndex(m *config.Mesh) *Index {
+	ix := &Index{mesh: m}
+	ix.services = newServiceIndex(m)
+	ix.virtualServices = newVirtualServiceIndex(m, &ix.services)
+	ix.destinationRules = newDestinationRuleIndex(m, &ix.services)
+	ix.testedOutbound = ix.outboundLabelKeys()
+	ix.testedInbound = ix.inboundLabelKeys()
+	return ix
+}
+
+// Mesh is the Mesh that the Index arranges.
+func (ix *Index) Mesh() *config.Mesh { return ix.mesh }
+
+func (ix *Index) outboundLabelKeys() []string {
+	keys := labelKeys{}
+	m := ix.mesh
+	for vs := range m.VirtualServices.All() {
+		for _, h := range vs.Spec.GetHttp() {
+			for _, match := range h.GetMatch() {
+				keys.add(match.GetSourceLabels())
+			}
+		}
+		for _, t := range vs.Spec.GetTls() {
+			for _, match := range t.GetMatch() {
+				keys.add(match.GetSourceLabels())
+			}
+		}
+		for _, t := range vs.Spec.GetTcp() {
+			for _, match := range t.GetMatch() {
+				keys.add(match.GetSourceLabels())
+			}
+		}
+	}
+	for dr := range m.DestinationRules.All() {
+		keys.add(dr.Spec.GetWorkloadSelector().GetMatchLabels())
+	}
+	for gw := range m.Gateways.All() {
+		keys.add(gw.Spec.GetSelector())
+	}
+	for sc := range m.Sidecars.All() {
+		keys.add(sc.Spec.GetWorkloadSelector().GetLabels())
+	}
+	for ef := range m.EnvoyFilters.All() {
+		keys.add(ef.Spec.GetWorkloadSelector().GetLabels())
+	}
+	for t := range m.Telemetries.All() {
+		keys.add(t.Spec.GetSelector().GetMatchLabels())
+	}
+	for w := range m.WasmPlugins.All() {
+		keys.add(w.Spec.GetSelector().GetMatchLabels())
+	}
+	// Gateways also take inbound policies.
+	ix.addPolicyLabels(keys)
+	return keys.sorted()
+}
+
+func (ix *Index) inboundLabelKeys() []string {
+	keys := labelKeys{}
+	m := ix.mesh
+	for s := range m.Services.All() {
+		keys.add(s.Selector)
+	}
+	for sc := range m.Sidecars.All() {
+		keys.add(sc.Spec.GetWorkloadSelector().GetLabels())
+	}
+	for ef := range m.EnvoyFilters.All() {
+		keys.add(ef.Spec.GetWorkloadSelector().GetLabels())
+	}
+	for dr := range m.DestinationRules.All() {
+		keys.add(dr.Spec.GetWorkloadSelector().GetMatchLabels())
+	}
+	for t := range m.Telemetries.All() {
+		keys.add(t.Spec.GetSelector().GetMatchLabels())
+	}
+	for w := range m.WasmPlugins.All() {
+		keys.add(w.Spec.GetSelector().GetMatchLabels())
+	}
+	ix.addPolicyLabels(keys)
+	return keys.sorted()
+}
+
+func (ix *Index) addPolicyLabels(keys labelKeys) {
+	m := ix.mesh
+	for p := range m.PeerAuthentications.All() {
+		keys.add(p.Spec.GetSelector().GetMatchLabels())
+	}
+	for p := range m.RequestAuthentications.All() {
+		keys.add(p.Spec.GetSelector().GetMatchLabels())
+	}
+	for p := range m.AuthorizationPolicies.All() {
+		keys.add(p.Spec.GetSelector().GetMatchLabels())
+	}
+}

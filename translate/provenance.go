@@ -1,0 +1,22 @@
+package translate
+
+import (
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// provenance is the metadata that names the object a resource was made of:
+// filter_metadata "istio", field "config", and "file" and "line" where the
+// object was read from a file.
+func provenance(m *config.Meta) *core.Metadata {
+	fields := map[string]*structpb.Value{
+		provenanceField: structpb.NewStringValue(m.ConfigPath()),
+	}
+	if m.File != "" {
+		fields["file"] = structpb.NewStringValue(m.File)
+		fields["line"] = structpb.NewNumberValue(float64(m.Line))
+	}
+	return &core.Metadata{FilterMetadata: map[string]*structpb.Struct{provenanceFilter: {Fields: fields}}}
+}

@@ -1,0 +1,124 @@
+package translate
+
+import (
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// Scope is everything that one class of proxies may see, gathered from one
+// Mesh, with conflicts between objects settled. Translation reads nothing
+// else. Immutable.
+type Scope struct {
+	Class    Class
+	Labels   map[string]string // Class.Labels, parsed
+	Settings *config.Settings
+
+	// Listeners are the outbound views: one that catches everything, or one
+	// for each egress listener of the workload's Sidecar. Outbound and
+	// GatewaySide only (a gateway has exactly one).
+	Egress []*Egress
+	// OutboundPolicy is what happens to destinations that no service names.
+	OutboundPolicy OutboundPolicy
+	// Sidecar is the Sidecar resource that applies, or nil.
+	Sidecar *config.SidecarScope
+	// Inbound are the ports that the workload serves. Inbound only.
+	Inbound []InboundPort
+	// Gateways are the gateways' servers that select this proxy, merged by
+	// port. GatewaySide only.
+	Gateways []GatewayPort
+
+	problems []config.Problem
+	key      config.Hash
+}
+
+// Egress is one outbound view: the services and routes that are in reach
+// behind one listener address.
+type Egress struct {
+	// Listener is the Sidecar's egress listener, or nil for the view that
+	// catches everything.
+	Listener *EgressListener
+	// Services in reach, ordered by hostname, then namespace; one per host.
+	Services []*VisibleService
+	// VirtualServices in reach for gateway "mesh", settled, in order of
+	// precedence.
+	VirtualServices []*SettledVirtualService
+}
+
+// VisibleService is a service as the clients of one scope see it. It is a
+// pure function of a Service and its DestinationRules, and shared by scopes.
+type VisibleService struct {
+	*config.Service
+	// Rule is what the DestinationRules say about it, or nil.
+	Rule *Rule
+	// Ports are those in reach: all of the service's, or the one that a
+	// Sidecar's egress listener names.
+	InReach []config.ServicePort
+	// Hash identifies Service, Rule and InReach.
+	Hash config.Hash
+}
+
+// Key identifies everything that the Scope gathered: equal keys, equal
+// resources.
+func (s *Scope) Key() config.Hash { return s.key }
+
+// Problems are those found while gathering, such as two VirtualServices that
+// claim one host.
+func (s *Scope) Problems() []config.Problem { return s.problems }
+
+// Scope gathers for one class.
+func (ix *Index) Scope(c Class) *Scope {
+	s := &Scope{Class: c, Labels: parseLabels(c.Labels), Settings: ix.mesh.Settings}
+	switch c.Side {
+	case Outbound:
+		ix.gatherSidecar(s)
+		ix.gatherEgress(s)
+	case Inbound:
+		ix.gatherSidecar(s)
+		ix.gatherInbound(s)
+	case GatewaySide:
+		ix.gatherGateways(s)
+		ix.gatherEgress(s)
+	}
+	s.key = s.hash()
+	return s
+}
+
+func (s *Scope) hash() config.Hash {
+	h := config.NewHasher()
+	c := &s.Class
+	t := &c.Traits
+	h.Uint(uint64(c.Side)).Str(c.Namespace, c.Labels)
+	h.Str(string(t.Interception), t.DNSDomain, t.Addresses, t.Local.Outbound, t.Local.App, t.Generator, t.EnvoyVersion, t.ProxyConfig)
+	h.Uint(uint64(t.Local.PortBase)).Bool(t.IPv6Only).Bool(t.Unprivileged).Bool(t.DNSCapture).Bool(t.IstioFilters)
+	h.Hash(s.Settings.Hash)
+	if s.Sidecar != nil {
+		h.Hash(s.Sidecar.Hash)
+	}
+	s.OutboundPolicy.addTo(h)
+	h.Uint(uint64(len(s.Egress)))
+	for _, e := range s.Egress {
+		e.addTo(h)
+	}
+	h.Uint(uint64(len(s.Inbound)))
+	for i := range s.Inbound {
+		s.Inbound[i].addTo(h)
+	}
+	h.Uint(uint64(len(s.Gateways)))
+	for i := range s.Gateways {
+		s.Gateways[i].addTo(h)
+	}
+	return h.Sum()
+}
+
+func (e *Egress) addTo(h config.Hasher) {
+	if e.Listener != nil {
+		e.Listener.addTo(h)
+	}
+	h.Uint(uint64(len(e.Services)))
+	for _, v := range e.Services {
+		h.Hash(v.Hash)
+	}
+	h.Uint(uint64(len(e.VirtualServices)))
+	for _, v := range e.VirtualServices {
+		h.Hash(v.Hash)
+	}
+}

@@ -1,0 +1,3 @@
+package translate
+
+func sidecarTables() []Table { return nil }

@@ -1,0 +1,118 @@
+package translate
+
+import (
+	lru "github.com/hashicorp/golang-lru/v2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// Translator makes Envoy resources from Scopes. It remembers the resources
+// that it made under the hash of their inputs, so that a cluster seen by a
+// thousand scopes is built and serialized once; what it remembers never
+// changes a result. Safe for concurrent use.
+type Translator struct {
+	memo *lru.Cache[config.Hash, remembered]
+}
+
+// remembered is one memoized value with what must be told when it is used
+// again.
+type remembered struct {
+	resource *Resource
+	piece    []byte
+	problems []config.Problem
+}
+
+// NewTranslator returns a Translator that remembers up to size resources.
+func NewTranslator(size int) *Translator {
+	memo, err := lru.New[config.Hash, remembered](max(size, 1))
+	if err != nil {
+		panic(err) // only for a size below one
+	}
+	return &Translator{memo: memo}
+}
+
+// build is what one Translate call accumulates.
+type build struct {
+	t         *Translator
+	scope     *Scope
+	clusters  []*Resource
+	listeners []*Resource
+	routes    []*Resource
+	endpoints []EndpointSpec
+	problems  []config.Problem
+}
+
+// Translate makes a Scope's resources.
+func (t *Translator) Translate(s *Scope) *Resources {
+	b := &build{t: t, scope: s}
+	switch s.Class.Side {
+	case Outbound:
+		b.outboundClusters()
+		b.outboundListeners()
+		b.outboundRoutes()
+	case Inbound:
+		b.inboundClusters()
+		b.inboundListeners()
+	case GatewaySide:
+		b.outboundClusters()
+		b.gatewayListeners()
+		b.gatewayRoutes()
+	}
+	sortEndpointSpecs(b.endpoints)
+	return &Resources{
+		Key: s.key, Clusters: NewSet(b.clusters), Listeners: NewSet(b.listeners),
+		Routes: NewSet(b.routes), Endpoints: b.endpoints,
+		Problems: append(append([]config.Problem(nil), s.problems...), b.problems...),
+	}
+}
+
+// resource returns the resource remembered under key, or builds, encodes and
+// remembers it. The key must cover everything that make reads. A nil message
+// means that there is no such resource.
+func (b *build) resource(key config.Hash, make func() (name string, m proto.Message, refs Refs, sources []*config.Meta, problems []config.Problem)) *Resource {
+	if r, ok := b.t.memo.Get(key); ok {
+		b.problems = append(b.problems, r.problems...)
+		return r.resource
+	}
+	name, m, refs, sources, problems := make()
+	b.problems = append(b.problems, problems...)
+	if m == nil {
+		b.t.memo.Add(key, remembered{problems: problems})
+		return nil
+	}
+	r, err := NewResource(name, m, refs, sources...)
+	if err != nil {
+		b.problems = append(b.problems, unencodable(name, err, sources))
+		return nil
+	}
+	b.t.memo.Add(key, remembered{resource: r, problems: problems})
+	return r
+}
+
+// piece is resource for a part of a message, such as a virtual host.
+func (b *build) piece(key config.Hash, make func() (proto.Message, []config.Problem)) []byte {
+	if r, ok := b.t.memo.Get(key); ok {
+		b.problems = append(b.problems, r.problems...)
+		return r.piece
+	}
+	m, problems := make()
+	b.problems = append(b.problems, problems...)
+	enc, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		b.problems = append(b.problems, unencodable("virtual host", err, nil))
+		return nil
+	}
+	b.t.memo.Add(key, remembered{piece: enc, problems: problems})
+	return enc
+}
+
+// unencodable reports a message with text that is not UTF-8: the only way in
+// which encoding can fail.
+func unencodable(name string, err error, sources []*config.Meta) config.Problem {
+	p := config.Problem{Severity: config.Error, Code: "NotEncodable", Message: name + ": " + err.Error()}
+	if len(sources) > 0 {
+		p = config.At(sources[0], "", config.Error, "NotEncodable", "%s: %v", name, err)
+	}
+	return p
+}

@@ -1,0 +1,3 @@
+package translate
+
+func virtualServiceTables() []Table { return nil }

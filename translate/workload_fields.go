@@ -1,0 +1,3 @@
+package translate
+
+func workloadTables() []Table { return nil }
