@@ -40,6 +40,7 @@ type build struct {
 	listeners []*Resource
 	routes    []*Resource
 	endpoints []EndpointSpec
+	tables    []routeTable // asked for by listeners, filled by routes
 	problems  []config.Problem
 }
 
