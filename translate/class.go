@@ -138,3 +138,17 @@ func traitsOf(p *config.Proxy) Traits {
 	}
 	return t
 }
+
+// ViewerOf is what of a proxy its endpoint assignments may depend on.
+func ViewerOf(p *config.Proxy) Viewer {
+	return Viewer{
+		Locality: p.Locality, Network: p.Network, Cluster: p.Cluster, Node: p.NodeName,
+		Labels: canonicalLabels(p.Labels, labelKeysOf(p.Labels)),
+	}
+}
+
+func labelKeysOf(labels map[string]string) []string {
+	keys := labelKeys{}
+	keys.add(labels)
+	return keys.sorted()
+}

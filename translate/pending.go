@@ -1,5 +1,7 @@
 package translate
 
+import "github.com/pilotfish-mesh/pilotfish/config"
+
 func (b *build) outboundClusters()  {}
 func (b *build) inboundClusters()   {}
 func (b *build) outboundListeners() {}
@@ -7,3 +9,14 @@ func (b *build) inboundListeners()  {}
 func (b *build) gatewayListeners()  {}
 func (b *build) outboundRoutes()    {}
 func (b *build) gatewayRoutes()     {}
+
+func (ix *Index) virtualServiceProblems() []config.Problem  { return nil }
+func (ix *Index) destinationRuleProblems() []config.Problem { return nil }
+func (ix *Index) gatewayProblems() []config.Problem         { return nil }
+func (ix *Index) sidecarProblems() []config.Problem         { return nil }
+func (ix *Index) serviceEntryProblems() []config.Problem    { return nil }
+
+// Secret is the SDS resource of a name such as kubernetes://cert, or nil.
+func (t *Translator) Secret(m *config.Mesh, namespace, name string) (*Resource, []config.Problem) {
+	return nil, nil
+}
