@@ -9,6 +9,8 @@ import (
 	telemetry "istio.io/api/telemetry/v1alpha1"
 )
 
+//revive:disable:exported One comment speaks for the whole block.
+
 // The configuration objects, by kind.
 type (
 	VirtualService        = Object[*networking.VirtualService]
@@ -26,6 +28,8 @@ type (
 	Telemetry             = Object[*telemetry.Telemetry]
 	WasmPlugin            = Object[*extensions.WasmPlugin]
 )
+
+//revive:enable:exported
 
 // Namespace is a Kubernetes namespace; only its labels matter.
 type Namespace struct{ Meta }
