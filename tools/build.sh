@@ -1,0 +1,60 @@
+#!/bin/sh
+# tools/build.sh NAME...: builds pinned tools into .cache/bin, each only once.
+# Every tool is a Go tool of one of the modules beside this file, so the
+# versions and checksums stand in their go.mod and go.sum. Prints each
+# binary's path. CGO is off: no C compiler is needed, and the binaries are
+# static, so that a container image can hold nothing else.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+bin=${PILOTFISH_BIN_DIR:-$here/../.cache/bin}
+
+fail() { echo "tools/build.sh: $*" >&2; exit 1; }
+
+# locate NAME: sets module (a folder beside this file), package and ldflags.
+locate() {
+	ldflags='-s -w'
+	case $1 in
+	kube-apiserver | kube-controller-manager | kube-scheduler | kubelet | kube-proxy | kubectl)
+		module=kube package=k8s.io/kubernetes/cmd/$1
+		version=$(sed -n 's|.*k8s.io/kubernetes v\([0-9.]*\).*|\1|p' "$here/kube/go.mod")
+		minor=${version#*.} minor=${minor%%.*}
+		for at in component-base client-go/pkg; do
+			v=k8s.io/$at/version
+			ldflags="$ldflags -X $v.gitVersion=v$version -X $v.gitMajor=${version%%.*} -X $v.gitMinor=$minor"
+		done
+		;;
+	etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;
+	*) fail "unknown tool $1" ;;
+	esac
+}
+
+# stamp: what a binary depends on besides its module's checksums.
+stamp() {
+	echo "$package $ldflags $(go env GOVERSION GOOS GOARCH | tr '\n' ' ')"
+	cat "$here/$module/go.mod" "$here/$module/go.sum"
+}
+
+build() {
+	locate "$1"
+	want=$(stamp | cksum)
+	if [ ! -x "$bin/$1" ] || [ "$(cat "$bin/.$1.stamp" 2>/dev/null)" != "$want" ]; then
+		echo "building $1 (once; a cold build takes minutes)" >&2
+		(cd "$here/$module" && GOWORK=off CGO_ENABLED=0 GOFLAGS='-mod=readonly -buildvcs=false' \
+			go build -trimpath -ldflags "$ldflags" -o "$bin/.$1.new" "$package") || fail "cannot build $1"
+		# Renamed when whole: nobody sees half a binary, and one in use lives on.
+		mv "$bin/.$1.new" "$bin/$1"
+		echo "$want" >"$bin/.$1.stamp"
+	fi
+	echo "$bin/$1"
+}
+
+[ $# -gt 0 ] || fail "usage: tools/build.sh NAME..."
+command -v go >/dev/null || fail "Go is missing: https://go.dev/doc/install"
+mkdir -p "$bin"
+bin=$(cd "$bin" && pwd)
+if command -v flock >/dev/null; then
+	exec 9>"$bin/.lock"
+	flock 9 # two builds of one tool would only compete
+fi
+for name in "$@"; do build "$name"; done

@@ -1,0 +1,11 @@
+# The real Kubernetes that tests run against, built from the pinned modules
+# beside this file. Included by the top-level Makefile; paths are relative to
+# the repository's root.
+
+.PHONY: kube-binaries cluster-binaries
+
+kube-binaries: ## Build etcd and kube-apiserver for the tests of discovery (minutes, once)
+	tools/build.sh etcd kube-apiserver
+
+cluster-binaries: kube-binaries ## Build the rest of a one-node cluster as well
+	tools/build.sh kube-controller-manager kube-scheduler kubelet kube-proxy kubectl
