@@ -1,0 +1,172 @@
+package agent
+
+import (
+	"strconv"
+	"time"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// The ports in a pod that tools and probes rely on.
+const (
+	HealthPort = 15021 // /healthz/ready
+	StatsPort  = 15090 // /stats/prometheus
+)
+
+const (
+	xdsCluster   = "xds-grpc"
+	adminCluster = "prometheus_stats"
+)
+
+// Address is a Unix socket's path, or a TCP host and port.
+type Address struct {
+	Path string
+	Host string // an IP address, or for the control plane a DNS name
+	Port uint32
+}
+
+// Bootstrap is what one Envoy is started with.
+type Bootstrap struct {
+	Node Node
+	// Discovery is where ADS is spoken without TLS: an agent or a control
+	// plane on this machine.
+	Discovery Address
+	// StateOfTheWorld asks for the older variant of ADS instead of delta.
+	StateOfTheWorld bool
+	// Admin is where Envoy's own admin interface listens.
+	Admin Address
+	// StaticHost is where the health and the statistics listeners bind; empty
+	// means every address.
+	StaticHost string
+}
+
+// JSON is the bootstrap file's content.
+func (b *Bootstrap) JSON() ([]byte, error) {
+	p, err := b.Proto()
+	if err != nil {
+		return nil, err
+	}
+	return protojson.MarshalOptions{Multiline: true}.Marshal(p)
+}
+
+// Proto is the bootstrap as Envoy's message.
+func (b *Bootstrap) Proto() (*bootstrapv3.Bootstrap, error) {
+	node, err := b.Node.proto()
+	if err != nil {
+		return nil, err
+	}
+	listeners, err := b.staticListeners()
+	if err != nil {
+		return nil, err
+	}
+	xds, err := b.xds()
+	if err != nil {
+		return nil, err
+	}
+	return &bootstrapv3.Bootstrap{
+		Node:             node,
+		Admin:            &bootstrapv3.Admin{Address: b.Admin.proto()},
+		DynamicResources: b.dynamic(),
+		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
+			Listeners: listeners,
+			Clusters:  []*cluster.Cluster{xds, staticCluster(adminCluster, b.Admin)},
+		},
+		LayeredRuntime: runtimeLayers(),
+		StatsConfig:    statsTags(),
+	}, nil
+}
+
+func (b *Bootstrap) dynamic() *bootstrapv3.Bootstrap_DynamicResources {
+	api := core.ApiConfigSource_DELTA_GRPC
+	if b.StateOfTheWorld {
+		api = core.ApiConfigSource_GRPC
+	}
+	return &bootstrapv3.Bootstrap_DynamicResources{
+		LdsConfig: overADS(), CdsConfig: overADS(),
+		AdsConfig: &core.ApiConfigSource{
+			ApiType: api, TransportApiVersion: core.ApiVersion_V3, SetNodeOnFirstMessageOnly: true,
+			GrpcServices: []*core.GrpcService{{TargetSpecifier: &core.GrpcService_EnvoyGrpc_{
+				EnvoyGrpc: &core.GrpcService_EnvoyGrpc{ClusterName: xdsCluster},
+			}}},
+		},
+	}
+}
+
+// overADS waits for its first answer without limit: an Envoy must not report
+// itself ready without configuration.
+func overADS() *core.ConfigSource {
+	return &core.ConfigSource{
+		ResourceApiVersion:    core.ApiVersion_V3,
+		InitialFetchTimeout:   durationpb.New(0),
+		ConfigSourceSpecifier: &core.ConfigSource_Ads{Ads: &core.AggregatedConfigSource{}},
+	}
+}
+
+func (b *Bootstrap) xds() (*cluster.Cluster, error) {
+	h2, err := anypb.New(&httpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+					Http2ProtocolOptions: &core.Http2ProtocolOptions{
+						// A control plane that vanished without closing must be noticed.
+						ConnectionKeepalive: &core.KeepaliveSettings{
+							Interval: durationpb.New(30 * time.Second), Timeout: durationpb.New(10 * time.Second),
+						},
+					},
+				},
+			},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	c := staticCluster(xdsCluster, b.Discovery)
+	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": h2}
+	return c, nil
+}
+
+func staticCluster(name string, to Address) *cluster.Cluster {
+	return &cluster.Cluster{
+		Name: name, ConnectTimeout: durationpb.New(time.Second),
+		ClusterDiscoveryType: &cluster.Cluster_Type{Type: to.discovery()},
+		LoadAssignment: &endpoint.ClusterLoadAssignment{
+			ClusterName: name,
+			Endpoints: []*endpoint.LocalityLbEndpoints{{LbEndpoints: []*endpoint.LbEndpoint{{
+				HostIdentifier: &endpoint.LbEndpoint_Endpoint{Endpoint: &endpoint.Endpoint{Address: to.proto()}},
+			}}}},
+		},
+	}
+}
+
+func (b *Bootstrap) staticListeners() ([]*listener.Listener, error) {
+	health, err := httpListener(b.StaticHost, HealthPort, adminRoute("/healthz/ready", "/ready"))
+	if err != nil {
+		return nil, err
+	}
+	stats, err := httpListener(b.StaticHost, StatsPort, adminRoute("/stats/prometheus", ""))
+	if err != nil {
+		return nil, err
+	}
+	return []*listener.Listener{stats, health}, nil
+}
+
+func runtimeLayers() *bootstrapv3.LayeredRuntime {
+	static := &structpb.Struct{Fields: map[string]*structpb.Value{
+		"overload.global_downstream_max_connections": structpb.NewStringValue(strconv.Itoa(1<<31 - 1)),
+		// Istio's users write regular expressions beyond Envoy's default of 100.
+		"re2.max_program_size.error_level": structpb.NewNumberValue(32768),
+	}}
+	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{
+		{Name: "static", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: static}},
+		{Name: "admin", LayerSpecifier: &bootstrapv3.RuntimeLayer_AdminLayer_{AdminLayer: &bootstrapv3.RuntimeLayer_AdminLayer{}}},
+	}}
+}

@@ -1,0 +1,159 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"sort"
+	"strings"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+	meshconfig "istio.io/api/mesh/v1alpha1"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// Node is what a proxy tells the control plane about itself: the id and the
+// metadata keys that Istio's proxies send, so that either control plane
+// serves it.
+type Node struct {
+	Type           config.ProxyType
+	IPs            []string // the first one primary
+	Name           string   // the pod's
+	Namespace      string
+	DomainSuffix   string // cluster.local
+	Labels         map[string]string
+	Annotations    map[string]string
+	ServiceAccount string
+	ClusterID      string
+	NodeName       string
+	Network        string
+	Workload       string // the controller's name
+	Owner          config.Key
+	Locality       config.Locality
+	// Interception is sent for sidecars only.
+	Interception config.Interception
+	// Ports are the pod's container ports by name; unnamed ones are not sent.
+	Ports map[string]uint32
+	// ProxyConfig is the workload's own, or nil for the mesh's default.
+	ProxyConfig *meshconfig.ProxyConfig
+	// Unprivileged: the gateway cannot bind ports below 1024.
+	Unprivileged bool
+	// Local is set where many proxies share one machine's loopback.
+	Local *config.LocalAddresses
+}
+
+// ID is the node id: type~ip~name.namespace~domain.
+func (n *Node) ID() string {
+	ip := ""
+	if len(n.IPs) > 0 {
+		ip = n.IPs[0]
+	}
+	return strings.Join([]string{
+		string(n.Type), ip, n.Name + "." + n.Namespace, n.Namespace + ".svc." + n.DomainSuffix,
+	}, "~")
+}
+
+// cluster is Envoy's service cluster, by which traces name the workload.
+func (n *Node) cluster() string {
+	if app := n.Labels["app"]; app != "" {
+		return app + "." + n.Namespace
+	}
+	if n.Workload != "" {
+		return n.Workload + "." + n.Namespace
+	}
+	return "istio-proxy." + n.Namespace
+}
+
+type podPort struct {
+	Name          string `json:"name"`
+	ContainerPort uint32 `json:"containerPort"`
+	Protocol      string `json:"protocol"`
+}
+
+// localAddresses is the form of metadata PILOTFISH_LOCAL.
+type localAddresses struct {
+	Outbound string `json:"outbound,omitempty"`
+	App      string `json:"app,omitempty"`
+	PortBase uint32 `json:"portBase,omitempty"`
+}
+
+// metadata holds the keys in the form that they are sent in.
+type metadata struct {
+	Name             string            `json:"NAME,omitempty"`
+	Namespace        string            `json:"NAMESPACE,omitempty"`
+	Labels           map[string]string `json:"LABELS,omitempty"`
+	Annotations      map[string]string `json:"ANNOTATIONS,omitempty"`
+	InstanceIPs      string            `json:"INSTANCE_IPS,omitempty"`
+	ServiceAccount   string            `json:"SERVICE_ACCOUNT,omitempty"`
+	ClusterID        string            `json:"CLUSTER_ID,omitempty"`
+	NodeName         string            `json:"NODE_NAME,omitempty"`
+	Network          string            `json:"NETWORK,omitempty"`
+	WorkloadName     string            `json:"WORKLOAD_NAME,omitempty"`
+	Owner            string            `json:"OWNER,omitempty"`
+	InterceptionMode string            `json:"INTERCEPTION_MODE,omitempty"`
+	PodPorts         string            `json:"POD_PORTS,omitempty"`
+	ProxyConfig      json.RawMessage   `json:"PROXY_CONFIG,omitempty"`
+	UnprivilegedPod  string            `json:"UNPRIVILEGED_POD,omitempty"`
+	MeshID           string            `json:"MESH_ID,omitempty"`
+	Local            *localAddresses   `json:"PILOTFISH_LOCAL,omitempty"`
+}
+
+func (n *Node) metadata() (*structpb.Struct, error) {
+	m := metadata{
+		Name: n.Name, Namespace: n.Namespace, Labels: n.Labels, Annotations: n.Annotations,
+		InstanceIPs: strings.Join(n.IPs, ","), ServiceAccount: n.ServiceAccount, ClusterID: n.ClusterID,
+		NodeName: n.NodeName, Network: n.Network, WorkloadName: n.Workload, MeshID: n.DomainSuffix,
+	}
+	if n.Type == config.Sidecar {
+		m.InterceptionMode = string(n.Interception)
+	}
+	if n.Owner.Name != "" {
+		m.Owner = fmt.Sprintf("kubernetes://apis/%s/namespaces/%s/%ss/%s",
+			strings.TrimPrefix(n.Owner.Group+"/v1", "/"), n.Owner.Namespace, strings.ToLower(n.Owner.Kind), n.Owner.Name)
+	}
+	if n.Unprivileged {
+		m.UnprivilegedPod = "true"
+	}
+	if l := n.Local; l != nil {
+		m.Local = &localAddresses{Outbound: l.Outbound, App: l.App, PortBase: l.PortBase}
+	}
+	if n.ProxyConfig != nil {
+		b, err := protojson.Marshal(n.ProxyConfig)
+		if err != nil {
+			return nil, err
+		}
+		m.ProxyConfig = b
+	}
+	ports := make([]podPort, 0, len(n.Ports))
+	for name, number := range n.Ports {
+		ports = append(ports, podPort{name, number, "TCP"})
+	}
+	sort.Slice(ports, func(i, j int) bool { return ports[i].Name < ports[j].Name })
+	if len(ports) > 0 {
+		b, err := json.Marshal(ports)
+		if err != nil {
+			return nil, err
+		}
+		m.PodPorts = string(b) // a string that holds JSON: so Istio's agent sends it
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	s := &structpb.Struct{}
+	return s, protojson.Unmarshal(b, s)
+}
+
+func (n *Node) proto() (*core.Node, error) {
+	md, err := n.metadata()
+	if err != nil {
+		return nil, fmt.Errorf("node metadata: %w", err)
+	}
+	node := &core.Node{Id: n.ID(), Cluster: n.cluster(), Metadata: md}
+	if l := n.Locality; l != (config.Locality{}) {
+		node.Locality = &core.Locality{Region: l.Region, Zone: l.Zone, SubZone: l.Subzone}
+	}
+	return node, nil
+}

@@ -1,0 +1,117 @@
+package agent_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pilotfish-mesh/pilotfish/agent"
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+)
+
+func sidecar() agent.Node {
+	return agent.Node{
+		Type: config.Sidecar, IPs: []string{"10.1.0.5", "fd00::5"}, Name: "myapp-v1-0", Namespace: "shop",
+		DomainSuffix: "cluster.local", Labels: map[string]string{"app": "myapp", "version": "v1"},
+		Annotations: map[string]string{"a": "b"}, ServiceAccount: "myapp", ClusterID: "Kubernetes",
+		NodeName: "node-1", Network: "net", Workload: "myapp-v1", Interception: config.Redirect,
+		Owner:    config.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "myapp-v1"},
+		Locality: config.Locality{Region: "r", Zone: "z", Subzone: "s"}, Ports: map[string]uint32{"http": 8080},
+		Local: &config.LocalAddresses{Outbound: "127.1.0.5", App: "127.2.0.5", PortBase: 10000},
+	}
+}
+
+// The keys and forms are those that Istio's proxies send (the API's
+// compatibility table), and what the control plane reads of PILOTFISH_LOCAL.
+func TestNodeIsThatOfIstiosProxies(t *testing.T) {
+	b := agent.Bootstrap{Node: sidecar(), Discovery: agent.Address{Path: "/run/xds"}, Admin: agent.Address{Path: "/run/admin"}}
+	p, err := b.Proto()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "sidecar~10.1.0.5~myapp-v1-0.shop~shop.svc.cluster.local"; p.Node.Id != want {
+		t.Errorf("id %s, want %s", p.Node.Id, want)
+	}
+	want := map[string]any{
+		"NAME": "myapp-v1-0", "NAMESPACE": "shop", "LABELS": map[string]any{"app": "myapp", "version": "v1"},
+		"ANNOTATIONS": map[string]any{"a": "b"}, "INSTANCE_IPS": "10.1.0.5,fd00::5", "SERVICE_ACCOUNT": "myapp",
+		"CLUSTER_ID": "Kubernetes", "NODE_NAME": "node-1", "NETWORK": "net", "WORKLOAD_NAME": "myapp-v1",
+		"OWNER":             "kubernetes://apis/apps/v1/namespaces/shop/deployments/myapp-v1",
+		"INTERCEPTION_MODE": "REDIRECT", "MESH_ID": "cluster.local",
+		"POD_PORTS":       `[{"name":"http","containerPort":8080,"protocol":"TCP"}]`,
+		"PILOTFISH_LOCAL": map[string]any{"outbound": "127.1.0.5", "app": "127.2.0.5", "portBase": 10000.0},
+	}
+	if diff := cmp.Diff(want, p.Node.Metadata.AsMap()); diff != "" {
+		t.Error(diff)
+	}
+	if l := p.Node.Locality; l.Region != "r" || l.Zone != "z" || l.SubZone != "s" {
+		t.Errorf("locality %v", l)
+	}
+}
+
+// A real Envoy must take it, wait for the control plane before it is ready,
+// and answer on its admin socket meanwhile.
+func TestEnvoyStartsAndWaitsForConfiguration(t *testing.T) {
+	for _, sotw := range []bool{false, true} {
+		t.Run(fmt.Sprintf("sotw=%v", sotw), func(t *testing.T) {
+			dir, err := os.MkdirTemp("", "b") // short: a socket's path has at most 107 bytes
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = os.RemoveAll(dir) })
+			xds, err := net.Listen("unix", filepath.Join(dir, "xds"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = xds.Close() })
+			b := agent.Bootstrap{
+				Node: sidecar(), Discovery: agent.Address{Path: filepath.Join(dir, "xds")},
+				Admin: agent.Address{Path: filepath.Join(dir, "admin")}, StaticHost: "127.77.1.2", StateOfTheWorld: sotw,
+			}
+			js, err := b.JSON()
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := envoytest.Start(t, js)
+			conn, err := accept(xds)
+			if err != nil {
+				t.Fatalf("Envoy did not ask the control plane: %v", err)
+			}
+			defer conn.Close()
+			admin := envoytest.Admin(t, filepath.Join(dir, "admin"))
+			envoytest.Eventually(t, 10*time.Second, func() string {
+				status, body, err := envoytest.Get(admin, "/ready")
+				if err != nil || status != 503 {
+					return fmt.Sprintf("/ready: %d %s %v", status, body, err)
+				}
+				return ""
+			})
+			_, body, err := envoytest.Get(admin, "/config_dump?mask=bootstrap")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if wantAPI := map[bool]string{false: "DELTA_GRPC", true: `"GRPC"`}[sotw]; !strings.Contains(body, wantAPI) {
+				t.Errorf("no %s in %s", wantAPI, body)
+			}
+			if !json.Valid([]byte(body)) {
+				t.Errorf("not JSON: %s", body)
+			}
+			if strings.Contains(e.Log(), "[warning]") || strings.Contains(e.Log(), "[error]") {
+				t.Errorf("Envoy complains:\n%s", e.Log())
+			}
+		})
+	}
+}
+
+func accept(l net.Listener) (net.Conn, error) {
+	_ = l.(*net.UnixListener).SetDeadline(time.Now().Add(10 * time.Second))
+	return l.Accept()
+}
