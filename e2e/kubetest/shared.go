@@ -1,0 +1,112 @@
+package kubetest
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+var shared struct {
+	sync.Mutex
+	server *Server
+	err    error
+	inMain bool
+}
+
+// Main runs a package's tests, for its TestMain, and then ends the Server that
+// they shared.
+func Main(m *testing.M) {
+	shared.inMain = true
+	code := m.Run()
+	if shared.server != nil {
+		shared.server.end()
+	}
+	os.Exit(code)
+}
+
+// Shared returns the Server of this package's tests, which the first caller
+// starts. The package's TestMain must call Main.
+func Shared(t testing.TB) *Server {
+	t.Helper()
+	bin := requireBinaries(t)
+	shared.Lock()
+	defer shared.Unlock()
+	if !shared.inMain {
+		t.Fatal("kubetest.Shared needs TestMain to call kubetest.Main")
+	}
+	if shared.server == nil && shared.err == nil {
+		shared.server, shared.err = start(bin)
+	}
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	s := shared.server
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(s.logs())
+		}
+	})
+	return s
+}
+
+// requireBinaries returns the folder of the binaries.
+func requireBinaries(t testing.TB) string {
+	t.Helper()
+	dir := os.Getenv("KUBE_BIN_DIR")
+	if dir == "" {
+		dir = filepath.Join(moduleRoot(t), ".cache", "bin")
+	}
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			continue
+		}
+		reason := fmt.Sprintf("no %s in %s: run make kube-binaries, or set KUBE_BIN_DIR", name, dir)
+		if os.Getenv("CI") == "true" {
+			t.Fatal(reason)
+		}
+		t.Skip(reason)
+	}
+	return dir
+}
+
+// moduleRoot is the nearest folder with a go.mod, from that of the tested
+// package upwards.
+func moduleRoot(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			t.Fatal("the tests do not run inside a Go module")
+		}
+	}
+}
+
+// stopOnSignal ends the Server before an interrupted test binary dies: nothing
+// else would remove its folder.
+func (s *Server) stopOnSignal() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		defer signal.Stop(c)
+		select {
+		case <-s.gone:
+			return
+		case sig := <-c:
+			s.end()
+			signal.Stop(c)
+			if p, err := os.FindProcess(os.Getpid()); err == nil {
+				_ = p.Signal(sig)
+			}
+		}
+	}()
+}
