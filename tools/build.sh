@@ -25,6 +25,7 @@ locate() {
 		done
 		;;
 	etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;
+	golangci-lint) module=lint package=github.com/golangci/golangci-lint/v2/cmd/golangci-lint ;;
 	*) fail "unknown tool $1" ;;
 	esac
 }

@@ -2,10 +2,16 @@
 # beside this file. Included by the top-level Makefile; paths are relative to
 # the repository's root.
 
-.PHONY: kube-binaries cluster-binaries
+.PHONY: kube-binaries cluster-binaries golangci-lint envoy
 
 kube-binaries: ## Build etcd and kube-apiserver for the tests of discovery (minutes, once)
 	tools/build.sh etcd kube-apiserver
 
 cluster-binaries: kube-binaries ## Build the rest of a one-node cluster as well
 	tools/build.sh kube-controller-manager kube-scheduler kubelet kube-proxy kubectl
+
+golangci-lint:
+	@tools/build.sh golangci-lint >/dev/null
+
+envoy: ## Obtain Envoy (once), or check the one that ENVOY=/path names
+	@tools/envoy.sh >/dev/null

@@ -1,0 +1,53 @@
+# pilotfish: run `make help`.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GO      ?= go
+CACHE   := $(CURDIR)/.cache
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -X main.version=$(VERSION)
+
+# Packages whose concurrency the race detector watches in every test run.
+RACE    := ./config/... ./discovery/... ./snapshot/...
+
+export KUBE_BIN_DIR ?= $(CACHE)/bin
+
+include tools/tools.mk
+
+.PHONY: help
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-zA-Z_-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: prerequisites
+prerequisites:
+	@command -v $(GO) >/dev/null || { echo "pilotfish needs Go 1.26 or newer: https://go.dev/dl"; exit 1; }
+
+.PHONY: build
+build: prerequisites ## Build bin/pilotfish
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+.PHONY: run
+run: build envoy ## Start the canary example on this machine and print its page's URL
+	@ENVOY="$$(tools/envoy.sh)" bin/pilotfish up examples/canary --load
+
+.PHONY: test
+test: prerequisites envoy kube-binaries ## Run everything that CI runs, but for lint
+	$(GO) vet ./...
+	ENVOY="$$(tools/envoy.sh)" $(GO) test -timeout 30m ./...
+	ENVOY="$$(tools/envoy.sh)" $(GO) test -race -short -timeout 20m $(RACE)
+
+.PHONY: bench
+bench: prerequisites envoy ## Run the Go benchmarks
+	ENVOY="$$(tools/envoy.sh)" $(GO) test -run '^$$' -bench . -benchmem ./translate/... ./snapshot/... ./discovery/...
+
+.PHONY: lint
+lint: prerequisites golangci-lint ## Check formatting, conventions and the documents
+	$(CACHE)/bin/golangci-lint run ./...
+	$(GO) mod tidy -diff
+
+.PHONY: clean
+clean: ## Remove what the targets built; the cache of tools stays
+	rm -rf bin
