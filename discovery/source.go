@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"google.golang.org/protobuf/proto"
+	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
@@ -26,6 +27,9 @@ type Object struct {
 	// the workload kinds that hold pod templates) or the spec of an Istio
 	// object (proto.Message). Not to be modified after it was applied.
 	Body any
+	// Status is a ServiceEntry's status, whose addresses are those that were
+	// allocated for its hosts. Nil for everything else.
+	Status *networking.ServiceEntryStatus
 }
 
 // Change is one step of an object: its new version, or its end.

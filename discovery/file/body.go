@@ -1,0 +1,273 @@
+package file
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	networking "istio.io/api/networking/v1alpha3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	kjson "sigs.k8s.io/json"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery"
+)
+
+// body reads one object's content.
+type body struct {
+	*reader
+	header   header
+	key      config.Key
+	node     *yaml.Node
+	offset   int
+	problems []config.Problem
+	failed   bool
+}
+
+// otherKind says about a kind that is not read whether it is mistyped.
+func (r *reader) otherKind(d document, h header, line int) document {
+	p := config.Problem{Object: d.key, Severity: config.Error, Code: "UnknownKind", File: r.file, Line: line}
+	known := knownKinds(h.group)
+	switch {
+	case slices.Contains(known, h.kind):
+		return d // a kind of Kubernetes' own that has no part in a mesh
+	case len(known) > 0:
+		p.Message = fmt.Sprintf("%s has no kind %q", h.apiVersion, h.kind)
+		if near := nearest(h.kind, known); near != "" {
+			p.Message += fmt.Sprintf(": did you mean %q?", near)
+		}
+	default:
+		near := nearest(h.group, knownGroups())
+		p.Message = fmt.Sprintf("no kind %s in %s is known here", h.kind, h.apiVersion)
+		if near == "" {
+			p.Severity = config.Info
+			p.Message += ": the object has no effect"
+		} else {
+			p.Message += fmt.Sprintf(": did you mean the API group %q?", near)
+		}
+	}
+	d.broken = p.Severity == config.Error
+	d.problems = append(d.problems, p)
+	return d
+}
+
+// headerFault is why an object cannot be named or read at all.
+type headerFault struct{ field, code, message string }
+
+func (b *body) checkHeader(kube kubeKind, istio discovery.Kind, isIstio bool) *headerFault {
+	versions := []string{kube.version}
+	if isIstio {
+		versions = istio.Versions
+	}
+	if !slices.Contains(versions, b.header.version) {
+		prefix := ""
+		if b.header.group != "" {
+			prefix = b.header.group + "/"
+		}
+		return &headerFault{"apiVersion", "UnknownVersion", fmt.Sprintf(
+			"%s is not served at %q: use %s", b.header.kind, b.header.apiVersion, prefix+strings.Join(versions, ", "+prefix))}
+	}
+	if b.header.name == "" {
+		msg := "metadata.name is missing"
+		if b.header.generateName {
+			msg = "metadata.generateName works with an API server only: set metadata.name"
+		}
+		return &headerFault{"metadata", "MissingName", msg}
+	}
+	if errs := validation.IsDNS1123Subdomain(b.key.Name); len(errs) > 0 {
+		return &headerFault{"metadata.name", "InvalidName", fmt.Sprintf("%q: %s", b.key.Name, errs[0])}
+	}
+	if ns := b.key.Namespace; ns != "" {
+		if errs := validation.IsDNS1123Label(ns); len(errs) > 0 {
+			return &headerFault{"metadata.namespace", "InvalidName", fmt.Sprintf("%q: %s", ns, errs[0])}
+		}
+	}
+	return nil
+}
+
+// lineOf is the line of a field of at most two steps.
+func (b *body) lineOf(path string) int {
+	enc := &encoder{offset: b.offset}
+	n, line := b.node, b.node.Line+b.offset
+	for step := range strings.SplitSeq(path, ".") {
+		for _, kv := range fields(enc, n) {
+			if kv.key.Value == step {
+				n, line = target(kv.value), kv.key.Line+b.offset
+				break
+			}
+		}
+	}
+	return line
+}
+
+func (b *body) report(s config.Severity, f fault) {
+	b.failed = b.failed || s == config.Error
+	b.problems = append(b.problems, config.Problem{
+		Object: b.key, Field: f.path, Severity: s, Code: f.code, Message: f.message, File: b.file, Line: f.line,
+	})
+}
+
+// encode makes JSON of the fields that want lets through, and reports what is
+// wrong with the YAML itself.
+func (b *body) encode(n *yaml.Node, path string) (enc *encoder, ok bool) {
+	enc = &encoder{offset: b.offset}
+	defer func() {
+		if r := recover(); r != nil {
+			if _, mine := r.(errTooLarge); !mine {
+				panic(r)
+			}
+			b.report(config.Error, fault{place{path, n.Line + b.offset}, "TooLarge",
+				fmt.Sprintf("expands to more than %d values, or is nested deeper than %d", maxNodes, maxDepth)})
+			ok = false
+		}
+	}()
+	enc.value(path, n)
+	for _, f := range enc.faults {
+		b.report(config.Error, f)
+	}
+	return enc, len(enc.faults) == 0
+}
+
+// part is the node without some of its fields, or only one of them.
+func (b *body) without(names ...string) *yaml.Node {
+	out := *b.node
+	out.Content = nil
+	for i := 0; i+1 < len(b.node.Content); i += 2 {
+		if !slices.Contains(names, b.node.Content[i].Value) {
+			out.Content = append(out.Content, b.node.Content[i], b.node.Content[i+1])
+		}
+	}
+	return &out
+}
+
+func (b *body) field(name string) *yaml.Node {
+	for _, kv := range fields(&encoder{}, b.node) {
+		if kv.key.Value == name {
+			return kv.value
+		}
+	}
+	return nil
+}
+
+// envelope is an Istio object but for spec and status.
+type envelope struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+}
+
+func (b *body) istio(kind discovery.Kind) *discovery.Object {
+	var env envelope
+	if enc, ok := b.encode(b.without("spec", "status"), ""); ok {
+		b.decodeGo(enc, &env, config.Error)
+	}
+	o := &discovery.Object{Meta: b.meta(&env.ObjectMeta)}
+	spec := kind.New()
+	o.Meta.Lines = config.Lines{}
+	if n := b.field("spec"); n != nil {
+		b.decodeProto("spec", n, spec, o.Meta.Lines)
+	}
+	o.Body = spec
+	if n := b.field("status"); n != nil && kind.Kind == "ServiceEntry" {
+		status := &networking.ServiceEntryStatus{}
+		if enc, ok := b.encode(n, "status"); ok &&
+			(protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(enc.out, status) == nil {
+			o.Status = status
+		}
+	}
+	if b.failed {
+		return nil
+	}
+	return o
+}
+
+var protoPosition = regexp.MustCompile(`\(line (\d+):\d+\): ?`)
+
+func (b *body) decodeProto(path string, n *yaml.Node, into proto.Message, lines config.Lines) {
+	enc, ok := b.encode(n, path)
+	if !ok {
+		return
+	}
+	w := fieldWalk{enc: &encoder{offset: b.offset}, lines: lines}
+	lines[path] = b.lineOf(path)
+	w.message(path, n, into.ProtoReflect().Descriptor())
+	for _, f := range w.faults {
+		b.report(config.Error, f)
+	}
+	err := protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(enc.out, into)
+	if err == nil {
+		return
+	}
+	at := place{path, lines[path]}
+	msg := strings.TrimLeft(strings.TrimPrefix(err.Error(), "proto:"), " \u00a0")
+	if m := protoPosition.FindStringSubmatchIndex(msg); m != nil {
+		line, _ := strconv.Atoi(msg[m[2]:m[3]])
+		at = enc.atLine(line)
+		msg = msg[:m[0]] + msg[m[1]:]
+	}
+	b.report(config.Error, fault{at, "InvalidValue", msg})
+}
+
+func (b *body) kube(kind kubeKind) *discovery.Object {
+	into := kind.new()
+	enc, ok := b.encode(b.node, "")
+	if ok {
+		// Pilotfish reads little of these kinds, and a newer Kubernetes has
+		// fields that it does not know: they are no reason to refuse one.
+		b.decodeGo(enc, into, config.Warning)
+	}
+	if b.failed {
+		return nil
+	}
+	acc, ok := into.(metav1.ObjectMetaAccessor)
+	if !ok {
+		return nil
+	}
+	om, ok := acc.GetObjectMeta().(*metav1.ObjectMeta)
+	if !ok {
+		return nil
+	}
+	return &discovery.Object{Meta: b.meta(om), Body: into}
+}
+
+// decodeGo decodes into a Kubernetes type; unknown is the severity of a field
+// that the type does not have.
+func (b *body) decodeGo(enc *encoder, into any, unknown config.Severity) {
+	strict, err := kjson.UnmarshalStrict(enc.out, into)
+	for _, s := range strict {
+		var f kjson.FieldError
+		if !errors.As(s, &f) {
+			continue
+		}
+		path := f.FieldPath()
+		name := path[strings.LastIndexByte(path, '.')+1:]
+		at := place{path, enc.lineOf(path)}
+		b.report(unknown, unknownField(at, name, goFields(reflect.TypeOf(into), path)))
+	}
+	if err == nil {
+		return
+	}
+	at := enc.atLine(1)
+	if t := (*json.UnmarshalTypeError)(nil); errors.As(err, &t) {
+		at = enc.atOffset(int(t.Offset))
+		b.report(config.Error, fault{at, "InvalidValue", fmt.Sprintf("got a %s, want a %s", t.Value, t.Type)})
+		return
+	}
+	b.report(config.Error, fault{at, "InvalidValue", strings.TrimPrefix(err.Error(), "json: ")})
+}
+
+func (b *body) meta(om *metav1.ObjectMeta) config.Meta {
+	return config.Meta{
+		Key: b.key, Version: b.header.version, Labels: om.Labels, Annotations: om.Annotations,
+		Created: om.CreationTimestamp.Time, Generation: om.Generation, ResourceVersion: om.ResourceVersion,
+		File: b.file, Line: b.node.Line + b.offset,
+	}
+}

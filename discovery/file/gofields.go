@@ -1,0 +1,69 @@
+package file
+
+import (
+	"reflect"
+	"strings"
+)
+
+// goFields are the JSON names beside the last step of a path such as
+// spec.ports[0].prot, in a Go type that encoding/json describes.
+func goFields(t reflect.Type, path string) []string {
+	steps := strings.Split(path, ".")
+	for _, step := range steps[:len(steps)-1] {
+		name, rest, _ := strings.Cut(step, "[")
+		f, ok := jsonField(deref(t), name)
+		if !ok {
+			return nil
+		}
+		t = deref(f)
+		for rest != "" && (t.Kind() == reflect.Slice || t.Kind() == reflect.Map) {
+			t = deref(t.Elem())
+			_, rest, _ = strings.Cut(rest, "[")
+		}
+	}
+	return jsonNames(deref(t))
+}
+
+func deref(t reflect.Type) reflect.Type {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t
+}
+
+func jsonField(t reflect.Type, name string) (reflect.Type, bool) {
+	if t.Kind() != reflect.Struct {
+		return nil, false
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if tag == name && tag != "" {
+			return f.Type, true
+		}
+		if tag == "" && f.Anonymous {
+			if in, ok := jsonField(deref(f.Type), name); ok {
+				return in, true
+			}
+		}
+	}
+	return nil, false
+}
+
+func jsonNames(t reflect.Type) []string {
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	var out []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case tag == "" && f.Anonymous:
+			out = append(out, jsonNames(deref(f.Type))...)
+		case tag != "" && tag != "-":
+			out = append(out, tag)
+		}
+	}
+	return out
+}

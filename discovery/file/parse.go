@@ -1,0 +1,222 @@
+package file
+
+import (
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery"
+)
+
+// DefaultNamespace is that of namespaced objects that name none.
+const DefaultNamespace = "default"
+
+// Parse reads the objects of a stream of YAML documents (JSON is YAML too).
+// name is the file name for positions. A document that cannot be used yields
+// Problems of severity Error and no object; it has no effect on the others.
+// Kinds that the mesh is not made of are passed over, with a Problem only if
+// nobody knows them.
+func Parse(name string, data []byte) ([]discovery.Object, []config.Problem) {
+	r := reader{file: name, namespace: DefaultNamespace}
+	var objects []discovery.Object
+	var problems []config.Problem
+	for _, d := range r.stream(data) {
+		if d.object != nil {
+			objects = append(objects, *d.object)
+		}
+		problems = append(problems, d.problems...)
+	}
+	return objects, problems
+}
+
+// document is what one YAML document, or one item of a List, came to.
+type document struct {
+	// key names the object. Its Kind is empty if it could not be made out.
+	key      config.Key
+	object   *discovery.Object // nil if broken, or of a kind that is not read
+	broken   bool
+	problems []config.Problem
+}
+
+// reader reads the documents of one file.
+type reader struct {
+	file      string
+	namespace string // of namespaced objects that name none
+}
+
+func (r *reader) stream(data []byte) []document {
+	var out []document
+	for _, c := range split(data) {
+		var root yaml.Node
+		if err := yaml.Unmarshal(c.text, &root); err != nil {
+			line, msg := syntaxFault(c.text, err)
+			d := document{key: r.guessKey(c.text), broken: true}
+			d.problems = []config.Problem{{
+				Object: d.key, Severity: config.Error, Code: "MalformedYAML",
+				Message: msg, File: r.file, Line: c.line - 1 + line,
+			}}
+			out = append(out, d)
+			continue
+		}
+		if root.Kind == yaml.DocumentNode && len(root.Content) == 1 {
+			out = append(out, r.document(root.Content[0], c.line-1)...)
+		}
+	}
+	return out
+}
+
+// guessKey names the object of a document that does not parse, from the lines
+// that would name it; the zero Key if they cannot be found.
+func (r *reader) guessKey(text []byte) config.Key {
+	var apiVersion, kind string
+	meta := map[string]string{}
+	inMeta := false
+	for line := range strings.Lines(string(text)) {
+		field, value, _ := strings.Cut(strings.TrimRight(line, "\r\n"), ":")
+		value, _, _ = strings.Cut(value, " #")
+		value = strings.Trim(value, " \t\"'")
+		switch {
+		case field == "apiVersion":
+			apiVersion = value
+		case field == "kind":
+			kind = value
+		case strings.TrimLeft(field, " ") == field:
+			inMeta = field == "metadata"
+		case inMeta && strings.TrimLeft(field, " ") == field[min(2, len(field)):]:
+			meta[strings.TrimSpace(field)] = value
+		}
+	}
+	if kind == "" || apiVersion == "" || meta["name"] == "" || strings.HasSuffix(kind, "List") {
+		return config.Key{}
+	}
+	h := header{group: groupOf(apiVersion), kind: kind, name: meta["name"], namespace: meta["namespace"]}
+	return h.key(r.namespace)
+}
+
+// document reads one document, or each item of a List. offset is the number
+// of the file's lines before the node's own line 1.
+func (r *reader) document(n *yaml.Node, offset int) []document {
+	n = target(n)
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" {
+		return nil
+	}
+	h := readHeader(n)
+	if h.isList() {
+		var out []document
+		items := target(h.items)
+		for _, item := range items.Content {
+			out = append(out, r.document(item, offset)...)
+		}
+		return out
+	}
+	return []document{r.object(h, n, offset)}
+}
+
+// header is what names an object.
+type header struct {
+	apiVersion, kind, name, namespace string
+	group, version                    string
+	items                             *yaml.Node
+	generateName                      bool
+}
+
+func readHeader(n *yaml.Node) header {
+	var h header
+	enc := &encoder{}
+	for _, kv := range fields(enc, n) {
+		switch kv.key.Value {
+		case "apiVersion":
+			h.apiVersion = text(kv.value)
+		case "kind":
+			h.kind = text(kv.value)
+		case "items":
+			h.items = kv.value
+		case "metadata":
+			for _, m := range fields(enc, target(kv.value)) {
+				switch m.key.Value {
+				case "name":
+					h.name = text(m.value)
+				case "namespace":
+					h.namespace = text(m.value)
+				case "generateName":
+					h.generateName = true
+				}
+			}
+		}
+	}
+	h.group, h.version = groupOf(h.apiVersion), h.apiVersion[strings.LastIndex(h.apiVersion, "/")+1:]
+	return h
+}
+
+func fields(enc *encoder, n *yaml.Node) []entry {
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	return enc.entries("", n, 0)
+}
+
+func text(n *yaml.Node) string {
+	if n = target(n); n.Kind == yaml.ScalarNode && n.ShortTag() != "!!null" {
+		return n.Value
+	}
+	return ""
+}
+
+func groupOf(apiVersion string) string {
+	if i := strings.LastIndex(apiVersion, "/"); i >= 0 {
+		return apiVersion[:i]
+	}
+	return ""
+}
+
+func (h *header) isList() bool {
+	return strings.HasSuffix(h.kind, "List") && h.items != nil && target(h.items).Kind == yaml.SequenceNode
+}
+
+func (h *header) key(namespace string) config.Key {
+	k := config.Key{Group: h.group, Kind: h.kind, Namespace: h.namespace, Name: h.name}
+	if kk, ok := kubeKindOf(h.group, h.kind); ok && kk.clusterScoped {
+		k.Namespace = ""
+	} else if k.Namespace == "" {
+		k.Namespace = namespace
+	}
+	return k
+}
+
+// object reads one object of whatever kind.
+func (r *reader) object(h header, n *yaml.Node, offset int) (d document) {
+	d.key = h.key(r.namespace)
+	line := n.Line + offset
+	fail := func(line int, field, code, format string, args ...any) document {
+		d.problems = append(d.problems, config.Problem{
+			Object: d.key, Field: field, Severity: config.Error, Code: code,
+			Message: fmt.Sprintf(format, args...), File: r.file, Line: line,
+		})
+		d.broken, d.object = true, nil
+		return d
+	}
+	if n.Kind != yaml.MappingNode || h.kind == "" || h.apiVersion == "" {
+		d.key = config.Key{}
+		return fail(line, "", "NotAnObject", "not a Kubernetes object: it needs the fields apiVersion, kind and metadata.name")
+	}
+	kube, isKube := kubeKindOf(h.group, h.kind)
+	istio, isIstio := istioKindOf(h.group, h.kind)
+	if !isKube && !isIstio {
+		return r.otherKind(d, h, line)
+	}
+	b := body{reader: r, header: h, key: d.key, node: n, offset: offset}
+	if err := b.checkHeader(kube, istio, isIstio); err != nil {
+		return fail(b.lineOf(err.field), err.field, err.code, "%s", err.message)
+	}
+	var o *discovery.Object
+	if isIstio {
+		o = b.istio(istio)
+	} else {
+		o = b.kube(kube)
+	}
+	d.problems = append(d.problems, b.problems...)
+	d.object, d.broken = o, o == nil
+	return d
+}
