@@ -68,3 +68,6 @@ func (b *Builder) Mesh() *Mesh {
 	b.next.Sequence++
 	return b.next
 }
+
+// Settings are those of the Mesh being built.
+func (b *Builder) Settings() *Settings { return b.next.Settings }

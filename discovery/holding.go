@@ -1,0 +1,171 @@
+package discovery
+
+import (
+	"maps"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// holding keeps the objects that sources gave and settles which version of
+// each is in effect.
+type holding struct {
+	validate Validator
+	order    []string // sources, the one that wins first
+	objects  map[config.Key]*held
+	// troubled are the objects that have problems.
+	troubled map[config.Key]*held
+}
+
+// held is one object: what each source says about it.
+type held struct {
+	versions []version // in the order of precedence of their sources
+	effect   *Object
+}
+
+// version is one source's word about an object.
+type version struct {
+	source string
+	// newest is what the source gave last; good the last one that passed
+	// validation, nil before the first.
+	newest, good *Object
+	problems     []config.Problem
+}
+
+func newHolding(validate Validator, sources []string) holding {
+	return holding{
+		validate: validate, order: slices.Clone(sources),
+		objects: map[config.Key]*held{}, troubled: map[config.Key]*held{},
+	}
+}
+
+// apply takes one change and returns the version in effect before and after
+// it, nil for none; the same pointer if it is still the same. touched says
+// that the problems may have changed.
+func (h *holding) apply(source string, c *Change) (key config.Key, before, after *Object, touched bool) {
+	key = c.Object.Meta.Key
+	o := h.objects[key]
+	if o != nil {
+		before = o.effect
+	}
+	switch {
+	case c.Deleted && o == nil:
+		return key, nil, nil, false
+	case c.Deleted:
+		touched = o.remove(source)
+	default:
+		if o == nil {
+			o = &held{}
+			h.objects[key] = o
+		}
+		touched = h.put(o, source, &c.Object)
+	}
+	o.settle()
+	if len(o.versions) == 0 {
+		delete(h.objects, key)
+	}
+	if touched {
+		if o.troubled() {
+			h.troubled[key] = o
+		} else {
+			delete(h.troubled, key)
+		}
+	}
+	return key, before, o.effect, touched
+}
+
+// put replaces a source's version, unless it says the same as before.
+func (h *holding) put(o *held, source string, given *Object) (touched bool) {
+	next := *given
+	next.Meta.Hash = contentHash(&next)
+	v := o.versionOf(source, h.rank)
+	if v.newest != nil && sameVersion(v.newest, &next) {
+		return false
+	}
+	had := len(v.problems) > 0 || len(o.versions) > 1
+	v.newest, v.problems = &next, nil
+	if spec, ok := next.Body.(proto.Message); ok && h.validate != nil && next.Meta.Group != "" {
+		v.problems = h.validate(&next.Meta, spec)
+	}
+	if !slices.ContainsFunc(v.problems, isError) {
+		v.good = &next
+	}
+	return had || len(v.problems) > 0 || len(o.versions) > 1
+}
+
+func isError(p config.Problem) bool { return p.Severity == config.Error }
+
+// sameVersion reports whether two versions have the same content and, where
+// they come from files, stand at the same place.
+func sameVersion(a, b *Object) bool {
+	return a.Meta.Hash == b.Meta.Hash && a.Meta.Version == b.Meta.Version && a.Meta.File == b.Meta.File &&
+		a.Meta.Line == b.Meta.Line && maps.Equal(a.Meta.Lines, b.Meta.Lines)
+}
+
+func (h *holding) rank(source string) int {
+	i := slices.Index(h.order, source)
+	if i < 0 {
+		h.order = append(h.order, source)
+		i = len(h.order) - 1
+	}
+	return i
+}
+
+func (o *held) versionOf(source string, rank func(string) int) *version {
+	at := 0
+	for ; at < len(o.versions); at++ {
+		if o.versions[at].source == source {
+			return &o.versions[at]
+		}
+		if rank(o.versions[at].source) > rank(source) {
+			break
+		}
+	}
+	o.versions = slices.Insert(o.versions, at, version{source: source})
+	return &o.versions[at]
+}
+
+func (o *held) remove(source string) (touched bool) {
+	i := slices.IndexFunc(o.versions, func(v version) bool { return v.source == source })
+	if i < 0 {
+		return false
+	}
+	touched = len(o.versions[i].problems) > 0 || len(o.versions) > 1
+	o.versions = slices.Delete(o.versions, i, i+1)
+	return touched
+}
+
+func (o *held) settle() {
+	o.effect = nil
+	for i := range o.versions {
+		if o.versions[i].good != nil {
+			o.effect = o.versions[i].good
+			return
+		}
+	}
+}
+
+func (o *held) troubled() bool {
+	return len(o.versions) > 1 || (len(o.versions) == 1 && len(o.versions[0].problems) > 0)
+}
+
+func (h *holding) addProblems(out []config.Problem) []config.Problem {
+	for _, o := range h.troubled {
+		var wins *version
+		for i := range o.versions {
+			v := &o.versions[i]
+			out = append(out, v.problems...)
+			switch {
+			case v.good == nil:
+			case wins == nil:
+				wins = v
+			default:
+				out = append(out, config.At(&v.newest.Meta, "", config.Info, "Overridden",
+					"source %q defines the object too, and has precedence over source %q", wins.source, v.source))
+			}
+		}
+	}
+	return out
+}
