@@ -18,6 +18,8 @@ type EndpointSpec struct {
 	// Hash identifies everything above and the policies that shape the
 	// assignment.
 	Hash config.Hash
+
+	policy *endpointPolicy
 }
 
 // Viewer is what of a proxy the endpoints it is sent may depend on.
@@ -35,9 +37,41 @@ func sortEndpointSpecs(s []EndpointSpec) {
 	sort.Slice(s, func(i, j int) bool { return s[i].Cluster < s[j].Cluster })
 }
 
+// Reads blanks what of a viewer this assignment does not depend on: viewers
+// that come out equal are sent the same assignment.
+func (s *EndpointSpec) Reads(v Viewer) Viewer {
+	if s.policy == nil {
+		return Viewer{}
+	}
+	return s.policy.reads(v)
+}
+
 // Endpoints makes the ClusterLoadAssignment of a cluster for one viewer.
 // Endpoints may be nil. It is never nil itself: a cluster without endpoints
 // has an empty assignment.
 func (t *Translator) Endpoints(spec *EndpointSpec, eps *config.Endpoints, v Viewer) *Resource {
-	return nil
+	v = spec.Reads(v)
+	h := config.NewHasher().Str("endpoints").Hash(spec.Hash)
+	if eps != nil {
+		h.Hash(eps.Hash)
+	}
+	v.addTo(h)
+	key := h.Sum()
+	if r, ok := t.memo.Get(key); ok && r.resource != nil {
+		return r.resource
+	}
+	var list []config.Endpoint
+	if eps != nil {
+		list = eps.ByPort[spec.Port.Name]
+	}
+	r, err := NewResource(spec.Cluster, assign(spec, list, v), Refs{})
+	if err != nil { // text that is not UTF-8; such endpoints cannot be sent
+		r, _ = NewResource(spec.Cluster, assign(spec, nil, v), Refs{})
+	}
+	t.memo.Add(key, remembered{resource: r})
+	return r
+}
+
+func (v Viewer) addTo(h config.Hasher) {
+	h.Str(v.Locality.Region, v.Locality.Zone, v.Locality.Subzone, v.Network, v.Cluster, v.Node, v.Labels)
 }

@@ -2,8 +2,6 @@ package translate
 
 import "github.com/pilotfish-mesh/pilotfish/config"
 
-func (b *build) outboundClusters()  {}
-func (b *build) inboundClusters()   {}
 func (b *build) outboundListeners() {}
 func (b *build) inboundListeners()  {}
 func (b *build) gatewayListeners()  {}

@@ -52,7 +52,11 @@ type VisibleService struct {
 	// Ports are those in reach: all of the service's, or the one that a
 	// Sidecar's egress listener names.
 	InReach []config.ServicePort
-	// Hash identifies Service, Rule and InReach.
+	// Inline are the endpoints of a service whose names the proxy resolves:
+	// they are part of its clusters. Nil for all others (see
+	// Index.inlineEndpoints).
+	Inline *config.Endpoints
+	// Hash identifies Service, Rule, InReach and Inline.
 	Hash config.Hash
 }
 

@@ -20,6 +20,7 @@ type Translator struct {
 type remembered struct {
 	resource *Resource
 	piece    []byte
+	clusters *clusterGroup
 	problems []config.Problem
 }
 

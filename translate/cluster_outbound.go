@@ -1,0 +1,145 @@
+package translate
+
+import (
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// clusterTraits are what of a proxy its clusters depend on.
+type clusterTraits struct {
+	gateway  bool
+	ipv6Only bool
+	// captured: connections carry their original destination.
+	captured bool
+}
+
+func (b *build) clusterTraits() clusterTraits {
+	c := &b.scope.Class
+	return clusterTraits{
+		gateway:  c.Side == GatewaySide,
+		ipv6Only: c.Traits.IPv6Only,
+		captured: c.Side != GatewaySide && c.Traits.Interception != config.NoneMode,
+	}
+}
+
+func (t clusterTraits) addTo(h config.Hasher) { h.Bool(t.gateway).Bool(t.ipv6Only).Bool(t.captured) }
+
+// clusterGroup is what one service's clusters come to: one for each port in
+// reach and each subset.
+type clusterGroup struct {
+	clusters  []*Resource
+	endpoints []EndpointSpec
+	problems  []config.Problem
+}
+
+// outboundClusters makes the clusters of every service in reach, and those
+// that stand for destinations that no service names.
+func (b *build) outboundClusters() {
+	b.addSpecialClusters()
+	several := len(b.scope.Egress) > 1
+	seen := map[string]bool{}
+	for _, e := range b.scope.Egress {
+		for _, v := range e.Services {
+			g := b.clustersOf(v, false)
+			if several {
+				g = g.without(seen)
+			}
+			b.addClusters(g)
+		}
+	}
+	if b.passesThroughTLS() {
+		for _, e := range b.scope.Egress {
+			for _, v := range e.Services {
+				if !v.External {
+					b.addClusters(b.clustersOf(v, true))
+				}
+			}
+		}
+	}
+}
+
+func (b *build) addClusters(g *clusterGroup) {
+	b.clusters = append(b.clusters, g.clusters...)
+	b.endpoints = append(b.endpoints, g.endpoints...)
+	b.problems = append(b.problems, g.problems...)
+}
+
+// without leaves out what an earlier egress view already has, and records the
+// rest as seen.
+func (g *clusterGroup) without(seen map[string]bool) *clusterGroup {
+	out := &clusterGroup{problems: g.problems}
+	taken := map[string]bool{}
+	for _, r := range g.clusters {
+		if !seen[r.Name] {
+			out.clusters = append(out.clusters, r)
+			taken[r.Name], seen[r.Name] = true, true
+		}
+	}
+	for _, e := range g.endpoints {
+		if taken[e.Cluster] {
+			out.endpoints = append(out.endpoints, e)
+		}
+	}
+	return out
+}
+
+// passesThroughTLS reports whether some gateway server forwards mesh TLS by
+// its SNI, which names a cluster.
+func (b *build) passesThroughTLS() bool {
+	for i := range b.scope.Gateways {
+		for _, s := range b.scope.Gateways[i].Servers {
+			if s.Spec.GetTls().GetMode() == networking.ServerTLSSettings_AUTO_PASSTHROUGH {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// clustersOf returns a service's clusters, made once for all scopes that see
+// the service alike.
+func (b *build) clustersOf(v *VisibleService, sni bool) *clusterGroup {
+	traits := b.clusterTraits()
+	h := config.NewHasher().Str("clusters", v.Hostname, v.Namespace).Bool(sni).
+		Hash(v.Hash, b.scope.Settings.Hash)
+	traits.addTo(h)
+	key := h.Sum()
+	if r, ok := b.t.memo.Get(key); ok && r.clusters != nil {
+		return r.clusters
+	}
+	g := &clusterGroup{}
+	if v.ExternalName == "" { // an alias has its target's clusters
+		for _, p := range v.InReach {
+			if p.Protocol != config.ProtocolUDP {
+				g.addPort(b.scope.Settings, traits, v, p, sni)
+			}
+		}
+	}
+	b.t.memo.Add(key, remembered{clusters: g})
+	return g
+}
+
+func (g *clusterGroup) addPort(s *config.Settings, t clusterTraits, v *VisibleService, p config.ServicePort, sni bool) {
+	g.add(newClusterDraft(s, t, v, p, nil, sni))
+	if v.Rule == nil || v.isForwarded() {
+		return
+	}
+	for _, subset := range v.Rule.Spec.GetSubsets() {
+		g.add(newClusterDraft(s, t, v, p, subset, sni))
+	}
+}
+
+func (g *clusterGroup) add(d *clusterDraft) {
+	d.finish()
+	r, err := NewResource(d.out.Name, d.out, d.refs, d.sources()...)
+	if err != nil {
+		g.problems = append(g.problems, unencodable(d.out.Name, err, d.sources()))
+		return
+	}
+	g.clusters = append(g.clusters, r)
+	g.problems = append(g.problems, d.problems...)
+	if d.isEDS() {
+		g.endpoints = append(g.endpoints, d.endpointSpec())
+	}
+}

@@ -1,0 +1,71 @@
+package translate
+
+import (
+	"time"
+
+	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	upstreams "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// passthroughIdle closes connections to unknown destinations that carry no
+// requests: their number has no other bound.
+const passthroughIdle = 5 * time.Minute
+
+// addSpecialClusters adds the clusters for traffic that no service names: one
+// that refuses and, where connections carry their original destination, one
+// that lets them on to it.
+func (b *build) addSpecialClusters() {
+	b.special(BlackHoleCluster, b.blackHole)
+	if b.scope.Class.Side == Outbound {
+		b.special(PassthroughCluster, func(name string) *cluster.Cluster { return b.passthrough(name) })
+	}
+}
+
+// special adds a cluster that depends on the mesh's settings and the proxy's
+// traits only.
+func (b *build) special(name string, make func(name string) *cluster.Cluster) {
+	h := config.NewHasher().Str("special", name).Hash(b.scope.Settings.Hash)
+	b.clusterTraits().addTo(h)
+	r := b.resource(h.Sum(), func() (string, proto.Message, Refs, []*config.Meta, []config.Problem) {
+		return name, make(name), Refs{}, nil, nil
+	})
+	if r != nil {
+		b.clusters = append(b.clusters, r)
+	}
+}
+
+func (b *build) blackHole(name string) *cluster.Cluster {
+	return &cluster.Cluster{
+		Name: name, AltStatName: name + statSuffix,
+		ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_STATIC},
+		ConnectTimeout:       b.scope.Settings.Mesh.GetConnectTimeout(),
+	}
+}
+
+// passthrough follows the original destination, in the protocol that the
+// client speaks. The mesh's default connection pool bounds it.
+func (b *build) passthrough(name string) *cluster.Cluster {
+	d := &clusterDraft{settings: b.scope.Settings, traits: b.clusterTraits(), inbound: true}
+	d.out = &cluster.Cluster{
+		Name: name, AltStatName: name + statSuffix,
+		ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_ORIGINAL_DST},
+		LbPolicy:             cluster.Cluster_CLUSTER_PROVIDED,
+	}
+	d.policy = meshDefaults(b.scope.Settings.Mesh.GetDefaultTrafficPolicy(), nil)
+	d.connectionPool()
+	options := &upstreams.HttpProtocolOptions{
+		CommonHttpProtocolOptions: &core.HttpProtocolOptions{IdleTimeout: durationpb.New(passthroughIdle)},
+		UpstreamProtocolOptions:   clientProtocol(d.http1Options()),
+	}
+	if common := d.http.GetCommonHttpProtocolOptions(); common != nil {
+		proto.Merge(options.CommonHttpProtocolOptions, common)
+	}
+	d.out.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsName: packed(options)}
+	return d.out
+}
