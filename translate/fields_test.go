@@ -1,0 +1,105 @@
+package translate
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	meshconfig "istio.io/api/mesh/v1alpha1"
+	networking "istio.io/api/networking/v1alpha3"
+)
+
+// tablesPending is true until every concept has brought its tables.
+const tablesPending = true
+
+// roots are the messages whose every field must have one owner.
+func roots() []protoreflect.MessageDescriptor {
+	return []protoreflect.MessageDescriptor{
+		(&networking.VirtualService{}).ProtoReflect().Descriptor(),
+		(&networking.DestinationRule{}).ProtoReflect().Descriptor(),
+		(&networking.Gateway{}).ProtoReflect().Descriptor(),
+		(&networking.ServiceEntry{}).ProtoReflect().Descriptor(),
+		(&networking.Sidecar{}).ProtoReflect().Descriptor(),
+		(&networking.WorkloadEntry{}).ProtoReflect().Descriptor(),
+		(&networking.WorkloadGroup{}).ProtoReflect().Descriptor(),
+		(&meshconfig.MeshConfig{}).ProtoReflect().Descriptor(),
+	}
+}
+
+// TestEveryFieldHasOneOwner walks the descriptors of Istio's API and holds the
+// field tables to them: each reachable message has one table, each field one
+// line, each line either a feature with the case that proves it or the reason
+// why it is unsupported.
+func TestEveryFieldHasOneOwner(t *testing.T) {
+	reachable := map[protoreflect.FullName]protoreflect.MessageDescriptor{}
+	for _, r := range roots() {
+		reach(r, reachable)
+	}
+	tables := map[protoreflect.FullName]Table{}
+	for _, table := range Tables() {
+		if _, twice := tables[table.Message]; twice {
+			t.Errorf("%s has two tables", table.Message)
+		}
+		tables[table.Message] = table
+	}
+	for name, md := range reachable {
+		table, ok := tables[name]
+		if !ok {
+			if !tablesPending {
+				t.Errorf("%s has no table", name)
+			}
+			continue
+		}
+		checkTable(t, table, md)
+	}
+	for name := range tables {
+		if reachable[name] == nil {
+			t.Errorf("table %s: no object reaches that message", name)
+		}
+	}
+}
+
+func reach(md protoreflect.MessageDescriptor, seen map[protoreflect.FullName]protoreflect.MessageDescriptor) {
+	if seen[md.FullName()] != nil || !strings.HasPrefix(string(md.FullName()), "istio.") || md.IsMapEntry() {
+		return
+	}
+	seen[md.FullName()] = md
+	for i := range md.Fields().Len() {
+		fd := md.Fields().Get(i)
+		if fd.IsMap() {
+			fd = fd.MapValue()
+		}
+		if fd.Message() != nil {
+			reach(fd.Message(), seen)
+		}
+	}
+}
+
+func checkTable(t *testing.T, table Table, md protoreflect.MessageDescriptor) {
+	t.Helper()
+	lines := map[protoreflect.Name]int{}
+	for _, f := range table.Fields {
+		lines[f.Name]++
+		where := string(table.Message) + "." + string(f.Name)
+		if md.Fields().ByName(f.Name) == nil {
+			t.Errorf("%s: the message has no such field", where)
+		}
+		if (f.Feature == "") == (f.Unsupported == "") {
+			t.Errorf("%s: want either a feature or the reason why it is unsupported", where)
+		}
+		if f.Feature == "" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join("testdata", f.Case+".txtar")); f.Case == "" || err != nil {
+			t.Errorf("%s: case %q does not exist", where, f.Case)
+		}
+	}
+	for i := range md.Fields().Len() {
+		name := md.Fields().Get(i).Name()
+		if n := lines[name]; n != 1 {
+			t.Errorf("%s.%s stands in its table %d times, want once", table.Message, name, n)
+		}
+	}
+}
