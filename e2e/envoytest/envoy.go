@@ -169,15 +169,18 @@ func Get(c *http.Client, path string) (status int, body string, err error) {
 // after within.
 func Eventually(t testing.TB, within time.Duration, check func() string) {
 	t.Helper()
-	deadline := time.Now().Add(within)
+	deadline := time.After(within)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
 	for {
 		msg := check()
 		if msg == "" {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-again.C:
+		case <-deadline:
 			t.Fatalf("after %v: %s", within, msg)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }

@@ -28,9 +28,10 @@ type Answer struct {
 // Response headers that name the server, so that a client need not read the
 // body.
 const (
-	WorkloadHeader = "X-Echo-Workload"
-	PodHeader      = "X-Echo-Pod"
-	VersionHeader  = "X-Echo-Version"
+	WorkloadHeader  = "X-Echo-Workload"
+	PodHeader       = "X-Echo-Pod"
+	NamespaceHeader = "X-Echo-Namespace"
+	VersionHeader   = "X-Echo-Version"
 )
 
 // Knobs by which a client asks for misbehaviour. The query parameters status
@@ -65,6 +66,7 @@ func newHandler(id Identity) *handler {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(WorkloadHeader, h.id.Workload)
 	w.Header().Set(PodHeader, h.id.Pod)
+	w.Header().Set(NamespaceHeader, h.id.Namespace)
 	if h.id.Version != "" {
 		w.Header().Set(VersionHeader, h.id.Version)
 	}

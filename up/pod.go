@@ -1,0 +1,258 @@
+package up
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pilotfish-mesh/pilotfish/agent"
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/up/echo"
+)
+
+// pod is one running pod: the application, the proxy, or both.
+type pod struct {
+	plan  *podPlan
+	place *place
+	note  func(string)
+	proxy *keeper // nil for plain pods
+	admin *http.Client
+	node  *agent.Node // nil for plain pods
+
+	mu        sync.Mutex // guards what follows
+	app       *keeper
+	listeners map[uint32]*os.File
+}
+
+// surroundings are what pods of one mesh have in common.
+type surroundings struct {
+	envoy        *os.File // the binary
+	dir          string   // where each proxy gets a directory
+	discovery    agent.Address
+	interception config.Interception
+	sotw         bool
+	domain       string
+	note         func(string)
+}
+
+func (s *surroundings) startPod(p *podPlan, at *place) (*pod, error) {
+	out := &pod{plan: p, place: at, note: s.note, listeners: map[uint32]*os.File{}}
+	if p.role != gateway {
+		if err := out.serve(p.ports); err != nil {
+			out.stop()
+			return nil, err
+		}
+	}
+	if p.role != plain {
+		if err := out.startProxy(s); err != nil {
+			out.stop()
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// serve makes the application listen on exactly these ports.
+func (p *pod) serve(ports []uint32) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(ports) == len(p.listeners) && !slices.ContainsFunc(ports, func(n uint32) bool { return p.listeners[n] == nil }) {
+		return nil
+	}
+	for n, l := range p.listeners {
+		if !slices.Contains(ports, n) {
+			_ = l.Close()
+			delete(p.listeners, n)
+		}
+	}
+	for _, n := range ports {
+		if p.listeners[n] != nil {
+			continue
+		}
+		l, err := p.place.listen(n)
+		if errors.Is(err, syscall.EACCES) {
+			return fmt.Errorf("%s: port %d needs root: container and target ports below 1024 cannot be bound without it", p.plan.key(), n)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: port %d: %w", p.plan.key(), n, err)
+		}
+		p.listeners[n] = l
+	}
+	// The old process keeps answering what it accepted while the new one
+	// takes over the sockets.
+	old := p.app
+	p.app = nil
+	if len(p.listeners) > 0 {
+		p.app = p.echoKeeper()
+		if err := p.app.run(); err != nil {
+			return err
+		}
+	}
+	old.stop()
+	return nil
+}
+
+func (p *pod) echoKeeper() *keeper {
+	w := p.plan.workload
+	files := make([]*os.File, 0, len(p.listeners))
+	for _, n := range slices.Sorted(maps.Keys(p.listeners)) {
+		files = append(files, p.listeners[n])
+	}
+	return &keeper{
+		what: "application of " + p.plan.key(), place: p.place, as: p.place.app, note: p.note,
+		command: func() (*exec.Cmd, error) {
+			arg, err := json.Marshal(echoArgs{Listeners: len(files), Identity: echo.Identity{
+				Workload: workloadName(w), Pod: p.plan.name, Namespace: w.Namespace,
+				Version: w.Labels["version"], Labels: w.Labels,
+			}})
+			if err != nil {
+				return nil, err
+			}
+			cmd := exec.Command(self, echoRole, string(arg))
+			cmd.Args[0] = "pilotfish"
+			cmd.Dir = "/"
+			cmd.ExtraFiles = files
+			return cmd, nil
+		},
+	}
+}
+
+func (s *surroundings) nodeOf(p *podPlan, at *place) agent.Node {
+	w := p.workload
+	n := agent.Node{
+		Type: config.Sidecar, IPs: []string{at.addr.String()}, Name: p.name, Namespace: w.Namespace,
+		DomainSuffix: s.domain, Labels: w.Labels, Annotations: w.Annotations, ServiceAccount: w.ServiceAccount,
+		ClusterID: "Kubernetes", NodeName: w.Node, Network: w.Network, Workload: workloadName(w), Owner: w.Owner,
+		Locality: w.Locality, Interception: s.interception, Ports: w.Ports, Local: at.local,
+	}
+	if p.role == gateway {
+		n.Type = config.Router
+		if l := at.local; l != nil {
+			// A gateway has nothing but its own address to listen on.
+			n.Local = &config.LocalAddresses{Outbound: at.addr.String(), PortBase: l.PortBase}
+		}
+	}
+	return n
+}
+
+// drainTime is how long Envoy lets connections of a replaced listener live.
+const drainTime = "45"
+
+func (p *pod) startProxy(s *surroundings) error {
+	dir := filepath.Join(s.dir, fmt.Sprintf("%s.%s", p.plan.name, p.plan.workload.Namespace))
+	if len(dir) > 80 { // a socket's path has at most 107 bytes
+		dir = filepath.Join(s.dir, p.place.addr.String())
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	as := p.place.proxy
+	if as.id != 0 {
+		if err := os.Chown(dir, int(as.id), int(as.id)); err != nil {
+			return err
+		}
+	}
+	socket := filepath.Join(dir, "admin.sock")
+	node := s.nodeOf(p.plan, p.place)
+	p.node = &node
+	b := agent.Bootstrap{Node: node, Discovery: s.discovery, Admin: agent.Address{Path: socket}, StateOfTheWorld: s.sotw}
+	if p.place.local != nil {
+		b.StaticHost = p.place.addr.String()
+	}
+	js, err := b.JSON()
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, "bootstrap.json")
+	if err := os.WriteFile(file, js, 0o644); err != nil { //nolint:gosec // Envoy's user reads it; it holds no secret
+		return err
+	}
+	p.admin = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		},
+	}}
+	p.proxy = &keeper{
+		what: "Envoy of " + p.plan.key(), place: p.place, as: as, note: p.note,
+		command: func() (*exec.Cmd, error) { return envoyCommand(s.envoy, dir, file), nil },
+	}
+	return p.proxy.run()
+}
+
+// envoyCommand runs the binary by descriptor: Envoy's user need not be able
+// to reach its path.
+func envoyCommand(binary *os.File, dir, bootstrap string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/fd/3",
+		"-c", bootstrap, "--disable-hot-restart", "--concurrency", "1",
+		"--log-level", "warning", "--log-format", "%L%m%d %T.%e %n] %v",
+		"--drain-time-s", drainTime, "--drain-strategy", "immediate")
+	cmd.Args[0] = "envoy"
+	cmd.Dir = dir
+	cmd.ExtraFiles = []*os.File{binary}
+	return cmd
+}
+
+// ready asks the proxy. An error is why it never will be.
+func (p *pod) ready(ctx context.Context) (bool, error) {
+	if p.proxy == nil {
+		return true, nil
+	}
+	select {
+	case err := <-p.proxy.first:
+		return false, err
+	default:
+	}
+	body, err := p.adminGet(ctx, "/ready")
+	return err == nil && strings.TrimSpace(string(body)) == "LIVE", nil
+}
+
+func (p *pod) adminGet(ctx context.Context, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := p.admin.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var b bytes.Buffer
+	if _, err := io.Copy(&b, resp.Body); err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s", path, resp.Status)
+	}
+	return b.Bytes(), nil
+}
+
+// stop ends the pod's processes: the proxy first, so that it does not see the
+// application go.
+func (p *pod) stop() {
+	p.proxy.stop()
+	if p.admin != nil {
+		p.admin.CloseIdleConnections()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.app.stop()
+	for _, l := range p.listeners {
+		_ = l.Close()
+	}
+	p.listeners = map[uint32]*os.File{}
+	p.place.close()
+}
