@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"slices"
+
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -40,7 +42,7 @@ func (b *build) outboundClusters() {
 	several := len(b.scope.Egress) > 1
 	seen := map[string]bool{}
 	for _, e := range b.scope.Egress {
-		for _, v := range e.Services {
+		for _, v := range slices.Concat(e.Services, e.Destinations) {
 			g := b.clustersOf(v, false)
 			if several {
 				g = g.without(seen)

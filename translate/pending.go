@@ -5,8 +5,6 @@ import "github.com/pilotfish-mesh/pilotfish/config"
 func (b *build) outboundListeners() {}
 func (b *build) inboundListeners()  {}
 func (b *build) gatewayListeners()  {}
-func (b *build) outboundRoutes()    {}
-func (b *build) gatewayRoutes()     {}
 
 func (ix *Index) virtualServiceProblems() []config.Problem  { return nil }
 func (ix *Index) destinationRuleProblems() []config.Problem { return nil }

@@ -41,6 +41,12 @@ type Egress struct {
 	// VirtualServices in reach for gateway "mesh", settled, in order of
 	// precedence.
 	VirtualServices []*SettledVirtualService
+	// Destinations are services that are in reach only because a
+	// VirtualService leads to them: they have clusters, but no listener and
+	// no virtual host.
+	Destinations []*VisibleService
+
+	hosts hostIndex
 }
 
 // VisibleService is a service as the clients of one scope see it. It is a
@@ -58,6 +64,8 @@ type VisibleService struct {
 	Inline *config.Endpoints
 	// Hash identifies Service, Rule, InReach and Inline.
 	Hash config.Hash
+
+	routing config.Hash // Hash without Inline: all that routes depend on
 }
 
 // Key identifies everything that the Scope gathered: equal keys, equal
@@ -123,6 +131,10 @@ func (e *Egress) addTo(h config.Hasher) {
 	}
 	h.Uint(uint64(len(e.VirtualServices)))
 	for _, v := range e.VirtualServices {
+		h.Hash(v.Hash)
+	}
+	h.Uint(uint64(len(e.Destinations)))
+	for _, v := range e.Destinations {
 		h.Hash(v.Hash)
 	}
 }

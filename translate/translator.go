@@ -21,6 +21,7 @@ type remembered struct {
 	resource *Resource
 	piece    []byte
 	clusters *clusterGroup
+	value    any // another kind of part, see remember
 	problems []config.Problem
 }
 

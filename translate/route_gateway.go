@@ -1,0 +1,220 @@
+package translate
+
+import (
+	"slices"
+	"strings"
+
+	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// gatewayRoutes fills the tables that a gateway's listeners ask for.
+func (b *build) gatewayRoutes() {
+	done := map[string]bool{}
+	for i := range b.tables {
+		t := &b.tables[i]
+		if done[t.Name] || len(t.Servers) == 0 {
+			continue
+		}
+		done[t.Name] = true
+		if r := b.gatewayTable(t); r != nil {
+			b.routes = append(b.routes, r)
+		}
+	}
+}
+
+func (b *build) gatewayTable(t *routeTable) *Resource {
+	env := b.newRouteEnv(false)
+	port := t.Servers[0].Spec.GetPort().GetNumber()
+	var parts []*vhostPart
+	for _, v := range gatewayVhosts(t, env, b.gatewayEgress(t)) {
+		if p := b.gatewayVhost(env, v); p != nil {
+			parts = append(parts, p)
+		}
+	}
+	if len(parts) == 0 {
+		// A table of no hosts at all: every request is a 404.
+		vh := &route.VirtualHost{Name: vhostName("blackhole", port)}
+		p, problems := b.encodeVhost(vh, domains{names: []string{"*"}, proper: 1}, nil)
+		b.problems = append(b.problems, problems...)
+		parts = append(parts, p)
+	}
+	return b.spliceRoutes(t.Name, parts, !env.withPorts)
+}
+
+func (b *build) gatewayEgress(t *routeTable) *Egress {
+	if t.Egress != nil || len(b.scope.Egress) == 0 {
+		return t.Egress
+	}
+	return b.scope.Egress[0]
+}
+
+// gatewayVhost is one virtual host of a gateway: hosts with the same rules.
+type gatewayVhost struct {
+	hosts      []string
+	port       uint32
+	requireTLS bool
+	rules      []*ruled // in order of precedence
+	hash       config.Hash
+}
+
+// gatewayVhosts lists the virtual hosts of a table, by host. The rules of all
+// VirtualServices of one host apply, those of the earlier server and of the
+// older VirtualService first.
+func gatewayVhosts(t *routeTable, env *routeEnv, egress *Egress) []*gatewayVhost {
+	byHost := map[string]*gatewayVhost{}
+	get := func(host string, port uint32) *gatewayVhost {
+		v := byHost[host]
+		if v == nil {
+			v = &gatewayVhost{hosts: []string{host}, port: port}
+			byHost[host] = v
+		}
+		return v
+	}
+	for _, s := range t.Servers {
+		port, toHTTPS := s.Spec.GetPort().GetNumber(), s.Spec.GetTls().GetHttpsRedirect()
+		for _, rules := range s.VirtualServices {
+			if withHTTP(rules) == nil {
+				continue
+			}
+			r := &ruled{
+				env: env, egress: egress, rules: rules, port: port, tls: s.Spec.GetTls() != nil,
+				gateway: s.Gateway.Namespace + "/" + s.Gateway.Name,
+			}
+			for _, host := range serverHostsOf(s, rules) {
+				v := get(host, port)
+				v.add(r)
+				v.requireTLS = v.requireTLS || toHTTPS
+			}
+		}
+		for _, h := range s.Spec.GetHosts() {
+			if toHTTPS {
+				get(serverHost(h), port).requireTLS = true
+			}
+		}
+	}
+	return collapse(byHost)
+}
+
+// add appends rules, unless the same are there already through another server
+// of the Gateway.
+func (v *gatewayVhost) add(r *ruled) {
+	for _, have := range v.rules {
+		if have.rules == r.rules && have.gateway == r.gateway && have.port == r.port && have.tls == r.tls {
+			return
+		}
+	}
+	v.rules = append(v.rules, r)
+}
+
+// collapse makes one virtual host of hosts with equal rules: a VirtualService
+// of many hosts is sent once.
+func collapse(byHost map[string]*gatewayVhost) []*gatewayVhost {
+	hosts := make([]string, 0, len(byHost))
+	for h := range byHost {
+		hosts = append(hosts, h)
+	}
+	slices.Sort(hosts)
+	first := map[config.Hash]*gatewayVhost{}
+	out := make([]*gatewayVhost, 0, len(hosts))
+	for _, host := range hosts {
+		v := byHost[host]
+		h := config.NewHasher().Str("gateway vhost").Uint(uint64(v.port)).Bool(v.requireTLS).Uint(uint64(len(v.rules)))
+		for _, r := range v.rules {
+			r.addTo(h)
+		}
+		v.hash = h.Sum()
+		if same := first[v.hash]; same != nil {
+			same.hosts = append(same.hosts, host)
+			continue
+		}
+		first[v.hash] = v
+		out = append(out, v)
+	}
+	return out
+}
+
+// gatewayVhost encodes a virtual host, or returns nil if it would answer
+// nothing: no rule applies to the gateway.
+func (b *build) gatewayVhost(env *routeEnv, v *gatewayVhost) *vhostPart {
+	key := config.NewHasher().Hash(v.hash).Bool(env.attemptCount).Str(v.hosts...).Sum()
+	return remember(b, key, func() (*vhostPart, []config.Problem) {
+		var all madeRoutes
+		for _, r := range v.rules {
+			made := r.make()
+			all.routes = append(all.routes, made.routes...)
+			all.clusters = append(all.clusters, made.clusters...)
+			all.problems = append(all.problems, made.problems...)
+			all.longestBody = max(all.longestBody, made.longestBody)
+			for _, m := range made.sources {
+				if !slices.Contains(all.sources, m) {
+					all.sources = append(all.sources, m)
+				}
+			}
+		}
+		if len(all.routes) == 0 && !v.requireTLS {
+			return nil, all.problems
+		}
+		// What takes every request must not hide the rules of the next
+		// VirtualService.
+		slices.SortStableFunc(all.routes, func(x, y *route.Route) int { return rank(x) - rank(y) })
+		vh := &route.VirtualHost{
+			Name: vhostName(v.hosts[0], v.port), Routes: all.routes, IncludeRequestAttemptCount: env.attemptCount,
+		}
+		if len(v.rules) > 0 {
+			vh.Metadata = provenance(&v.rules[0].rules.Meta)
+		}
+		if v.requireTLS {
+			vh.RequireTls = route.VirtualHost_ALL
+		}
+		var d domains
+		d.add(env.withPorts, v.port, v.hosts...)
+		d.proper = len(d.names)
+		p, problems := b.encodeVhost(vh, d, all.clusters, all.sources...)
+		if p != nil {
+			p.longestBody = all.longestBody
+		}
+		return p, append(all.problems, problems...)
+	})
+}
+
+func rank(r *route.Route) int {
+	if takesAll(r.GetMatch()) {
+		return 1
+	}
+	return 0
+}
+
+// serverHost is the DNS name of a server's host, without the namespace that
+// may stand before it.
+func serverHost(h string) string {
+	if _, name, ok := strings.Cut(h, "/"); ok {
+		h = name
+	}
+	return strings.TrimSuffix(strings.ToLower(h), ".")
+}
+
+// serverHostsOf are the hosts that a server and a VirtualService have in
+// common: the narrower one where one covers the other. A server's host may
+// name the namespace whose VirtualServices it admits: ns/host, "." for the
+// Gateway's own, "*" for any.
+func serverHostsOf(s *GatewayServer, rules *SettledVirtualService) []string {
+	var out []string
+	for _, h := range s.Spec.GetHosts() {
+		if ns, _, ok := strings.Cut(h, "/"); ok {
+			if ns == "." {
+				ns = s.Gateway.Namespace
+			}
+			if ns != "*" && ns != rules.Namespace {
+				continue
+			}
+		}
+		for _, want := range rules.Hosts {
+			if host, ok := meet(serverHost(h), want); ok && !slices.Contains(out, host) {
+				out = append(out, host)
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,200 @@
+package translate
+
+import (
+	"slices"
+	"strings"
+
+	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// vhostInput says what one virtual host of a sidecar's table is made of.
+type vhostInput struct {
+	host    string
+	port    uint32
+	service *VisibleService        // nil for a host that no service has
+	rules   *SettledVirtualService // nil for the plain route to the service
+}
+
+// vhostInputs lists the virtual hosts of a table, those with rules first.
+func vhostInputs(t *routeTable) []vhostInput {
+	e := t.Egress
+	if t.Only != nil {
+		return []vhostInput{{t.Only.Hostname, t.Port, t.Only, withHTTP(e.rulesFor(t.Only.Hostname))}}
+	}
+	ruled := make([]vhostInput, 0, len(e.VirtualServices))
+	plain := make([]vhostInput, 0, len(e.Services))
+	seen := seenHosts{}
+	for _, s := range e.Services {
+		for i := range s.InReach {
+			p := &s.InReach[i]
+			if t.Port != 0 && p.Number != t.Port || !carriesHTTP(p.Protocol) {
+				continue
+			}
+			rules := withHTTP(e.rulesFor(s.Hostname))
+			in := vhostInput{s.Hostname, p.Number, s, rules}
+			switch {
+			case rules != nil:
+				ruled = append(ruled, in)
+				seen.note(s, p.Number, rules)
+			case s.ExternalName == "":
+				plain = append(plain, in)
+				seen.note(s, p.Number, nil)
+			}
+		}
+	}
+	ruled = append(ruled, hostsWithoutService(t, seen)...)
+	return append(ruled, plain...)
+}
+
+// carriesHTTP reports whether a port's requests are routed: it is HTTP, or
+// what it is shows in its first bytes.
+func carriesHTTP(p config.Protocol) bool { return p.IsHTTP() || p == config.ProtocolUnset }
+
+func withHTTP(r *SettledVirtualService) *SettledVirtualService {
+	if r == nil || len(r.Spec.GetHttp()) == 0 {
+		return nil
+	}
+	return r
+}
+
+// seenHosts is what a table's services have already accounted for.
+type seenHosts struct {
+	services map[string]bool
+	suffixes map[string]bool // of the services' hosts, from a dot on
+	wild     []string        // hosts of services that are wildcards
+	// ports are those at which a VirtualService applies to some service.
+	ports map[*SettledVirtualService][]uint32
+}
+
+func (x *seenHosts) note(s *VisibleService, port uint32, rules *SettledVirtualService) {
+	if x.services == nil {
+		x.services, x.suffixes = map[string]bool{}, map[string]bool{}
+		x.ports = map[*SettledVirtualService][]uint32{}
+	}
+	if !x.services[s.Hostname] {
+		x.services[s.Hostname] = true
+		rest := strings.TrimPrefix(s.Hostname, "*")
+		for i := strings.IndexByte(rest, '.'); i >= 0; i = strings.IndexByte(rest, '.') {
+			x.suffixes[rest[i:]] = true
+			rest = rest[i+1:]
+		}
+		if isWildcard(s.Hostname) {
+			x.wild = append(x.wild, s.Hostname)
+		}
+	}
+	if rules != nil && !slices.Contains(x.ports[rules], port) {
+		x.ports[rules] = append(x.ports[rules], port)
+	}
+}
+
+// hostsWithoutService are the hosts of VirtualServices that no service of the
+// table has. They answer on port 80, where HTTP to any name goes, on ports
+// where the same VirtualService applies to a service, and where a wildcard
+// service covers them.
+func hostsWithoutService(t *routeTable, seen seenHosts) []vhostInput {
+	var out []vhostInput
+	for _, r := range t.Egress.VirtualServices {
+		if withHTTP(r) == nil {
+			continue
+		}
+		for _, h := range r.Hosts {
+			if seen.services[h] || t.Egress.claimant(h) != r || isWildcard(h) && seen.suffixes[h[1:]] {
+				continue
+			}
+			for _, port := range portsOfHost(t, r, h, &seen) {
+				out = append(out, vhostInput{h, port, nil, r})
+			}
+		}
+	}
+	return out
+}
+
+func portsOfHost(t *routeTable, r *SettledVirtualService, host string, seen *seenHosts) []uint32 {
+	switch {
+	case t.Port == 80:
+		return []uint32{80}
+	case len(seen.ports[r]) > 0:
+		return seen.ports[r]
+	case t.Port != 0 && slices.ContainsFunc(seen.wild, func(w string) bool { return hostCovers(w, host) }):
+		return []uint32{t.Port}
+	}
+	return nil
+}
+
+// claimant is the VirtualService that has a host itself, not through a
+// wildcard above it.
+func (e *Egress) claimant(host string) *SettledVirtualService {
+	if isWildcard(host) {
+		return e.hosts.wild[host[1:]]
+	}
+	return e.hosts.exact[host]
+}
+
+// outboundVhost makes the virtual host that in describes.
+func (b *build) outboundVhost(t *routeTable, env *routeEnv, in *vhostInput) *vhostPart {
+	if in.rules != nil {
+		if p := b.ruledVhost(t, env, in); p != nil {
+			return p
+		}
+		// No rule applies to this client: as if there were none.
+		if in.service == nil || in.service.ExternalName != "" {
+			return nil
+		}
+	}
+	return b.plainVhost(t, env, in)
+}
+
+// addDomains adds what domainsOf reads.
+func (env *routeEnv) addDomains(h config.Hasher, t *routeTable, in *vhostInput) {
+	h.Str(in.host).Uint(uint64(in.port))
+	if t.Only != nil {
+		h.Uint(uint64(allDomains))
+		return
+	}
+	reach := reachOf(in.host, env.dnsDomain)
+	aliases := t.Egress.hosts.aliases[in.host]
+	h.Uint(uint64(reach)).Uint(uint64(len(aliases))).Str(aliases...)
+	if reach == sharedDomain || len(aliases) > 0 {
+		h.Str(env.dnsDomain)
+	}
+}
+
+// allDomains stands in keys for a virtual host that answers to every name.
+const allDomains = 99
+
+func (env *routeEnv) domainsFor(t *routeTable, in *vhostInput) domains {
+	if t.Only != nil {
+		return domains{names: []string{"*"}, proper: 1}
+	}
+	return domainsOf(in.host, in.service, t.Egress.hosts.aliases[in.host], env.dnsDomain, env.withPorts, in.port)
+}
+
+// plainVhost leads everything to the service itself.
+func (b *build) plainVhost(t *routeTable, env *routeEnv, in *vhostInput) *vhostPart {
+	h := config.NewHasher().Str("plain vhost").Hash(env.hash, in.service.routing)
+	env.addDomains(h, t, in)
+	return remember(b, h.Sum(), func() (*vhostPart, []config.Problem) {
+		cluster := OutboundCluster(in.port, "", in.host)
+		r := defaultRoute(cluster, in.host, in.port, env)
+		if hash := hashPolicy(in.service.Rule, in.port, ""); hash != nil {
+			r.GetRoute().HashPolicy = []*route.RouteAction_HashPolicy{hash}
+		}
+		vh := &route.VirtualHost{
+			Name: vhostName(in.host, in.port), Routes: []*route.Route{r},
+			IncludeRequestAttemptCount: env.attemptCount, Metadata: provenance(&in.service.Meta),
+		}
+		return b.encodeVhost(vh, env.domainsFor(t, in), []string{cluster}, &in.service.Meta)
+	})
+}
+
+// encodeVhost is newVhostPart with what can go wrong as a Problem.
+func (b *build) encodeVhost(vh *route.VirtualHost, d domains, clusters []string, sources ...*config.Meta) (*vhostPart, []config.Problem) {
+	p, err := newVhostPart(vh, d, sources...)
+	if err != nil {
+		return nil, []config.Problem{unencodable("virtual host "+vh.Name, err, sources)}
+	}
+	p.clusters = clusters
+	return p, nil
+}

@@ -1,0 +1,68 @@
+package translate
+
+import (
+	"strconv"
+
+	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// vhostPart is one virtual host of a route table, encoded as its field of
+// RouteConfiguration. Immutable; shared by the tables that have it.
+type vhostPart struct {
+	name string
+	domains
+	// clusters are what its routes lead to.
+	clusters []string
+	// sources are the objects that made it.
+	sources []*config.Meta
+	// longestBody is the size in bytes of its longest direct response.
+	longestBody int
+	bytes       []byte
+	hash        config.Hash // of bytes
+	domainsHash config.Hash
+}
+
+// vhostsField is RouteConfiguration.virtual_hosts.
+const vhostsField = 2
+
+// newVhostPart encodes a virtual host.
+func newVhostPart(vh *route.VirtualHost, d domains, sources ...*config.Meta) (*vhostPart, error) {
+	vh.Domains = d.names
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(vh)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, 0, len(body)+protowire.SizeTag(vhostsField)+protowire.SizeVarint(uint64(len(body))))
+	b = protowire.AppendTag(b, vhostsField, protowire.BytesType)
+	b = protowire.AppendBytes(b, body)
+	names := config.NewHasher().Uint(uint64(d.proper)).Str(d.names...)
+	return &vhostPart{
+		name: vh.Name, domains: d, sources: sources, bytes: b,
+		hash: config.NewHasher().Bytes(b).Sum(), domainsHash: names.Sum(),
+	}, nil
+}
+
+// vhostName is the name of a virtual host: host:port.
+func vhostName(host string, port uint32) string {
+	return host + ":" + strconv.FormatUint(uint64(port), 10)
+}
+
+// remember returns the value remembered under key, or makes and remembers it.
+// The key must cover everything that make reads. Problems are told again each
+// time.
+func remember[T any](b *build, key config.Hash, make func() (T, []config.Problem)) T {
+	if r, ok := b.t.memo.Get(key); ok {
+		if v, ok := r.value.(T); ok {
+			b.problems = append(b.problems, r.problems...)
+			return v
+		}
+	}
+	v, problems := make()
+	b.t.memo.Add(key, remembered{value: v, problems: problems})
+	b.problems = append(b.problems, problems...)
+	return v
+}
