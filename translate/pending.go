@@ -11,8 +11,3 @@ func (ix *Index) destinationRuleProblems() []config.Problem { return nil }
 func (ix *Index) gatewayProblems() []config.Problem         { return nil }
 func (ix *Index) sidecarProblems() []config.Problem         { return nil }
 func (ix *Index) serviceEntryProblems() []config.Problem    { return nil }
-
-// Secret is the SDS resource of a name such as kubernetes://cert, or nil.
-func (t *Translator) Secret(m *config.Mesh, namespace, name string) (*Resource, []config.Problem) {
-	return nil, nil
-}
