@@ -111,7 +111,7 @@ func (t *Translator) authority(m *config.Mesh, r secretRef, name string) (*Resou
 		return nil, []config.Problem{missingSecret(r.meta())}
 	}
 	return t.rememberedSecret(name, meta.Hash, meta, func() (*tls.Secret, *config.Problem) {
-		check, p := authorityOf(meta, data)
+		check, p := trustOf(meta, data)
 		if p != nil {
 			return nil, p
 		}

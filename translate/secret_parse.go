@@ -102,7 +102,7 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	return out, nil
 }
 
-func authorityOf(m *config.Meta, data map[string][]byte) (*tls.CertificateValidationContext, *config.Problem) {
+func trustOf(m *config.Meta, data map[string][]byte) (*tls.CertificateValidationContext, *config.Problem) {
 	for _, k := range authorityKeys {
 		cert := data[k.cert]
 		if len(cert) == 0 {
