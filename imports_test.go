@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"meshtest":            {"simulate", "translate", "config"},
 	"dashboard":           {"snapshot", "translate", "config"},
 	"up":                  {"discovery", "discovery/file", "translate", "snapshot", "agent", "dashboard", "config"},
+	"manifests":           {},
 	"e2e":                 {"*"},
 	"cmd/pilotfish":       {"*"},
 	"cmd/pilotfish-agent": {"agent"},

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/pilotfish-mesh/pilotfish/e2e/kubetest"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "adsbench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	var s shape
+	flag.IntVar(&s.services, "services", 500, "services in the mesh")
+	flag.IntVar(&s.pods, "pods", 2, "pods a service")
+	flag.IntVar(&s.namespaces, "namespaces", 10, "namespaces they are spread over")
+	proxies := flag.Int("proxies", 500, "sidecars that connect")
+	rounds := flag.Int("rounds", 10, "changes of each kind")
+	protocol := flag.String("protocol", "delta", "delta or sotw")
+	timeout := flag.Duration("timeout", time.Minute, "bound on one change's way")
+	pilotfish := flag.String("server", "", "shell command of the server under test; $KUBECONFIG and $XDS_ADDRESS are set")
+	peer := flag.String("peer", os.Getenv("PEER"), "shell command of a second server to measure in the same run")
+	out := flag.String("out", "", "Markdown file to write the table to")
+	bin := flag.String("kube-bin", os.Getenv("KUBE_BIN_DIR"), "folder with kube-apiserver and etcd")
+	flag.Parse()
+	if *pilotfish == "" || *bin == "" {
+		return fmt.Errorf("-server and -kube-bin (or KUBE_BIN_DIR) are needed; `make bench` sets them")
+	}
+
+	kube, err := kubetest.Run(*bin)
+	if err != nil {
+		return err
+	}
+	defer kube.Close()
+	config := kube.Config()
+	config.QPS, config.Burst = 2000, 4000
+	m := &mesh{shape: s, run: strconv.FormatInt(time.Now().Unix()%200, 10)}
+	if m.client, err = kubernetes.NewForConfig(config); err != nil {
+		return err
+	}
+	if m.dynamic, err = dynamic.NewForConfig(config); err != nil {
+		return err
+	}
+	if err := installCRDs(ctx, m.dynamic); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "seeding %d services\n", s.services)
+	if err := seed(ctx, m.client, s); err != nil {
+		return err
+	}
+	t := &table{shape: s, proxies: *proxies, protocol: *protocol, rounds: *rounds}
+	r := &runner{mesh: m, proxies: *proxies, rounds: *rounds, delta: *protocol == "delta", timeout: *timeout, report: t.add}
+	for _, c := range []struct{ name, command string }{{"pilotfish", *pilotfish}, {"peer", *peer}} {
+		if c.command == "" {
+			continue
+		}
+		if err := measure(ctx, r, c.name, c.command, kube.Kubeconfig()); err != nil {
+			return err
+		}
+	}
+	if *out == "" {
+		return nil
+	}
+	return os.WriteFile(*out, []byte(t.markdown()), 0o644)
+}
+
+func measure(ctx context.Context, r *runner, name, command, kubeconfig string) error {
+	log := filepath.Join(filepath.Dir(kubeconfig), name+".log")
+	s, err := start(ctx, name, command, kubeconfig, log)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	return r.run(ctx, s)
+}
+
+// table is the report of one run.
+type table struct {
+	shape           shape
+	proxies, rounds int
+	protocol        string
+	rows            []row
+}
+
+func (t *table) add(r row) {
+	t.rows = append(t.rows, r)
+	fmt.Println(strings.ReplaceAll(strings.Trim(line(r), "| "), " | ", "  "))
+}
+
+func line(r row) string {
+	ms := func(d time.Duration) string {
+		if d == 0 {
+			return "–"
+		}
+		return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1e3)
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %.2f MB | %.0f | %.0f MB | %.3f MB | %d |", r.server, r.work,
+		ms(r.p50), ms(r.p99), ms(r.cpu), r.bytes, r.responses, r.memory, r.perProxy, r.missed)
+}
+
+func (t *table) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d services × %d pods in %d namespaces, %d sidecars, %s, %d rounds a change; %s.\n\n",
+		t.shape.services, t.shape.pods, t.shape.namespaces, t.proxies, t.protocol, t.rounds, machine())
+	b.WriteString("| server | work | p50 (connect: all) | p99 | server CPU | resources | responses | memory | above idle, a proxy | missed |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, r := range t.rows {
+		b.WriteString(line(r) + "\n")
+	}
+	return b.String()
+}
+
+// machine describes where the figures were measured.
+func machine() string {
+	kernel, _ := exec.Command("uname", "-sr").Output()
+	return fmt.Sprintf("%d cores shared by server, load, API server and etcd, %s, %s, %s",
+		runtime.NumCPU(), cpuModel(), strings.TrimSpace(string(kernel)), runtime.Version())
+}
+
+func cpuModel() string {
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	for l := range strings.Lines(string(info)) {
+		if k, v, ok := strings.Cut(l, ":"); ok && strings.TrimSpace(k) == "model name" {
+			return strings.TrimSpace(v)
+		}
+	}
+	return runtime.GOARCH
+}

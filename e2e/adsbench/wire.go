@@ -1,0 +1,194 @@
+package main
+
+import (
+	"fmt"
+
+	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"hash/maphash"
+	"sync"
+)
+
+// The types that a sidecar subscribes to.
+const (
+	typeCluster  = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+	typeEndpoint = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+	typeListener = "type.googleapis.com/envoy.config.listener.v3.Listener"
+	typeRoute    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+)
+
+// frame is a received response, undecoded: the tool shares its two cores with
+// the server, so it reads only what it needs.
+type frame struct{ raw []byte }
+
+// codec receives frames and sends ordinary messages.
+type codec struct{}
+
+func (codec) Name() string { return "proto" }
+
+func (codec) Marshal(v any) ([]byte, error) { return proto.Marshal(v.(proto.Message)) }
+
+func (codec) Unmarshal(data []byte, v any) error {
+	f, ok := v.(*frame)
+	if !ok {
+		return fmt.Errorf("unexpected %T", v)
+	}
+	f.raw = append(f.raw[:0], data...)
+	return nil
+}
+
+// response is what the tool reads of either protocol's response.
+type response struct {
+	typeURL, version, nonce string
+	resources               []resource
+	removed                 []string
+}
+
+type resource struct {
+	name, version string
+	body          []byte
+}
+
+// fields calls f for each length-delimited field of a message.
+func fields(b []byte, f func(n protowire.Number, v []byte)) error {
+	for len(b) > 0 {
+		n, t, l := protowire.ConsumeTag(b)
+		if l < 0 {
+			return protowire.ParseError(l)
+		}
+		b = b[l:]
+		if t != protowire.BytesType {
+			if l = protowire.ConsumeFieldValue(n, t, b); l < 0 {
+				return protowire.ParseError(l)
+			}
+			b = b[l:]
+			continue
+		}
+		v, l := protowire.ConsumeBytes(b)
+		if l < 0 {
+			return protowire.ParseError(l)
+		}
+		f(n, v)
+		b = b[l:]
+	}
+	return nil
+}
+
+// parseSotW reads a DiscoveryResponse: version_info 1, resources 2 (Any),
+// type_url 4, nonce 5.
+func parseSotW(b []byte) (r response, err error) {
+	err = fields(b, func(n protowire.Number, v []byte) {
+		switch n {
+		case 1:
+			r.version = string(v)
+		case 2:
+			r.resources = append(r.resources, resource{body: anyValue(v)})
+		case 4:
+			r.typeURL = string(v)
+		case 5:
+			r.nonce = string(v)
+		}
+	})
+	return r, err
+}
+
+// parseDelta reads a DeltaDiscoveryResponse: resources 2 (Resource: version 1,
+// resource 2, name 3), type_url 4, nonce 5, removed_resources 6.
+func parseDelta(b []byte) (r response, err error) {
+	err = fields(b, func(n protowire.Number, v []byte) {
+		switch n {
+		case 2:
+			var one resource
+			_ = fields(v, func(n protowire.Number, v []byte) {
+				switch n {
+				case 1:
+					one.version = string(v)
+				case 2:
+					one.body = anyValue(v)
+				case 3:
+					one.name = string(v)
+				}
+			})
+			r.resources = append(r.resources, one)
+		case 4:
+			r.typeURL = string(v)
+		case 5:
+			r.nonce = string(v)
+		case 6:
+			r.removed = append(r.removed, string(v))
+		}
+	})
+	return r, err
+}
+
+func anyValue(b []byte) (value []byte) {
+	_ = fields(b, func(n protowire.Number, v []byte) {
+		if n == 2 {
+			value = v
+		}
+	})
+	return value
+}
+
+// dependents remembers, by the content of a cluster or listener, the names
+// that an Envoy subscribes to because of it. Content repeats across proxies.
+type dependents struct {
+	seed  maphash.Seed
+	names sync.Map // uint64 -> []string
+}
+
+func (d *dependents) of(typeURL string, body []byte) ([]string, error) {
+	key := maphash.Bytes(d.seed, body)
+	if v, ok := d.names.Load(key); ok {
+		return v.([]string), nil
+	}
+	var out []string
+	var err error
+	switch typeURL {
+	case typeCluster:
+		out, err = endpointNames(body)
+	case typeListener:
+		out, err = routeNames(body)
+	}
+	if err == nil {
+		d.names.Store(key, out)
+	}
+	return out, err
+}
+
+func endpointNames(body []byte) ([]string, error) {
+	c := &cluster.Cluster{}
+	if err := proto.Unmarshal(body, c); err != nil || c.GetType() != cluster.Cluster_EDS {
+		return nil, err
+	}
+	if n := c.GetEdsClusterConfig().GetServiceName(); n != "" {
+		return []string{n}, nil
+	}
+	return []string{c.GetName()}, nil
+}
+
+func routeNames(body []byte) ([]string, error) {
+	l := &listener.Listener{}
+	if err := proto.Unmarshal(body, l); err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, chain := range append(l.GetFilterChains(), l.GetDefaultFilterChain()) {
+		for _, f := range chain.GetFilters() {
+			m := &hcm.HttpConnectionManager{}
+			if f.GetTypedConfig().MessageIs(m) {
+				if err := f.GetTypedConfig().UnmarshalTo(m); err != nil {
+					return nil, err
+				}
+				if n := m.GetRds().GetRouteConfigName(); n != "" {
+					out = append(out, n)
+				}
+			}
+		}
+	}
+	return out, nil
+}
