@@ -20,9 +20,12 @@ import (
 	"k8s.io/client-go/dynamic"
 )
 
-var crdResource = schema.GroupVersionResource{
-	Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
-}
+var (
+	namespaces  = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+	crdResource = schema.GroupVersionResource{
+		Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
+	}
+)
 
 // Client applies YAML to a Server, as kubectl does.
 type Client struct{ objects dynamic.Interface }
@@ -55,7 +58,8 @@ func (c *Client) Apply(t testing.TB, text string) {
 }
 
 // Delete deletes each object of a YAML stream; only its identity is read.
-// An object that is not there is no error.
+// An object that is not there is no error. A Namespace goes at once, and what
+// is in it stays, because the controller that would end it first is not there.
 func (c *Client) Delete(t testing.TB, text string) {
 	t.Helper()
 	// Also called while a test ends, when its own context is over.
@@ -64,10 +68,24 @@ func (c *Client) Delete(t testing.TB, text string) {
 	for _, o := range parse(t, text) {
 		none := int64(0) // no kubelet would ever confirm a pod's end
 		err := c.resource(o).Delete(ctx, o.GetName(), metav1.DeleteOptions{GracePeriodSeconds: &none})
+		if err == nil && o.GetKind() == "Namespace" {
+			err = c.finalize(ctx, o.GetName())
+		}
 		if err != nil && !apierrors.IsNotFound(err) {
 			t.Fatalf("delete %s %s/%s: %v", o.GetKind(), o.GetNamespace(), o.GetName(), err)
 		}
 	}
+}
+
+func (c *Client) finalize(ctx context.Context, namespace string) error {
+	r := c.Resource(namespaces, "")
+	ns, err := r.Get(ctx, namespace, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	unstructured.RemoveNestedField(ns.Object, "spec", "finalizers")
+	_, err = r.Update(ctx, ns, metav1.UpdateOptions{}, "finalize")
+	return err
 }
 
 // Resource gives access to one resource of one namespace ("" for
@@ -157,7 +175,7 @@ func (c *Client) apply(ctx context.Context, o *unstructured.Unstructured) error 
 }
 
 func (c *Client) ensureNamespace(ctx context.Context, name string) error {
-	r := c.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}, "")
+	r := c.Resource(namespaces, "")
 	if _, err := r.Get(ctx, name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		return err
 	}
@@ -172,6 +190,9 @@ func (c *Client) ensureNamespace(ctx context.Context, name string) error {
 // served.
 func (c *Client) resource(o *unstructured.Unstructured) dynamic.ResourceInterface {
 	plural, _ := meta.UnsafeGuessKindToResource(o.GroupVersionKind())
+	if o.GetKind() == "Gateway" {
+		plural.Resource = "gateways" // the one that it guesses wrong
+	}
 	return c.Resource(plural, o.GetNamespace())
 }
 

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -95,6 +96,9 @@ func (p *process) waitFor(ready func(context.Context) error) error {
 
 func (s *Server) logFile(name string) string { return filepath.Join(s.dir, name+".log") }
 
+// isInfo knows klog's lines of level info.
+func isInfo(line string) bool { return strings.HasPrefix(line, "I") }
+
 // logs returns the ends of the processes' logs.
 func (s *Server) logs() string {
 	const lines = 30
@@ -104,8 +108,8 @@ func (s *Server) logs() string {
 		if err != nil {
 			continue
 		}
-		all := strings.Split(strings.TrimSpace(string(text)), "\n")
-		fmt.Fprintf(&b, "== %s, last lines\n%s\n", name, strings.Join(all[max(0, len(all)-lines):], "\n"))
+		all := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(text)), "\n"), isInfo)
+		fmt.Fprintf(&b, "== %s, last warnings and errors\n%s\n", name, strings.Join(all[max(0, len(all)-lines):], "\n"))
 	}
 	return b.String()
 }

@@ -1,0 +1,146 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"regexp"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	networking "istio.io/api/networking/v1alpha3"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery"
+)
+
+// served is how the API server offers a kind; the zero value: not at all.
+type served struct{ version, plural string }
+
+// istioKind follows one of Istio's kinds for as long as its CRD is there, at
+// the version that the CRD serves.
+type istioKind struct {
+	discovery.Kind
+	*follower
+	source *Source
+	// offer has capacity 1 and holds what the CRD says now, if run has not
+	// taken it yet. The first one comes with the first list of CRDs.
+	offer   chan served
+	version string // that the running reflector reads
+}
+
+func newIstioKind(k discovery.Kind, s *Source) *istioKind {
+	i := &istioKind{Kind: k, source: s, offer: make(chan served, 1)}
+	i.follower = newFollower(config.Key{Group: k.Group, Kind: k.Kind}, i.readObject, s.pending)
+	return i
+}
+
+// set makes offer hold o. For one caller.
+func (k *istioKind) set(o served) {
+	select {
+	case <-k.offer:
+	default:
+	}
+	k.offer <- o
+}
+
+// run starts and stops the reflector as the offer changes, until ctx ends. It
+// and the reflector take turns with the follower.
+func (k *istioKind) run(ctx context.Context) {
+	now, stop := served{version: "none yet"}, func() {}
+	defer func() { stop() }()
+	for {
+		var next served
+		select {
+		case <-ctx.Done():
+			return
+		case next = <-k.offer:
+		}
+		if next == now {
+			continue
+		}
+		stop()
+		now, stop = next, func() {}
+		if next == (served{}) {
+			k.clear()
+			continue
+		}
+		stop = k.start(ctx, next)
+	}
+}
+
+// start runs the reflector; stop returns when it has ended.
+func (k *istioKind) start(ctx context.Context, o served) (stop func()) {
+	k.version = o.version
+	k.reread() // the same objects look different at another version
+	ctx, cancel := context.WithCancel(ctx)
+	r := k.source.clients.custom(schema.GroupVersion{Group: k.Group, Version: o.version}, o.plural)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		reflect(ctx, r, k.follower, k.source.health)
+	}()
+	return func() {
+		cancel()
+		<-ended
+		k.source.health.forget(r.name)
+	}
+}
+
+// readObject is the reader of Istio's kinds.
+func (k *istioKind) readObject(m config.Meta, raw runtime.Object) (*discovery.Object, []config.Problem) {
+	m.Version = k.version
+	o, ok := raw.(*custom)
+	if !ok {
+		return nil, []config.Problem{unexpectedType(&m, raw)}
+	}
+	spec := k.New()
+	problems := decode(&m, o.Spec, spec)
+	if len(problems) > 0 && problems[0].Severity == config.Error {
+		return nil, problems
+	}
+	out := &discovery.Object{Meta: m, Body: spec}
+	if k.Kind.Kind == "ServiceEntry" {
+		// Whoever wrote the status is not the user: what cannot be read of it
+		// counts as not there.
+		status := &networking.ServiceEntryStatus{}
+		if len(o.Status) > 0 && lenient.Unmarshal(o.Status, status) == nil {
+			out.Status = status
+		}
+	}
+	return out, problems
+}
+
+var lenient = protojson.UnmarshalOptions{DiscardUnknown: true}
+
+// decode reads a spec. CRDs newer than this program have fields that it does
+// not know; these have no effect, and the rest has.
+func decode(m *config.Meta, text json.RawMessage, into proto.Message) []config.Problem {
+	if len(text) == 0 || string(text) == "null" {
+		return nil
+	}
+	strict := protojson.Unmarshal(text, into)
+	if strict == nil {
+		return nil
+	}
+	proto.Reset(into)
+	if err := lenient.Unmarshal(text, into); err != nil {
+		return []config.Problem{specProblem(m, config.Error, "InvalidValue", err, "the last version that could be read stays in effect")}
+	}
+	return []config.Problem{specProblem(m, config.Warning, "UnknownField", strict, "the field has no effect")}
+}
+
+var position = regexp.MustCompile(`^proto:\s*(\(line \d+:\d+\):\s*)?`)
+
+func specProblem(m *config.Meta, s config.Severity, code string, err error, effect string) config.Problem {
+	// protojson writes a space or a no-break space, to keep programs from
+	// relying on its text.
+	text := position.ReplaceAllString(strings.ReplaceAll(err.Error(), "\u00a0", " "), "")
+	return config.At(m, "spec", s, code, "%s: %s", text, effect)
+}
+
+func unexpectedType(m *config.Meta, o any) config.Problem {
+	return config.At(m, "", config.Error, "UnexpectedType", "the API server sent a %T in its place", o)
+}

@@ -1,0 +1,133 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"github.com/pilotfish-mesh/pilotfish/discovery"
+)
+
+// Name is how the source calls itself to the Store.
+const Name = "kube"
+
+// Options are a Source's settings.
+type Options struct {
+	// Log receives a line for each change of what the API server lets the
+	// source see, and client-go's own messages at level debug. Nil: no log.
+	Log *zap.Logger
+	// Pace is the shortest time between two steps of the Store; changes that
+	// arrive in between make one step. Default 10 ms.
+	Pace time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	if o.Pace == 0 {
+		o.Pace = 10 * time.Millisecond
+	}
+	return o
+}
+
+// Source is a discovery.Source of what an API server holds. It is made by New
+// and run once.
+type Source struct {
+	options Options
+	clients *clients
+	health  *health
+	pending *pending
+}
+
+var _ discovery.Source = (*Source)(nil)
+
+// New returns a Source of the API server that config leads to. It does not
+// contact it. The rights that it needs are get, list and watch of what
+// coreKinds lists, of CustomResourceDefinitions and of discovery.Kinds.
+func New(config *rest.Config, o Options) (*Source, error) {
+	o = o.withDefaults()
+	c, err := newClients(config)
+	if err != nil {
+		return nil, fmt.Errorf("client of the API server: %w", err)
+	}
+	return &Source{options: o, clients: c, health: newHealth(o.Log), pending: newPending()}, nil
+}
+
+// Run implements discovery.Source. A server that cannot be reached, at the
+// start or later, is waited for: Run returns only when ctx ends, and nil.
+func (s *Source) Run(ctx context.Context, store *discovery.Store) error {
+	ctx = klog.NewContext(ctx, debugLogger(s.options.Log))
+	var running sync.WaitGroup
+	defer s.clients.close()
+	defer running.Wait()
+
+	core := coreKinds()
+	gates := make([]<-chan struct{}, 0, len(core))
+	for _, k := range core {
+		f := newFollower(k.key, k.read, s.pending)
+		gates = append(gates, f.synced)
+		running.Go(func() { reflect(ctx, s.clients.core(k), f, s.health) })
+	}
+	istio := newCRDs(s)
+	running.Go(func() { istio.run(ctx, &running) })
+
+	synced := make(chan struct{})
+	running.Go(func() {
+		for _, gate := range append(gates, istio.gates()...) {
+			if !waitFor(ctx, gate) {
+				return
+			}
+		}
+		close(synced)
+	})
+	s.apply(ctx, store, synced)
+	return nil
+}
+
+// waitFor returns true when c is closed, false if ctx ends first.
+func waitFor(ctx context.Context, c <-chan struct{}) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-c:
+		return true
+	}
+}
+
+// apply carries pending changes to the store: at once when the last step was
+// Pace ago, else when it will have been. synced is closed when all that
+// existed at the start is pending or applied.
+func (s *Source) apply(ctx context.Context, store *discovery.Store, synced <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.pending.wake:
+			s.step(store)
+		case <-synced:
+			s.step(store)
+			store.Synced(Name)
+			synced = nil
+			s.options.Log.Info("first view of the API server is complete")
+		}
+		pace := time.NewTimer(s.options.Pace)
+		select {
+		case <-ctx.Done():
+			pace.Stop()
+			return
+		case <-pace.C:
+		}
+	}
+}
+
+func (s *Source) step(store *discovery.Store) {
+	if changes, problems, changed := s.pending.take(); changed {
+		store.Replace(Name, changes, problems)
+	}
+}
