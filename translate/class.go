@@ -38,6 +38,8 @@ type Traits struct {
 	Interception config.Interception
 	DNSDomain    string
 	IPv6Only     bool
+	// DualStack: the proxy has addresses of both families.
+	DualStack    bool
 	Unprivileged bool
 	DNSCapture   bool
 	// Addresses is the proxy's own address list, and Local its local
@@ -48,6 +50,10 @@ type Traits struct {
 	IstioFilters bool
 	Generator    string
 	EnvoyVersion string
+	// Ports are the named container ports that some Service's targetPort or
+	// Gateway may mean, "name=number,...", sorted. Inbound and GatewaySide
+	// only.
+	Ports string
 	// ProxyConfig is the canonical JSON of the proxy's own ProxyConfig
 	// metadata, as far as translation reads it.
 	ProxyConfig string
@@ -110,12 +116,14 @@ func (l labelKeys) sorted() []string {
 // scopes' resources.
 func (ix *Index) Classes(p *config.Proxy) []Class {
 	t := traitsOf(p)
+	in := t
+	in.Ports = ix.namedPorts(p)
 	if p.Type == config.Router {
-		return []Class{{GatewaySide, p.Namespace, canonicalLabels(p.Labels, ix.testedOutbound), t}}
+		return []Class{{GatewaySide, p.Namespace, canonicalLabels(p.Labels, ix.testedGateway), in}}
 	}
 	return []Class{
 		{Outbound, p.Namespace, canonicalLabels(p.Labels, ix.testedOutbound), t},
-		{Inbound, p.Namespace, canonicalLabels(p.Labels, ix.testedInbound), t},
+		{Inbound, p.Namespace, canonicalLabels(p.Labels, ix.testedInbound), in},
 	}
 }
 
@@ -124,6 +132,7 @@ func traitsOf(p *config.Proxy) Traits {
 		Interception: p.Interception,
 		DNSDomain:    p.DNSDomain,
 		IPv6Only:     p.IPv6Only(),
+		DualStack:    bothFamilies(p.IPs),
 		Unprivileged: p.Unprivileged,
 		DNSCapture:   p.DNSCapture,
 		IstioFilters: p.HasExtension("istio.stats"),

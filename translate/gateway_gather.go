@@ -1,6 +1,10 @@
 package translate
 
 import (
+	"slices"
+	"strconv"
+	"strings"
+
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -12,9 +16,42 @@ type GatewayServer struct {
 	Spec    *networking.Server
 	// Index is the server's place in the Gateway's list.
 	Index int
+	// Hosts are the server's hosts with the namespaces whose VirtualServices
+	// may use them.
+	Hosts []ServerHost
+	// Route is the name of the RouteConfiguration that answers it; empty
+	// where connections are forwarded whole.
+	Route string
+	// HTTP3: the server is reached over QUIC, too, and says so in its answers.
+	HTTP3 bool
 	// VirtualServices are those bound to the Gateway that are visible to it
 	// and share a host with the server, in order of precedence.
 	VirtualServices []*SettledVirtualService
+}
+
+// ServerHost is one entry of Server.hosts, spelled out.
+type ServerHost struct {
+	// Namespace limits the VirtualServices; empty means any.
+	Namespace string
+	// Host is in lower case, and may be a wildcard.
+	Host string
+}
+
+// Field is the path of the server in its Gateway.
+func (g *GatewayServer) Field() string { return "spec.servers[" + strconv.Itoa(g.Index) + "]" }
+
+// Shared is the part of a VirtualService host that the server has, or ok
+// false: the narrower of the two where they overlap.
+func (g *GatewayServer) Shared(namespace, host string) (shared string, ok bool) {
+	for _, h := range g.Hosts {
+		if h.Namespace != "" && h.Namespace != namespace {
+			continue
+		}
+		if s, ok := meet(h.Host, host); ok {
+			return s, true
+		}
+	}
+	return "", false
 }
 
 // GatewayPort is everything that the Gateways of a proxy serve on one
@@ -31,6 +68,7 @@ type GatewayPort struct {
 func (p *GatewayPort) addTo(h config.Hasher) {
 	h.Str(p.Bind).Uint(uint64(p.Port)).Uint(uint64(len(p.Servers)))
 	for _, s := range p.Servers {
+		h.Str(s.Route).Bool(s.HTTP3)
 		h.Hash(s.Gateway.Hash).Uint(uint64(s.Index)).Uint(uint64(len(s.VirtualServices)))
 		for _, v := range s.VirtualServices {
 			h.Hash(v.Hash)
@@ -38,5 +76,71 @@ func (p *GatewayPort) addTo(h config.Hasher) {
 	}
 }
 
-// gatherGateways finds the Gateway servers that select the scope's proxies.
-func (ix *Index) gatherGateways(s *Scope) {}
+// gatherGateways finds the Gateway servers that select the scope's proxies,
+// with conflicts between them settled.
+func (ix *Index) gatherGateways(s *Scope) {
+	m := newGatewayMerge(ix.servicesSelecting(s.Class.Namespace, s.Labels), parseLabels(s.Class.Traits.Ports))
+	for _, gw := range ix.gatewaysSelecting(s.Labels) {
+		m.add(gw)
+	}
+	s.Gateways = m.merged()
+	for _, p := range s.Gateways {
+		for _, server := range p.Servers {
+			server.VirtualServices = ix.boundTo(server, s.Class.Namespace)
+		}
+	}
+	s.problems = append(s.problems, m.problems...)
+}
+
+// gatewaysSelecting are the Gateways, of any namespace, whose selector takes
+// workloads of these labels, the oldest first. A Gateway without a selector
+// takes every gateway workload.
+func (ix *Index) gatewaysSelecting(labels map[string]string) []*config.Gateway {
+	var out []*config.Gateway
+	for gw := range ix.mesh.Gateways.All() {
+		if config.Selects(gw.Spec.GetSelector(), labels) {
+			out = append(out, gw)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *config.Gateway) int {
+		switch {
+		case a.Before(&b.Meta):
+			return -1
+		case b.Before(&a.Meta):
+			return 1
+		}
+		return 0
+	})
+	return out
+}
+
+// boundTo are the VirtualServices of a server's Gateway that share a host with
+// the server.
+func (ix *Index) boundTo(g *GatewayServer, clientNamespace string) []*SettledVirtualService {
+	var out []*SettledVirtualService
+	for _, vs := range ix.virtualServices.boundTo(g.Gateway.Namespace, g.Gateway.Name, clientNamespace) {
+		if slices.ContainsFunc(vs.Hosts, func(h string) bool { _, ok := g.Shared(vs.Namespace, h); return ok }) {
+			out = append(out, vs)
+		}
+	}
+	return out
+}
+
+// serverHosts spells out Server.hosts (networking/v1alpha3 Server.hosts):
+// "./host" is for the Gateway's own namespace, "*/host" for any.
+func serverHosts(gw *config.Gateway, hosts []string) []ServerHost {
+	out := make([]ServerHost, 0, len(hosts))
+	for _, h := range hosts {
+		ns, host, ok := strings.Cut(h, "/")
+		switch {
+		case !ok:
+			ns, host = "", h
+		case ns == ".":
+			ns = gw.Namespace
+		case ns == "*":
+			ns = ""
+		}
+		out = append(out, ServerHost{Namespace: ns, Host: strings.ToLower(strings.TrimSuffix(host, "."))})
+	}
+	return out
+}

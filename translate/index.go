@@ -13,10 +13,14 @@ type Index struct {
 	virtualServices  virtualServiceIndex
 	destinationRules destinationRuleIndex
 
-	// testedOutbound and testedInbound are the label keys that selectors of
-	// the side test, sorted. Labels outside them cannot change a scope.
+	// testedOutbound, testedInbound and testedGateway are the label keys that
+	// selectors of the side test, sorted. Labels outside them cannot change a
+	// scope.
 	testedOutbound []string
 	testedInbound  []string
+	testedGateway  []string
+	// portNames are the names of container ports that Services target.
+	portNames map[string]bool
 }
 
 // NewIndex arranges a Mesh.
@@ -27,6 +31,8 @@ func NewIndex(m *config.Mesh) *Index {
 	ix.destinationRules = newDestinationRuleIndex(m, &ix.services)
 	ix.testedOutbound = ix.outboundLabelKeys()
 	ix.testedInbound = ix.inboundLabelKeys()
+	ix.testedGateway = mergedKeys(ix.testedOutbound, ix.testedInbound)
+	ix.portNames = targetPortNames(m)
 	return ix
 }
 

@@ -2,10 +2,6 @@ package translate
 
 import "github.com/pilotfish-mesh/pilotfish/config"
 
-func (b *build) outboundListeners() {}
-func (b *build) inboundListeners()  {}
-func (b *build) gatewayListeners()  {}
-
 func (ix *Index) virtualServiceProblems() []config.Problem  { return nil }
 func (ix *Index) destinationRuleProblems() []config.Problem { return nil }
 func (ix *Index) gatewayProblems() []config.Problem         { return nil }

@@ -20,6 +20,10 @@ type Scope struct {
 	OutboundPolicy OutboundPolicy
 	// Sidecar is the Sidecar resource that applies, or nil.
 	Sidecar *config.SidecarScope
+	// Headless are the endpoints' addresses, by port name, of the headless
+	// services in reach that have ports which are not HTTP: clients connect
+	// to those addresses, so each has a listener. Outbound only.
+	Headless map[config.ServiceID]map[string][]string
 	// Inbound are the ports that the workload serves. Inbound only.
 	Inbound []InboundPort
 	// Gateways are the gateways' servers that select this proxy, merged by
@@ -83,6 +87,7 @@ func (ix *Index) Scope(c Class) *Scope {
 	case Outbound:
 		ix.gatherSidecar(s)
 		ix.gatherEgress(s)
+		ix.gatherHeadless(s)
 	case Inbound:
 		ix.gatherSidecar(s)
 		ix.gatherInbound(s)
@@ -99,8 +104,8 @@ func (s *Scope) hash() config.Hash {
 	c := &s.Class
 	t := &c.Traits
 	h.Uint(uint64(c.Side)).Str(c.Namespace, c.Labels)
-	h.Str(string(t.Interception), t.DNSDomain, t.Addresses, t.Local.Outbound, t.Local.App, t.Generator, t.EnvoyVersion, t.ProxyConfig)
-	h.Uint(uint64(t.Local.PortBase)).Bool(t.IPv6Only).Bool(t.Unprivileged).Bool(t.DNSCapture).Bool(t.IstioFilters)
+	h.Str(string(t.Interception), t.DNSDomain, t.Addresses, t.Local.Outbound, t.Local.App, t.Generator, t.EnvoyVersion, t.Ports, t.ProxyConfig)
+	h.Uint(uint64(t.Local.PortBase)).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.Unprivileged).Bool(t.DNSCapture).Bool(t.IstioFilters)
 	h.Hash(s.Settings.Hash)
 	if s.Sidecar != nil {
 		h.Hash(s.Sidecar.Hash)
@@ -110,6 +115,7 @@ func (s *Scope) hash() config.Hash {
 	for _, e := range s.Egress {
 		e.addTo(h)
 	}
+	s.addHeadless(h)
 	h.Uint(uint64(len(s.Inbound)))
 	for i := range s.Inbound {
 		s.Inbound[i].addTo(h)

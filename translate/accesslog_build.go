@@ -1,0 +1,188 @@
+package translate
+
+import (
+	"strings"
+
+	accesslog "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	file "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	grpclog "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+	meshconfig "istio.io/api/mesh/v1alpha1"
+)
+
+// logPlace is what writes an access log entry.
+type logPlace int
+
+const (
+	httpLog     logPlace = iota // one entry per request
+	tcpLog                      // one entry per connection
+	listenerLog                 // connections that no filter chain took
+)
+
+// alsCluster is the bootstrap's cluster of the log service that
+// MeshConfig.enableEnvoyAccessLogService sends to.
+const alsCluster = "envoy_accesslog_service"
+
+// logsListener reports whether a listener logs connections that it drops. Of
+// outbound ones only virtualOutbound does: the others take over its
+// connections.
+func (e *listenerEnv) logsListener(d *draft) bool {
+	if e.mesh.GetDisableEnvoyListenerLog() {
+		return false
+	}
+	return e.side != Outbound || d.original == handOff
+}
+
+// accessLogs are the logs of one place: those of the default providers, or
+// the mesh's log file and log service where no provider is named.
+func (e *listenerEnv) accessLogs(place logPlace) []*accesslog.AccessLog {
+	var out []*accesslog.AccessLog
+	names := e.mesh.GetDefaultProviders().GetAccessLogging()
+	if len(names) == 0 {
+		if path := e.mesh.GetAccessLogFile(); path != "" {
+			out = append(out, fileLog(path, e.meshLogFormat()))
+		}
+		if e.mesh.GetEnableEnvoyAccessLogService() {
+			out = append(out, serviceLog(place))
+		}
+	}
+	for _, name := range names {
+		if f := e.fileProvider(name); f != nil {
+			out = append(out, e.providerLog(name, f))
+		}
+	}
+	if place == listenerLog {
+		for _, l := range out {
+			l.Filter = unmatchedOnly()
+		}
+	}
+	return out
+}
+
+type fileLogProvider = meshconfig.MeshConfig_ExtensionProvider_EnvoyFileAccessLogProvider
+
+// builtinLog is the extension provider that exists without being configured:
+// the mesh's log format on standard output.
+const builtinLog = "envoy"
+
+func (e *listenerEnv) fileProvider(name string) *fileLogProvider {
+	for _, p := range e.mesh.GetExtensionProviders() {
+		if p.GetName() == name {
+			return p.GetEnvoyFileAccessLog()
+		}
+	}
+	if name == builtinLog {
+		return &fileLogProvider{}
+	}
+	return nil
+}
+
+// unmatchedOnly keeps entries of connections that no filter chain took; those
+// of others are written by the chain.
+func unmatchedOnly() *accesslog.AccessLogFilter {
+	return &accesslog.AccessLogFilter{FilterSpecifier: &accesslog.AccessLogFilter_ResponseFlagFilter{
+		ResponseFlagFilter: &accesslog.ResponseFlagFilter{Flags: []string{"NR"}},
+	}}
+}
+
+func fileLog(path string, format *core.SubstitutionFormatString) *accesslog.AccessLog {
+	return &accesslog.AccessLog{
+		Name: "envoy.access_loggers.file",
+		ConfigType: &accesslog.AccessLog_TypedConfig{TypedConfig: packed(&file.FileAccessLog{
+			Path:            path,
+			AccessLogFormat: &file.FileAccessLog_LogFormat{LogFormat: format},
+		})},
+	}
+}
+
+// meshLogFormat is MeshConfig.accessLogFormat in accessLogEncoding.
+func (e *listenerEnv) meshLogFormat() *core.SubstitutionFormatString {
+	format := e.mesh.GetAccessLogFormat()
+	if e.mesh.GetAccessLogEncoding() != meshconfig.MeshConfig_JSON {
+		return textLogFormat(format)
+	}
+	fields := &structpb.Struct{}
+	if format == "" || protojson.Unmarshal([]byte(format), fields) != nil {
+		fields = defaultLogFields() // a malformed format is a Problem of the mesh config
+	}
+	return jsonLogFormat(fields)
+}
+
+func (e *listenerEnv) providerLog(name string, p *fileLogProvider) *accesslog.AccessLog {
+	path := p.GetPath()
+	if path == "" {
+		path = "/dev/stdout"
+	}
+	var format *core.SubstitutionFormatString
+	switch {
+	case p.GetLogFormat().GetLabels() != nil && len(p.GetLogFormat().GetLabels().GetFields()) > 0:
+		format = jsonLogFormat(p.GetLogFormat().GetLabels())
+	case p.GetLogFormat().GetLabels() != nil:
+		format = jsonLogFormat(defaultLogFields())
+	case p.GetLogFormat() != nil:
+		format = textLogFormat(p.GetLogFormat().GetText())
+	case name == builtinLog && !p.GetOmitEmptyValues():
+		format = e.meshLogFormat()
+	default:
+		format = textLogFormat("")
+	}
+	format.OmitEmptyValues = p.GetOmitEmptyValues()
+	return fileLog(path, format)
+}
+
+func textLogFormat(format string) *core.SubstitutionFormatString {
+	switch {
+	case format == "":
+		format = defaultLogText
+	case !strings.HasSuffix(format, "\n"):
+		format += "\n"
+	}
+	return &core.SubstitutionFormatString{
+		Format: &core.SubstitutionFormatString_TextFormatSource{TextFormatSource: &core.DataSource{
+			Specifier: &core.DataSource_InlineString{InlineString: format},
+		}},
+		Formatters: logFormatters(format),
+	}
+}
+
+func jsonLogFormat(fields *structpb.Struct) *core.SubstitutionFormatString {
+	var texts []string
+	for _, v := range fields.GetFields() {
+		texts = append(texts, v.GetStringValue())
+	}
+	return &core.SubstitutionFormatString{
+		Format:            &core.SubstitutionFormatString_JsonFormat{JsonFormat: fields},
+		JsonFormatOptions: &core.JsonFormatOptions{SortProperties: false},
+		Formatters:        logFormatters(texts...),
+	}
+}
+
+// serviceLog sends entries to the log service of the bootstrap.
+func serviceLog(place logPlace) *accesslog.AccessLog {
+	names := map[logPlace]string{
+		httpLog: "http_envoy_accesslog", tcpLog: "tcp_envoy_accesslog", listenerLog: "listener_envoy_accesslog",
+	}
+	common := &grpclog.CommonGrpcAccessLogConfig{
+		LogName:             names[place],
+		TransportApiVersion: core.ApiVersion_V3,
+		GrpcService: &core.GrpcService{TargetSpecifier: &core.GrpcService_EnvoyGrpc_{
+			EnvoyGrpc: &core.GrpcService_EnvoyGrpc{ClusterName: alsCluster},
+		}},
+	}
+	if place == httpLog {
+		return &accesslog.AccessLog{
+			Name: "envoy.access_loggers.http_grpc",
+			ConfigType: &accesslog.AccessLog_TypedConfig{
+				TypedConfig: packed(&grpclog.HttpGrpcAccessLogConfig{CommonConfig: common}),
+			},
+		}
+	}
+	return &accesslog.AccessLog{
+		Name: "envoy.access_loggers.tcp_grpc",
+		ConfigType: &accesslog.AccessLog_TypedConfig{
+			TypedConfig: packed(&grpclog.TcpGrpcAccessLogConfig{CommonConfig: common}),
+		},
+	}
+}

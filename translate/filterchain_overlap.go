@@ -1,0 +1,114 @@
+package translate
+
+import (
+	"slices"
+	"strings"
+)
+
+// chainClaims are the connections that a listener's chains match, one entry
+// for each combination of what a match lists. Envoy takes no listener in
+// which two chains have one in common.
+type chainClaims map[chainClaim]bool
+
+type chainClaim struct {
+	port                       uint32
+	cidr, sni, transport, alpn string
+}
+
+// maxClaims bounds the combinations of one match: subnets times names. Beyond
+// it the names and subnets are not split, only compared whole.
+const maxClaims = 1 << 14
+
+// add claims what c matches. Names or destinations that are claimed already
+// are taken out of it and returned; kept is nil if nothing remains.
+func (cc chainClaims) add(c *chain) (kept *chain, lost []string) {
+	if cc.free(&c.match) {
+		cc.take(&c.match)
+		return c, nil
+	}
+	for _, part := range []func(*chainMatch) *[]string{
+		func(m *chainMatch) *[]string { return &m.sni },
+		func(m *chainMatch) *[]string { return &m.cidrs },
+	} {
+		list := *part(&c.match)
+		if len(list) < 2 {
+			continue
+		}
+		reduced := *c
+		lost = nil
+		var left []string
+		for _, one := range list {
+			single := c.match
+			*part(&single) = []string{one}
+			if cc.free(&single) {
+				left = append(left, one)
+			} else {
+				lost = append(lost, one)
+			}
+		}
+		if len(left) > 0 {
+			*part(&reduced.match) = left
+			cc.take(&reduced.match)
+			return &reduced, lost
+		}
+	}
+	return nil, c.match.describe()
+}
+
+func (cc chainClaims) free(m *chainMatch) bool {
+	for _, k := range m.claims() {
+		if cc[k] {
+			return false
+		}
+	}
+	return true
+}
+
+func (cc chainClaims) take(m *chainMatch) {
+	for _, k := range m.claims() {
+		cc[k] = true
+	}
+}
+
+func (m *chainMatch) claims() []chainClaim {
+	cidrs, sni, alpn := orAny(canonicalCIDRs(m.cidrs)), orAny(m.sni), orAny(m.alpn)
+	if len(cidrs)*len(sni)*len(alpn) > maxClaims {
+		cidrs, sni = []string{strings.Join(cidrs, ",")}, []string{strings.Join(sni, ",")}
+	}
+	out := make([]chainClaim, 0, len(cidrs)*len(sni)*len(alpn))
+	for _, c := range cidrs {
+		for _, s := range sni {
+			for _, a := range alpn {
+				out = append(out, chainClaim{m.port, c, s, m.transport, a})
+			}
+		}
+	}
+	return out
+}
+
+func orAny(list []string) []string {
+	if len(list) == 0 {
+		return []string{""}
+	}
+	return list
+}
+
+// describe names what a match looks at, for messages.
+func (m *chainMatch) describe() []string {
+	switch {
+	case len(m.sni) > 0:
+		return m.sni
+	case len(m.cidrs) > 0:
+		return m.cidrs
+	}
+	return []string{"every connection"}
+}
+
+// listText is the list for a message, shortened.
+func listText(list []string) string {
+	list = slices.Clone(list)
+	if len(list) > 5 {
+		list = append(list[:5], "…")
+	}
+	return strings.Join(list, ", ")
+}

@@ -1,0 +1,265 @@
+package translate
+
+import (
+	"slices"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// meshALPN are the application protocols that mesh mutual TLS announces.
+var meshALPN = []string{"istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"}
+
+// gatewayListeners makes one listener for each address and port that the
+// gateway serves, and one over QUIC where servers of it speak HTTP/3.
+func (b *build) gatewayListeners() {
+	g := &gateway{b: b, env: newListenerEnv(b.scope)}
+	for i := range b.scope.Gateways {
+		p := &b.scope.Gateways[i]
+		if !g.env.canBind(p.Port, true) {
+			g.cannotBind(p)
+			continue
+		}
+		g.emit(p, g.tcpChains(p), false)
+		g.emit(p, g.quicChains(p), true)
+		g.askForTables(p)
+	}
+}
+
+type gateway struct {
+	b   *build
+	env listenerEnv
+}
+
+func (g *gateway) emit(p *GatewayPort, chains []*chain, quic bool) {
+	chains = g.withoutOverlap(chains)
+	if len(chains) == 0 {
+		return
+	}
+	g.env.emit(g.b, &draft{
+		socket: socket{
+			addresses: g.addressesOf(p), port: p.Port, bound: g.env.bindPort(p.Port, true), real: true, quic: quic,
+		},
+		direction: core.TrafficDirection_OUTBOUND,
+		chains:    chains,
+	})
+}
+
+func (g *gateway) addressesOf(p *GatewayPort) []string {
+	switch {
+	case p.Bind != "":
+		return []string{p.Bind}
+	case g.env.traits.Local.Outbound != "":
+		return []string{g.env.traits.Local.Outbound}
+	}
+	return g.env.wildcards()
+}
+
+func (g *gateway) tcpChains(p *GatewayPort) []*chain {
+	var out []*chain
+	var plain *chain
+	for _, s := range p.Servers {
+		switch tls := s.Spec.GetTls(); {
+		case kindOf(s.Spec) == plainHTTP:
+			if plain == nil {
+				plain = &chain{http: g.httpChainOf(p, s), source: &s.Gateway.Meta}
+			}
+		case s.Route != "":
+			out = append(out, g.httpsChain(p, s))
+		case tls.GetMode() == networking.ServerTLSSettings_AUTO_PASSTHROUGH && passesThrough(tls):
+			out = append(out, g.sniClusterChains(s)...)
+		case passesThrough(tls):
+			out = append(out, g.passthroughChains(s)...)
+		default:
+			out = append(out, g.forwardChain(s)...)
+		}
+	}
+	if plain != nil {
+		if len(out) > 0 {
+			plain.match.transport = rawBuffer
+		}
+		out = append(out, plain)
+	}
+	return out
+}
+
+func (g *gateway) quicChains(p *GatewayPort) []*chain {
+	var out []*chain
+	for _, s := range p.Servers {
+		if s.HTTP3 {
+			c := g.httpsChain(p, s)
+			c.http.http3 = true
+			c.tls.alpn = []string{"h3"}
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (g *gateway) httpChainOf(p *GatewayPort, s *GatewayServer) *httpChain {
+	sock := socket{addresses: g.addressesOf(p), port: p.Port}
+	return &httpChain{
+		routes: s.Route, statPrefix: "outbound_" + sock.listenerName(), from: GatewaySide,
+		protocol: config.ParseProtocol(s.Spec.GetPort().GetProtocol()),
+		dynamic:  dynamicHosts(g.b.scope.Egress),
+	}
+}
+
+func (g *gateway) httpsChain(p *GatewayPort, s *GatewayServer) *chain {
+	h := g.httpChainOf(p, s)
+	if n := s.Spec.GetName(); n != "" {
+		h.statPrefix = n
+	}
+	return &chain{
+		match: chainMatch{sni: g.sniOf(s)}, tls: &tlsTermination{spec: s.Spec.GetTls(), alpn: []string{"h2", "http/1.1"}},
+		http: h, source: &s.Gateway.Meta,
+	}
+}
+
+// sniOf are the names that choose the server; none where it takes every name.
+func (g *gateway) sniOf(s *GatewayServer) []string {
+	var names []string
+	for _, h := range s.Hosts {
+		names = append(names, h.Host)
+	}
+	return sniNames(names)
+}
+
+// askForTables asks for the routes of the port's servers, each table once.
+func (g *gateway) askForTables(p *GatewayPort) {
+	var names []string
+	byName := map[string]*routeTable{}
+	for _, s := range p.Servers {
+		if s.Route == "" {
+			continue
+		}
+		t := byName[s.Route]
+		if t == nil {
+			t = &routeTable{Name: s.Route, Port: s.Spec.GetPort().GetNumber()}
+			byName[s.Route] = t
+			names = append(names, s.Route)
+		}
+		t.Servers = append(t.Servers, s)
+	}
+	for _, n := range names {
+		g.b.tables = append(g.b.tables, *byName[n])
+	}
+}
+
+func (g *gateway) cannotBind(p *GatewayPort) {
+	s := p.Servers[0]
+	g.b.problems = append(g.b.problems, config.At(&s.Gateway.Meta, s.Field()+".port.number", config.Warning, "PrivilegedPort",
+		"the gateway may not bind port %d, which is below 1024, so it does not listen there. Map the port to a higher targetPort in the gateway's Service, or let the pod bind low ports", p.Port))
+}
+
+// withoutOverlap leaves out what an earlier chain matches already: Envoy
+// takes no listener in which two chains claim one connection.
+func (g *gateway) withoutOverlap(chains []*chain) []*chain {
+	claims := chainClaims{}
+	var out []*chain
+	for _, c := range chains {
+		kept, lost := claims.add(c)
+		if kept != nil {
+			out = append(out, kept)
+		}
+		if len(lost) > 0 && c.source != nil {
+			g.b.problems = append(g.b.problems, config.At(c.source, "spec", config.Warning, "FilterChainOverlap",
+				"an earlier server or route of the same port takes %s already", listText(lost)))
+		}
+	}
+	return out
+}
+
+// forwardChain forwards the connections of a TCP server, or of one that takes
+// TLS off: by the first VirtualService with a tcp route for it.
+func (g *gateway) forwardChain(s *GatewayServer) []*chain {
+	egress := g.b.scope.Egress[0]
+	for _, vs := range s.VirtualServices {
+		for _, r := range vs.Spec.GetTcp() {
+			if len(r.GetRoute()) == 0 || !g.takesTCP(vs, r, s) {
+				continue
+			}
+			c := &chain{
+				tcp: g.b.routedTo(egress, vs, r.GetRoute(), s.Spec.GetPort().GetNumber()), source: &vs.Meta,
+			}
+			if tls := s.Spec.GetTls(); tls != nil {
+				c.match.sni = g.sniOf(s)
+				c.tls = &tlsTermination{spec: tls, alpn: []string{"h2", "http/1.1"}}
+			}
+			return []*chain{c}
+		}
+	}
+	return nil
+}
+
+func (g *gateway) takesTCP(vs *SettledVirtualService, r *networking.TCPRoute, s *GatewayServer) bool {
+	return len(r.GetMatch()) == 0 || slices.ContainsFunc(r.GetMatch(), func(m *networking.L4MatchAttributes) bool {
+		return g.applies(vs, tcpClient(m), s)
+	})
+}
+
+// applies tests what of a match concerns a gateway: its port and which
+// Gateway it is. A gateway's clients have no labels.
+func (g *gateway) applies(vs *SettledVirtualService, m clientMatch, s *GatewayServer) bool {
+	name := s.Gateway.Namespace + "/" + s.Gateway.Name
+	return (m.port == 0 || m.port == s.Spec.GetPort().GetNumber()) &&
+		(len(m.gateways) == 0 || slices.Contains(fullGateways(m.gateways, vs.Namespace), name))
+}
+
+// passthroughChains forward TLS as it is, by the SNI that VirtualServices' tls
+// routes name.
+func (g *gateway) passthroughChains(s *GatewayServer) []*chain {
+	egress := g.b.scope.Egress[0]
+	var out []*chain
+	for _, vs := range s.VirtualServices {
+		for _, r := range vs.Spec.GetTls() {
+			if len(r.GetRoute()) == 0 {
+				continue
+			}
+			for _, m := range r.GetMatch() {
+				if g.applies(vs, tlsClient(m), s) {
+					out = append(out, &chain{
+						match: chainMatch{sni: sniNames(m.GetSniHosts())},
+						tcp:   g.b.routedTo(egress, vs, r.GetRoute(), s.Spec.GetPort().GetNumber()), source: &vs.Meta,
+					})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// sniClusterChains forward mesh TLS between networks: the SNI names the
+// cluster. Only mesh TLS is let through, which the ALPN tells.
+func (g *gateway) sniClusterChains(s *GatewayServer) []*chain {
+	var out []*chain
+	for _, v := range g.b.scope.Egress[0].Services {
+		if v.External || !slices.ContainsFunc(s.Hosts, func(h ServerHost) bool {
+			shared, ok := meet(h.Host, v.Hostname)
+			return ok && shared == v.Hostname
+		}) {
+			continue
+		}
+		for _, p := range v.InReach {
+			if p.Protocol == config.ProtocolUDP {
+				continue
+			}
+			subsets := []string{""}
+			if v.Rule != nil {
+				for _, sub := range v.Rule.Spec.GetSubsets() {
+					subsets = append(subsets, sub.GetName())
+				}
+			}
+			for _, sub := range subsets {
+				name := SNICluster(p.Number, sub, v.Hostname)
+				t := toCluster(name)
+				g.b.tcpPolicy(t, v, sub)
+				t.tunnel = nil
+				out = append(out, &chain{match: chainMatch{sni: []string{name}, alpn: meshALPN}, tcp: t, source: &v.Meta})
+			}
+		}
+	}
+	return out
+}

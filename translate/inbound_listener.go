@@ -1,0 +1,209 @@
+package translate
+
+import (
+	"strconv"
+	"strings"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// inboundListeners makes what connections to the workload come in through:
+// virtualInbound, which receives every redirected one, and a listener of its
+// own for each port that is not redirected.
+func (b *build) inboundListeners() {
+	in := &inbound{b: b, env: newListenerEnv(b.scope)}
+	var redirected []*chain
+	for i := range b.scope.Inbound {
+		p := &b.scope.Inbound[i]
+		real := in.bound(p)
+		if !in.env.canBind(p.Port, real) {
+			in.cannotBind(p)
+			continue
+		}
+		addresses := in.addressesOf(p, real)
+		chains := in.chainsOf(p, addresses[0], real)
+		if !real {
+			redirected = append(redirected, chains...)
+			continue
+		}
+		in.env.emit(b, &draft{
+			socket: socket{
+				addresses: addresses, port: p.Port, bound: in.env.bindPort(p.Port, true), real: true,
+			},
+			direction: core.TrafficDirection_INBOUND,
+			chains:    chains,
+		})
+	}
+	if b.scope.Class.Traits.Interception != config.NoneMode {
+		in.env.emit(b, in.virtualInbound(redirected))
+	}
+}
+
+type inbound struct {
+	b   *build
+	env listenerEnv
+}
+
+// bound reports whether the port's listener is a real one
+// (networking/v1alpha3 IstioIngressListener.captureMode).
+func (in *inbound) bound(p *InboundPort) bool {
+	switch p.Ingress.GetCaptureMode() {
+	case networking.CaptureMode_NONE:
+		return true
+	case networking.CaptureMode_IPTABLES:
+		return false
+	}
+	return in.env.traits.Interception == config.NoneMode
+}
+
+// addressesOf is where a port's listener binds: where its Sidecar says, or
+// the proxy's own address, which leaves the loopback's to the application.
+func (in *inbound) addressesOf(p *InboundPort, real bool) []string {
+	switch own := in.env.traits.Addresses; {
+	case p.Ingress.GetBind() != "":
+		return []string{p.Ingress.GetBind()}
+	case real && own != "":
+		return strings.Split(own, ",")[:1]
+	}
+	return in.env.wildcards()
+}
+
+func (in *inbound) virtualInbound(ports []*chain) *draft {
+	port := uint32(in.env.mesh.GetProxyInboundListenPort())
+	d := &draft{
+		socket: socket{
+			name: VirtualInboundListener, addresses: in.env.wildcards(), port: port, bound: port, real: true,
+		},
+		direction: core.TrafficDirection_INBOUND,
+		original:  recovered,
+		// A connection to the redirection port itself would come back to it
+		// forever.
+		chains: []*chain{{
+			name: VirtualInboundBlackHole, match: chainMatch{port: port}, tcp: silent(toCluster(BlackHoleCluster)),
+		}},
+	}
+	d.chains = append(d.chains, in.passthroughChains()...)
+	d.chains = append(d.chains, ports...)
+	return d
+}
+
+// variant is one form in which connections to a port come, and whether its
+// requests are routed.
+type variant struct {
+	match chainMatch
+	http  bool
+	// terminates the TLS that the port's own settings ask for.
+	tls *tlsTermination
+}
+
+// variants are the forms in which connections come to a port of a protocol.
+// This is where the mesh's mutual TLS adds its own: for PERMISSIVE beside
+// these, for STRICT in their place.
+func variants(p config.Protocol) []variant {
+	switch {
+	case p.IsHTTP():
+		return []variant{{match: chainMatch{transport: rawBuffer}, http: true}}
+	case p == config.ProtocolUnset:
+		return []variant{
+			{match: chainMatch{transport: rawBuffer, alpn: plaintextHTTP}, http: true},
+			{match: chainMatch{transport: rawBuffer}},
+		}
+	}
+	return []variant{{match: chainMatch{transport: rawBuffer}}}
+}
+
+// terminated is the one form of a port whose Sidecar terminates TLS.
+func terminated(p config.Protocol, spec *networking.ServerTLSSettings) []variant {
+	return []variant{{
+		match: chainMatch{transport: tlsBytes}, http: afterTLS(p).IsHTTP(), tls: &tlsTermination{spec: spec},
+	}}
+}
+
+// afterTLS is what a protocol is once its TLS is taken off.
+func afterTLS(p config.Protocol) config.Protocol {
+	switch p {
+	case config.ProtocolHTTPS:
+		return config.ProtocolHTTP
+	case config.ProtocolTLS:
+		return config.ProtocolTCP
+	}
+	return p
+}
+
+func (in *inbound) chainsOf(p *InboundPort, address string, real bool) []*chain {
+	forms := variants(p.ServicePort.Protocol)
+	if tls := p.Ingress.GetTls(); tls != nil {
+		forms = terminated(p.ServicePort.Protocol, tls)
+	}
+	name := address + "_" + strconv.FormatUint(uint64(p.Port), 10)
+	cluster := InboundCluster(p.Port)
+	var out []*chain
+	for _, v := range forms {
+		c := &chain{name: name, match: v.match, tls: v.tls, source: in.sourceOf(p)}
+		c.match.port = p.Port
+		if real {
+			c.match.port = 0 // the socket says it, by a number that may be another
+		}
+		if v.http {
+			c.http = &httpChain{
+				statPrefix: "inbound_" + name, from: Inbound, protocol: afterTLS(p.ServicePort.Protocol),
+				inline: in.routesTo(cluster, p.hostname(in.b.scope), p.ServicePort),
+			}
+		} else {
+			c.tcp = toCluster(cluster)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+func (in *inbound) sourceOf(p *InboundPort) *config.Meta {
+	if p.Service != nil {
+		return &p.Service.Meta
+	}
+	return &in.b.scope.Sidecar.Meta
+}
+
+// hostname is what traces call the port's service. A Sidecar's port has none,
+// so the Sidecar's own name stands for it.
+func (p *InboundPort) hostname(s *Scope) string {
+	if p.Service != nil {
+		return p.Service.Hostname
+	}
+	return s.Sidecar.Name + "." + s.Sidecar.Namespace
+}
+
+func (in *inbound) routesTo(cluster, host string, port config.ServicePort) *inlineRoutes {
+	number := strconv.FormatUint(uint64(port.Number), 10)
+	r := &inlineRoutes{
+		cluster: cluster, virtualHost: "inbound|http|" + number, operation: host + ":" + number + "/*",
+	}
+	return r
+}
+
+// passthroughChains take the connections to ports that nothing declares.
+func (in *inbound) passthroughChains() []*chain {
+	var out []*chain
+	for _, v := range variants(config.ProtocolUnset) {
+		c := &chain{name: VirtualInboundListener, match: v.match}
+		if v.http {
+			c.name = VirtualInboundCatchAllHTTP
+			c.http = &httpChain{
+				statPrefix: InboundPassthroughCluster, from: Inbound,
+				inline: in.routesTo(InboundPassthroughCluster, "", config.ServicePort{}),
+			}
+		} else {
+			c.tcp = toCluster(InboundPassthroughCluster)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+func (in *inbound) cannotBind(p *InboundPort) {
+	in.b.problems = append(in.b.problems, config.At(in.sourceOf(p), "spec", config.Warning, "PrivilegedPort",
+		"the proxy may not bind port %d, which is below 1024, so it does not listen there. Use a port above 1023, or let the pod bind low ports", p.Port))
+}

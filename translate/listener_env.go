@@ -1,0 +1,70 @@
+package translate
+
+import (
+	"google.golang.org/protobuf/encoding/protojson"
+	meshconfig "istio.io/api/mesh/v1alpha1"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// listenerEnv is what every listener of a scope may read besides its draft.
+type listenerEnv struct {
+	mesh   *meshconfig.MeshConfig
+	proxy  *meshconfig.ProxyConfig
+	traits Traits
+	side   Side
+	// key covers all of the above that listeners read.
+	key config.Hash
+}
+
+func newListenerEnv(s *Scope) listenerEnv {
+	t := s.Class.Traits
+	h := config.NewHasher().Hash(s.Settings.Hash).Uint(uint64(s.Class.Side))
+	h.Str(string(t.Interception), t.ProxyConfig).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.IstioFilters).Bool(t.DNSCapture)
+	return listenerEnv{
+		mesh: s.Settings.Mesh, proxy: s.proxyConfig(), traits: t, side: s.Class.Side, key: h.Sum(),
+	}
+}
+
+// proxyConfig is the proxy's own ProxyConfig where its metadata carries one
+// (it then holds the mesh's defaults already), or the mesh's default.
+func (s *Scope) proxyConfig() *meshconfig.ProxyConfig {
+	if s.Class.Traits.ProxyConfig == "" {
+		return s.Settings.Mesh.GetDefaultConfig()
+	}
+	pc := &meshconfig.ProxyConfig{}
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(s.Class.Traits.ProxyConfig), pc); err != nil {
+		return s.Settings.Mesh.GetDefaultConfig()
+	}
+	return pc
+}
+
+// wildcards are the addresses that mean every address, primary first.
+func (e *listenerEnv) wildcards() []string { return e.byFamily("0.0.0.0", "::") }
+
+// loopbacks are the addresses of the machine itself, primary first.
+func (e *listenerEnv) loopbacks() []string { return e.byFamily("127.0.0.1", "::1") }
+
+func (e *listenerEnv) byFamily(v4, v6 string) []string {
+	switch {
+	case e.traits.IPv6Only:
+		return []string{v6}
+	case e.traits.DualStack:
+		return []string{v4, v6}
+	default:
+		return []string{v4}
+	}
+}
+
+// bindPort is the port that is really bound for a configured one.
+func (e *listenerEnv) bindPort(port uint32, real bool) uint32 {
+	if real && port < 1024 {
+		return port + e.traits.Local.PortBase
+	}
+	return port
+}
+
+// canBind reports whether the proxy may bind a port.
+func (e *listenerEnv) canBind(port uint32, real bool) bool {
+	return !real || !e.traits.Unprivileged || e.bindPort(port, real) >= 1024
+}
