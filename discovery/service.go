@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -80,7 +81,7 @@ func (d *derivation) deriveServices(b *config.Builder) {
 
 // samePlace reports whether two versions stand at the same place in a file.
 func samePlace(a, b *config.Meta) bool {
-	return a.File == b.File && a.Line == b.Line && a.Version == b.Version
+	return a.File == b.File && a.Line == b.Line && a.Version == b.Version && maps.Equal(a.Lines, b.Lines)
 }
 
 func (d *derivation) makeService(id config.ServiceID, c *claim) (*config.Service, []config.Problem) {

@@ -235,6 +235,7 @@ func (b *body) kube(kind kubeKind) *discovery.Object {
 	if !ok {
 		return nil
 	}
+	om.Namespace = b.key.Namespace // the API server fills it in too
 	return &discovery.Object{Meta: b.meta(om), Body: into}
 }
 

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -52,7 +53,7 @@ func (r *reader) stream(data []byte) []document {
 		var root yaml.Node
 		if err := yaml.Unmarshal(c.text, &root); err != nil {
 			line, msg := syntaxFault(c.text, err)
-			d := document{key: r.guessKey(c.text), broken: true}
+			d := document{key: r.guessKey(c.text, line), broken: true}
 			d.problems = []config.Problem{{
 				Object: d.key, Severity: config.Error, Code: "MalformedYAML",
 				Message: msg, File: r.file, Line: c.line - 1 + line,
@@ -67,9 +68,24 @@ func (r *reader) stream(data []byte) []document {
 	return out
 }
 
-// guessKey names the object of a document that does not parse, from the lines
-// that would name it; the zero Key if they cannot be found.
-func (r *reader) guessKey(text []byte) config.Key {
+// guessKey names the object of a document that does not parse: by what stands
+// before the faulty line, or else by the lines that look as if they named it.
+// It is the zero Key if they cannot be found.
+func (r *reader) guessKey(text []byte, faulty int) config.Key {
+	end := 0
+	for range faulty - 1 {
+		end += bytes.IndexByte(text[end:], '\n') + 1
+	}
+	var root yaml.Node
+	if yaml.Unmarshal(text[:end], &root) == nil && len(root.Content) == 1 {
+		if h := readHeader(target(root.Content[0])); h.kind != "" && h.name != "" && h.items == nil {
+			return h.key(r.namespace)
+		}
+	}
+	return r.guessLines(text)
+}
+
+func (r *reader) guessLines(text []byte) config.Key {
 	var apiVersion, kind string
 	meta := map[string]string{}
 	inMeta := false

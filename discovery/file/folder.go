@@ -1,0 +1,144 @@
+package file
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery"
+)
+
+// folder is what is known of the files: for each its documents and the last
+// good versions of those that no longer parse.
+type folder struct {
+	namespace string
+	files     map[string]*content
+	order     []string
+	walked    []config.Problem // by the walk itself
+}
+
+// content is one file's.
+type content struct {
+	info     fs.FileInfo
+	objects  []*discovery.Object // in the order of their documents
+	problems []config.Problem
+}
+
+// maxFile bounds the size of a file in bytes.
+const maxFile = 64 << 20
+
+// update reads the files that are new or different; touched are those that
+// are to be read whatever their size and time say.
+func (f *folder) update(l listing, touched map[string]bool) {
+	next := make(map[string]*content, len(l.files))
+	order := make([]string, 0, len(l.files))
+	for _, file := range l.files {
+		had := f.files[file.path]
+		now := had
+		if had == nil || touched[file.path] || touched[file.real] || !sameFile(had.info, file.info) {
+			now = f.read(file, had)
+		}
+		if now != nil {
+			next[file.path] = now
+			order = append(order, file.path)
+		}
+	}
+	for _, path := range f.order {
+		lost := func(dir string) bool { return below(path, dir) }
+		if next[path] == nil && slices.ContainsFunc(l.lost, lost) {
+			next[path] = f.files[path]
+			order = append(order, path)
+		}
+	}
+	f.files, f.order, f.walked = next, order, l.problems
+}
+
+func sameFile(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+// read parses one file; nil means that it is gone.
+func (f *folder) read(file found, had *content) *content {
+	now := &content{info: file.info}
+	keep := func(p config.Problem) *content {
+		now.problems = append(now.problems, p)
+		if had != nil {
+			now.objects = had.objects
+		}
+		return now
+	}
+	if file.info.Size() > maxFile {
+		return keep(config.Problem{
+			Severity: config.Error, Code: "TooLarge", File: file.path,
+			Message: "is larger than 64 MiB: split it; what was read from it before stays in effect",
+		})
+	}
+	data, err := os.ReadFile(file.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return keep(unreadable(file.path, err))
+	}
+	r := reader{file: file.path, namespace: f.namespace}
+	now.take(r.stream(data), had)
+	return now
+}
+
+// take sorts the documents of a file. A broken document leaves the last good
+// version of its object in effect; if it does not say which object it is, any
+// of the file's that is missing now may be it, so all of them stay.
+func (c *content) take(docs []document, had *content) {
+	present := map[config.Key]bool{}
+	broken := map[config.Key]bool{}
+	anyone := false
+	for _, d := range docs {
+		c.problems = append(c.problems, d.problems...)
+		switch {
+		case d.object != nil:
+			c.objects = append(c.objects, d.object)
+			present[d.key] = true
+		case d.broken && d.key.Kind == "":
+			anyone = true
+		case d.broken:
+			broken[d.key] = true
+		}
+	}
+	if had == nil {
+		return
+	}
+	for _, o := range had.objects {
+		key := o.Meta.Key
+		if !present[key] && (anyone || broken[key]) {
+			c.objects = append(c.objects, o)
+			present[key] = true
+		}
+	}
+}
+
+// settled are the objects in effect, each once: of several definitions the
+// last one counts, as if kubectl had applied the files in order.
+func (f *folder) settled() (objects []*discovery.Object, problems []config.Problem) {
+	at := map[config.Key]int{}
+	problems = slices.Clone(f.walked)
+	for _, path := range f.order {
+		c := f.files[path]
+		problems = append(problems, c.problems...)
+		for _, o := range c.objects {
+			i, dup := at[o.Meta.Key]
+			if !dup {
+				at[o.Meta.Key] = len(objects)
+				objects = append(objects, o)
+				continue
+			}
+			problems = append(problems, config.At(&objects[i].Meta, "", config.Warning, "DefinedTwice",
+				"%s is defined again in %s:%d, which comes later and is in effect: remove one of the two",
+				o.Meta.Key, o.Meta.File, o.Meta.Line))
+			objects[i] = o
+		}
+	}
+	config.SortProblems(problems)
+	return objects, problems
+}

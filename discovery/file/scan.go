@@ -1,0 +1,146 @@
+package file
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// listing is what a walk over the paths found.
+type listing struct {
+	// files in the order in which kubectl apply would take them.
+	files []found
+	// lost are paths that could not be read: what was known of the files
+	// below them stays.
+	lost     []string
+	problems []config.Problem
+}
+
+// found is one file. real is its path without links, and info is that of the
+// file itself.
+type found struct {
+	path, real string
+	info       fs.FileInfo
+}
+
+// walk lists the files of roots. before is called once with the real path of
+// each directory that counts, before it is read: a watch which it sets misses
+// nothing.
+func walk(roots []string, before func(dir string)) listing {
+	w := walker{before: before, seen: map[string]bool{}, listed: map[string]bool{}}
+	for _, root := range roots {
+		root = filepath.Clean(root)
+		info, err := os.Stat(root)
+		switch {
+		case err != nil:
+			w.fail(root, err)
+		case info.IsDir():
+			w.dir(root, nil)
+		default:
+			w.watch(filepath.Dir(root))
+			w.file(root, info)
+		}
+	}
+	return w.listing
+}
+
+type walker struct {
+	listing
+	before func(string)
+	seen   map[string]bool // directories that before was told of
+	listed map[string]bool // files
+}
+
+func (w *walker) fail(path string, err error) {
+	w.lost = append(w.lost, path)
+	w.problems = append(w.problems, unreadable(path, err))
+}
+
+func unreadable(path string, err error) config.Problem {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return config.Problem{
+		Severity: config.Error, Code: "Unreadable", File: path,
+		Message: "cannot be read: " + err.Error() + ": what was read from it before stays in effect",
+	}
+}
+
+// dir walks one directory; above are the real paths of those around it, which
+// a link must not lead back to.
+func (w *walker) dir(path string, above []string) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		w.fail(path, err)
+		return
+	}
+	if slices.Contains(above, real) {
+		return
+	}
+	w.watch(real)
+	items, err := os.ReadDir(path)
+	if err != nil {
+		w.fail(path, err)
+		return
+	}
+	above = append(slices.Clip(above), real)
+	for _, item := range items {
+		name := item.Name()
+		at := filepath.Join(path, name)
+		if strings.HasPrefix(name, ".") {
+			continue
+		}
+		info, err := os.Stat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // gone meanwhile, or a dangling link
+		case err != nil:
+			w.fail(at, err)
+		case info.IsDir():
+			w.dir(at, above)
+		case info.Mode().IsRegular() && isConfig(name):
+			w.file(at, info)
+		}
+	}
+}
+
+func (w *walker) file(path string, info fs.FileInfo) {
+	if w.listed[path] {
+		return
+	}
+	w.listed[path] = true
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return // gone meanwhile
+	}
+	w.watch(filepath.Dir(real)) // a link's target changes in its own directory
+	w.files = append(w.files, found{path, real, info})
+}
+
+func (w *walker) watch(dir string) {
+	if !w.seen[dir] {
+		w.seen[dir] = true
+		w.before(dir)
+	}
+}
+
+// isConfig reports whether a file of a folder holds configuration: tests of
+// configuration and kustomize's recipes do not.
+func isConfig(name string) bool {
+	ext := filepath.Ext(name)
+	base := strings.TrimSuffix(name, ext)
+	switch ext {
+	case ".yaml", ".yml", ".json":
+		return base != "kustomization" && !strings.HasSuffix(base, "_test")
+	}
+	return false
+}
+
+func below(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, string(filepath.Separator))+string(filepath.Separator))
+}
