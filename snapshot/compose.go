@@ -1,0 +1,205 @@
+package snapshot
+
+import (
+	"slices"
+
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+// compose queues what the client needs of one kind, and reports whether there
+// is anything. What the stream knows about the client is afterwards as if it
+// had arrived.
+func (s *stream) compose(k kind) bool {
+	f := &s.feeds[k]
+	if len(f.split) > 0 {
+		return s.composeSplit(k)
+	}
+	now := s.view.layers[k]
+	if f.have == now && f.force.len() == 0 && !f.owed {
+		return false
+	}
+	batches, gone := s.steps(f, &now)
+	var absent []string
+	for _, name := range f.force.all() {
+		if f.wants(name) && now.get(name) == nil && !now.withholds(name) {
+			absent = append(absent, name)
+		}
+	}
+	s.follow(k, batches)
+	f.hold(gone, &now)
+	owed := f.owed
+	f.have, f.force, f.owed = now, nil, false
+	if k.whole() && s.protocol == sotw {
+		if !owed && len(gone) == 0 && !anySent(batches) {
+			return false
+		}
+		batches = s.everything(f, &now)
+	}
+	return s.enqueue(k, batches, absent, owed)
+}
+
+// steps returns what leads from what the client has to now, with what it no
+// longer should have. Shared steps are used where the client is like others.
+func (s *stream) steps(f *feed, now *layers) (batches []*batch, gone []*translate.Resource) {
+	own := len(f.refused) > 0
+	for i := range now {
+		b := between(f.have[i], now[i], f.wildcard, f.only)
+		if b != nil {
+			gone = append(gone, b.gone...)
+		}
+		if f.force.len() > 0 && now[i] != nil {
+			forced := between(nil, now[i], false, f.force)
+			own = own || !b.empty() || forced.fresh != nil && !f.wildcard && !within(f.force, f.only)
+			batches = append(batches, b, forced)
+			continue
+		}
+		batches = append(batches, b)
+	}
+	if own {
+		batches = []*batch{s.merge(f, batches)}
+	}
+	return batches, gone
+}
+
+func within(a, b *names) bool {
+	if a == b {
+		return true
+	}
+	for _, n := range a.all() {
+		if !b.has(n) {
+			return false
+		}
+	}
+	return true
+}
+
+// merge makes one batch of this stream's own, without repetitions and without
+// what the client refused.
+func (s *stream) merge(f *feed, batches []*batch) *batch {
+	var d difference
+	seen := map[string]bool{}
+	fresh := map[string]bool{}
+	k := clusters
+	for _, b := range batches {
+		if b == nil {
+			continue
+		}
+		k = b.kind
+		for _, r := range b.send {
+			if seen[r.Name] || !f.wants(r.Name) || f.refuses(r) {
+				continue
+			}
+			seen[r.Name] = true
+			d.send = append(d.send, r)
+		}
+		for _, n := range b.fresh {
+			fresh[n] = true
+		}
+	}
+	for _, r := range d.send {
+		if fresh[r.Name] {
+			d.fresh = append(d.fresh, r.Name)
+		}
+	}
+	return newBatch(k, d)
+}
+
+func (f *feed) refuses(r *translate.Resource) bool {
+	v, ok := f.refused[r.Name]
+	return ok && v == r.Version
+}
+
+func anySent(batches []*batch) bool {
+	for _, b := range batches {
+		if b != nil && len(b.send) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// everything is a full SotW response: all that is offered and subscribed, and
+// what is held.
+func (s *stream) everything(f *feed, now *layers) []*batch {
+	var out []*batch
+	for _, l := range now {
+		if l != nil {
+			out = append(out, between(nil, l, f.wildcard, f.only))
+		}
+	}
+	if len(f.refused) > 0 {
+		out = []*batch{s.merge(f, out)}
+	}
+	if len(f.held) > 0 {
+		k := clusters
+		for _, l := range now {
+			if l != nil {
+				k = l.kind
+			}
+		}
+		var bodies []*translate.Resource
+		for _, r := range f.held {
+			if len(r.Body) > 0 {
+				bodies = append(bodies, r)
+			}
+		}
+		out = append(out, newBatch(k, difference{send: bodies}))
+	}
+	return out
+}
+
+// hold keeps what is gone until nothing points to it, and lets go of what is
+// offered again.
+func (f *feed) hold(gone []*translate.Resource, now *layers) {
+	if len(f.held) == 0 && len(gone) == 0 {
+		return
+	}
+	f.held = slices.DeleteFunc(append(slices.Clip(f.held), gone...), func(r *translate.Resource) bool {
+		return now.get(r.Name) != nil || now.withholds(r.Name) || !f.wants(r.Name)
+	})
+}
+
+// enqueue makes responses of batches: in pieces of bounded size for delta, in
+// one for SotW. owed asks for a response even if it is empty.
+func (s *stream) enqueue(k kind, batches []*batch, removed []string, owed bool) bool {
+	f := &s.feeds[k]
+	limit := s.server.options.ResponseSize
+	version := s.view.version(k)
+	cur := &response{kind: k, version: version}
+	size := 0
+	for _, b := range batches {
+		for _, p := range b.pieces(s.protocol, limit) {
+			if size > 0 && size+len(p.wire) > limit && s.protocol == delta {
+				f.queue = append(f.queue, cur)
+				cur, size = &response{kind: k, version: version}, 0
+			}
+			cur.pieces = append(cur.pieces, p)
+			size += len(p.wire)
+		}
+	}
+	if s.protocol == delta {
+		cur.removed = removed
+	}
+	if len(cur.pieces) > 0 || len(cur.removed) > 0 || owed && len(f.queue) == 0 {
+		f.queue = append(f.queue, cur)
+	}
+	return len(f.queue) > 0
+}
+
+// composeSplit queues the next group of names whose fate is to be found out.
+func (s *stream) composeSplit(k kind) bool {
+	f := &s.feeds[k]
+	group := f.split[0]
+	now := &s.view.layers[k]
+	var d difference
+	for _, name := range group {
+		if r := now.get(name); r != nil && f.wants(name) && !f.refuses(r) {
+			d.send = append(d.send, r)
+		}
+	}
+	if len(d.send) == 0 {
+		f.split = f.split[1:]
+		return s.compose(k)
+	}
+	return s.enqueue(k, []*batch{newBatch(k, d)}, nil, false)
+}

@@ -1,0 +1,86 @@
+package snapshot
+
+import (
+	"time"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+// feed is what a stream knows about one kind: what the client asked for, what
+// it was offered, and what it said about that. What the client has is held as
+// pointers into shared layers and a few exceptions, never as a list of its
+// own.
+type feed struct {
+	open     bool // a request of this type was seen
+	wildcard bool
+	legacy   bool   // wildcard since the first request named nothing
+	only     *names // named explicitly
+
+	// have is what the client was last offered, completely.
+	have layers
+	// force are names to send whatever the client has: it has just asked for
+	// them, or it forgets them with something else (warming).
+	force *names
+	// used: the client has something of the kind in use.
+	used bool
+	// owed: the client waits for a response, even an empty one.
+	owed bool
+	// held are resources that are no longer offered but that the client still
+	// has, since something else may point to them.
+	held []*translate.Resource
+	// refused are versions that this client alone rejected.
+	refused map[string]config.Hash
+	// retried: rejected listeners were sent again after a removal.
+	retried bool
+	// split are groups of names to send on their own, to find out which of
+	// them the client rejects.
+	split [][]string
+
+	queue []*response // composed, not sent yet
+	sent  []*response // sent, not answered yet, oldest first
+
+	nonce     uint64 // of the last response
+	version   config.Hash
+	acked     config.Hash // the last version acknowledged
+	sentAt    time.Time
+	ackedAt   time.Time
+	lastError string
+}
+
+// response is one message to a client.
+type response struct {
+	kind    kind
+	pieces  []*piece
+	removed []string
+	version config.Hash
+	nonce   uint64
+	at      time.Time
+}
+
+// wants reports whether the client subscribes to a name.
+func (f *feed) wants(name string) bool { return f.open && (f.wildcard || f.only.has(name)) }
+
+// settled reports whether the client has answered everything that was
+// composed, and nothing new is to be sent of what now is offered.
+func (f *feed) settled(now *layers) bool {
+	return !f.open || f.answered() && f.have == *now && f.force.len() == 0 && !f.owed && len(f.split) == 0
+}
+
+// answered reports whether nothing is on its way.
+func (f *feed) answered() bool { return len(f.queue) == 0 && len(f.sent) == 0 }
+
+// answer takes the response of that nonce off the list, nil if there is none.
+func (f *feed) answer(nonce string) *response {
+	n, ok := parseNonce(nonce)
+	if !ok {
+		return nil
+	}
+	for i, r := range f.sent {
+		if r.nonce == n {
+			f.sent = append(f.sent[:i:i], f.sent[i+1:]...)
+			return r
+		}
+	}
+	return nil
+}

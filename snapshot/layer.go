@@ -1,0 +1,242 @@
+package snapshot
+
+import (
+	"slices"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"weak"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+// layer is what one class of proxies is offered of one kind: an immutable set
+// of resources, sorted by name. A proxy is served one layer a class, and
+// their names are disjoint. The nil layer is empty. Along one class's history
+// equal content is one pointer, so that comparing pointers tells whether
+// there is anything to send.
+type layer struct {
+	kind  kind
+	items []*translate.Resource
+	hash  config.Hash
+	// withheld are names, sorted, of which no acceptable version is known:
+	// they are not sent, and not taken from a client that has one.
+	withheld []string
+	// stale: some item is an older version, or some name is withheld, because
+	// proxies rejected the newest.
+	stale bool
+	// good holds, for names whose present version no proxy has accepted yet,
+	// the last one that some proxy did.
+	good map[string]*translate.Resource
+	// accepted has a bit for each item that some proxy has acknowledged.
+	accepted []atomic.Uint32
+
+	mu sync.Mutex
+	// batches are the encoded steps towards this layer, shared by all streams
+	// that take them.
+	batches map[batchKey]*batch
+}
+
+// newLayer makes a layer of items, which are sorted by name and distinct.
+func newLayer(k kind, items []*translate.Resource, withheld []string) *layer {
+	h := config.NewHasher()
+	for _, r := range items {
+		h.Str(r.Name).Hash(r.Version)
+	}
+	for _, n := range withheld {
+		h.Str(n)
+	}
+	return &layer{
+		kind: k, items: items, hash: h.Sum(), withheld: withheld, stale: len(withheld) > 0,
+		accepted: make([]atomic.Uint32, (len(items)+31)/32),
+	}
+}
+
+func (l *layer) all() []*translate.Resource {
+	if l == nil {
+		return nil
+	}
+	return l.items
+}
+
+// index returns the place of a name, or -1.
+func (l *layer) index(name string) int {
+	items := l.all()
+	i := sort.Search(len(items), func(i int) bool { return items[i].Name >= name })
+	if i < len(items) && items[i].Name == name {
+		return i
+	}
+	return -1
+}
+
+// get returns the resource of a name, or nil.
+func (l *layer) get(name string) *translate.Resource {
+	if i := l.index(name); i >= 0 {
+		return l.items[i]
+	}
+	return nil
+}
+
+func (l *layer) withholds(name string) bool {
+	if l == nil {
+		return false
+	}
+	_, found := slices.BinarySearch(l.withheld, name)
+	return found
+}
+
+// accept records that a proxy has acknowledged the item.
+func (l *layer) accept(i int) { l.accepted[i/32].Or(1 << (i % 32)) }
+
+func (l *layer) isAccepted(i int) bool { return l.accepted[i/32].Load()&(1<<(i%32)) != 0 }
+
+// lastGood returns the version of a name that some proxy of the class has
+// accepted last, or nil.
+func (l *layer) lastGood(name string) *translate.Resource {
+	if l == nil {
+		return nil
+	}
+	if i := l.index(name); i >= 0 && l.isAccepted(i) {
+		return l.items[i]
+	}
+	return l.good[name]
+}
+
+// inherit takes over from the class's layer before what is known about
+// acceptance.
+func (l *layer) inherit(prev *layer) {
+	if prev == nil {
+		return
+	}
+	keep := func(name string, r *translate.Resource) {
+		if r == nil {
+			return
+		}
+		if l.good == nil {
+			l.good = map[string]*translate.Resource{}
+		}
+		l.good[name] = r
+	}
+	walk(prev, l, func(before, after int) {
+		switch {
+		case after < 0: // removed: its next version starts afresh
+		case before >= 0 && prev.items[before].Version == l.items[after].Version && prev.isAccepted(before):
+			l.accept(after)
+		case before >= 0:
+			keep(l.items[after].Name, prev.lastGood(l.items[after].Name))
+		}
+	})
+	for _, n := range l.withheld {
+		keep(n, prev.lastGood(n))
+	}
+}
+
+// walk visits every name of either layer in order with its places, -1 where
+// it is absent.
+func walk(a, b *layer, visit func(i, j int)) {
+	x, y := a.all(), b.all()
+	i, j := 0, 0
+	for i < len(x) || j < len(y) {
+		switch {
+		case j == len(y) || (i < len(x) && x[i].Name < y[j].Name):
+			visit(i, -1)
+			i++
+		case i == len(x) || y[j].Name < x[i].Name:
+			visit(-1, j)
+			j++
+		default:
+			visit(i, j)
+			i++
+			j++
+		}
+	}
+}
+
+// difference is what brings a client from one layer to another.
+type difference struct {
+	send []*translate.Resource // new or changed
+	// fresh are the names among send that the client did not have.
+	fresh []string
+	gone  []*translate.Resource
+}
+
+func diff(from, to *layer) difference {
+	var d difference
+	if from == to {
+		return d
+	}
+	walk(from, to, func(i, j int) {
+		switch {
+		case i < 0:
+			d.send = append(d.send, to.items[j])
+			d.fresh = append(d.fresh, to.items[j].Name)
+		case j < 0:
+			if !to.withholds(from.items[i].Name) {
+				d.gone = append(d.gone, from.items[i])
+			}
+		case from.items[i].Version != to.items[j].Version:
+			d.send = append(d.send, to.items[j])
+		}
+	})
+	if from != nil {
+		for _, n := range from.withheld {
+			if to.index(n) < 0 && !to.withholds(n) {
+				d.gone = append(d.gone, &translate.Resource{Name: n})
+			}
+		}
+	}
+	return d
+}
+
+// batchKey names one step that streams take towards a layer.
+type batchKey struct {
+	from weak.Pointer[layer] // zero: from nothing
+	// only limits the step to some names; zero means all.
+	only weak.Pointer[names]
+	// limited tells "the names of only" from "all" when only is empty.
+	limited bool
+}
+
+// maxBatches bounds the steps that one layer remembers.
+const maxBatches = 64
+
+// between returns the step from one layer to another, limited to the names of
+// only unless all is true.
+func between(from, to *layer, all bool, only *names) *batch {
+	if from == to || to == nil && from == nil {
+		return nil
+	}
+	if to == nil {
+		return newBatch(from.kind, limit(diff(from, to), all, only))
+	}
+	key := batchKey{limited: !all}
+	if from != nil {
+		key.from = weak.Make(from)
+	}
+	if !all && only != nil {
+		key.only = weak.Make(only)
+	}
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	if b, ok := to.batches[key]; ok {
+		return b
+	}
+	if to.batches == nil || len(to.batches) >= maxBatches {
+		to.batches = map[batchKey]*batch{}
+	}
+	b := newBatch(to.kind, limit(diff(from, to), all, only))
+	to.batches[key] = b
+	return b
+}
+
+func limit(d difference, all bool, only *names) difference {
+	if all {
+		return d
+	}
+	out := func(r *translate.Resource) bool { return !only.has(r.Name) }
+	d.send = slices.DeleteFunc(d.send, out)
+	d.gone = slices.DeleteFunc(d.gone, out)
+	d.fresh = slices.DeleteFunc(d.fresh, func(n string) bool { return !only.has(n) })
+	return d
+}

@@ -1,0 +1,114 @@
+package snapshot
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// Grant is what an authorized stream may be sent.
+type Grant struct {
+	// Secrets: the proxy may be sent the Secrets of its own namespace.
+	Secrets bool
+}
+
+// Options are a Server's settings. The zero value of each means its default.
+type Options struct {
+	// Authorize decides on a stream after its first request. An error ends
+	// the stream; one without a gRPC status counts as PermissionDenied. Nil
+	// lets everyone in, without secrets.
+	Authorize func(context.Context, *config.Proxy) (Grant, error)
+	// Registerer takes the metrics; nil keeps them to the Server.
+	Registerer prometheus.Registerer
+
+	// ResponseSize is the length in bytes above which a delta response is
+	// sent in several. Default 512 KiB.
+	ResponseSize int
+	// RequestSize is the longest request in bytes. Default 16 MiB.
+	RequestSize int
+	// Streams is the most streams at once. Default 20,000.
+	Streams int
+	// StreamsPerConnection is the most streams of one connection. Default 32.
+	StreamsPerConnection uint32
+	// Connects is how many streams a second may begin, counted after they
+	// were authorized; more wait their turn, in order. Default 1,000.
+	Connects float64
+	// Requests is how many requests a second one stream may make on average;
+	// a stream that goes far beyond it is closed. Default 200.
+	Requests float64
+
+	// FirstRequestTimeout is how long a stream may be silent at first.
+	// Default 10 s.
+	FirstRequestTimeout time.Duration
+	// SendTimeout is how long one response may be blocked by a client that
+	// does not read, before its stream is closed. Default 20 s.
+	SendTimeout time.Duration
+	// AckTimeout is how long a response may go unanswered before the next one
+	// of its type is sent all the same. Default 30 s.
+	AckTimeout time.Duration
+	// OrderTimeout is how long listeners and routes wait for clusters to
+	// become ready. Default 5 s.
+	OrderTimeout time.Duration
+	// ConnectionAge is after how long, give or take a tenth, a client is
+	// asked to connect anew, so that replicas balance. Default 30 min.
+	ConnectionAge time.Duration
+	// ConnectionGrace is how long it may take for that. Default 10 s.
+	ConnectionGrace time.Duration
+	// Keepalive is the silence after which a connection is tested. Default
+	// 30 s.
+	Keepalive time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	fill(&o.ResponseSize, 512<<10)
+	fill(&o.RequestSize, 16<<20)
+	fill(&o.Streams, 20_000)
+	fill(&o.StreamsPerConnection, 32)
+	fill(&o.Connects, 1000)
+	fill(&o.Requests, 200)
+	fill(&o.FirstRequestTimeout, 10*time.Second)
+	fill(&o.SendTimeout, 20*time.Second)
+	fill(&o.AckTimeout, 30*time.Second)
+	fill(&o.OrderTimeout, 5*time.Second)
+	fill(&o.ConnectionAge, 30*time.Minute)
+	fill(&o.ConnectionGrace, 10*time.Second)
+	fill(&o.Keepalive, 30*time.Second)
+	return o
+}
+
+func fill[T comparable](field *T, def T) {
+	var zero T
+	if *field == zero {
+		*field = def
+	}
+}
+
+// GRPC returns the options that a grpc.Server needs to carry a Server of
+// these Options: the codec that passes encoded responses through, bounds, and
+// buffers small enough for thousands of quiet connections.
+func (o Options) GRPC() []grpc.ServerOption {
+	o = o.withDefaults()
+	const window = 1 << 20
+	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(Codec{}),
+		grpc.MaxRecvMsgSize(o.RequestSize),
+		grpc.MaxConcurrentStreams(o.StreamsPerConnection),
+		grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(4 << 10),
+		// A fixed window also spares the pings that measure a dynamic one.
+		grpc.InitialWindowSize(window),
+		grpc.InitialConnWindowSize(window),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: o.Keepalive, Timeout: o.Keepalive / 3,
+			MaxConnectionAge: o.ConnectionAge, MaxConnectionAgeGrace: o.ConnectionGrace,
+		}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime: 10 * time.Second, PermitWithoutStream: true,
+		}),
+	}
+}

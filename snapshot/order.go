@@ -1,0 +1,208 @@
+package snapshot
+
+import (
+	"time"
+
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+// next returns the next response to send, or nil if there is nothing to send
+// now. s.mu is held.
+func (s *stream) next(now time.Time) *response {
+	s.view = s.seat.offered()
+	for k := range kinds {
+		f := &s.feeds[k]
+		if !f.open || len(f.queue) == 0 && (!s.free(f, now) || s.waits(k, now) || !s.compose(k)) {
+			continue
+		}
+		r := f.queue[0]
+		f.queue = f.queue[1:]
+		return r
+	}
+	return s.release()
+}
+
+// free reports whether nothing of a feed is waiting for the client's answer:
+// a client has one step of each kind in flight, and what happens meanwhile is
+// sent as one. A client that never answers is sent to all the same, later.
+func (s *stream) free(f *feed, now time.Time) bool {
+	if len(f.sent) == 0 {
+		return true
+	}
+	if now.Sub(f.sent[len(f.sent)-1].at) < s.server.options.AckTimeout {
+		return false
+	}
+	s.server.metrics.unanswered(f.sent[0].kind)
+	f.sent = nil
+	return true
+}
+
+// waits reports whether a kind has to wait for the client: listeners and
+// routes must not point to clusters that it has not taken up yet. A new
+// cluster is ready for use only when its endpoints have followed it, for
+// which the client asks; so that is waited for too, but not for ever.
+func (s *stream) waits(k kind, now time.Time) bool {
+	c, f := &s.feeds[clusters], &s.feeds[k]
+	if k != listeners && k != routes || !c.wildcard || !f.used {
+		return false
+	}
+	if !s.blocked() {
+		s.waitSince = time.Time{}
+		return false
+	}
+	if f.have == s.view.layers[k] && f.force.len() == 0 && !f.owed {
+		return true // nothing to send anyway
+	}
+	if s.waitSince.IsZero() {
+		s.waitSince = now
+	}
+	if now.Sub(s.waitSince) < s.server.options.OrderTimeout {
+		return true
+	}
+	s.server.metrics.impatient()
+	s.warming = nil
+	return false
+}
+
+// blocked reports whether clusters are on their way to being ready.
+func (s *stream) blocked() bool {
+	if !s.feeds[clusters].answered() {
+		return true
+	}
+	e := &s.feeds[endpoints]
+	if s.warming.len() == 0 || !e.open {
+		return false
+	}
+	if e.wildcard || within(s.warming, e.only) {
+		s.warming = nil // next sends endpoints before listeners and routes
+		return false
+	}
+	return true
+}
+
+// follow notes what sending clusters entails. A proxy that adds or changes a
+// cluster needs its endpoints again, even unchanged ones, before it takes the
+// cluster into use (warming).
+func (s *stream) follow(k kind, batches []*batch) {
+	e := &s.feeds[endpoints]
+	if k != clusters || !e.open && !s.feeds[clusters].used {
+		return
+	}
+	var again, fresh []string
+	assigned := &s.view.layers[endpoints]
+	for _, b := range batches {
+		if b == nil {
+			continue
+		}
+		for _, r := range b.send {
+			switch {
+			case assigned.get(r.Name) == nil:
+			case e.wants(r.Name):
+				again = append(again, r.Name)
+			default:
+				fresh = append(fresh, r.Name)
+			}
+		}
+	}
+	e.force = s.names().with(e.force, again)
+	s.warming = s.names().with(s.warming, fresh)
+}
+
+// release takes away what is held and no longer pointed to: one response, or
+// nil if there is none to send now.
+func (s *stream) release() *response {
+	for _, k := range removalOrder {
+		f := &s.feeds[k]
+		if len(f.held) == 0 || !s.released(k) {
+			continue
+		}
+		gone := f.held
+		f.held = nil
+		switch {
+		case s.protocol == delta:
+			removed := make([]string, 0, len(gone))
+			for _, r := range gone {
+				if f.wants(r.Name) {
+					removed = append(removed, r.Name)
+				}
+			}
+			if len(removed) > 0 {
+				return &response{kind: k, removed: removed, version: s.view.version(k)}
+			}
+		case k.whole():
+			f.owed = true
+			if s.compose(k) {
+				r := f.queue[0]
+				f.queue = f.queue[1:]
+				return r
+			}
+		}
+	}
+	return nil
+}
+
+// released reports whether a kind's removals may go out: what points to it
+// has been acknowledged as it now is.
+func (s *stream) released(k kind) bool {
+	if !s.feeds[k].answered() || s.judging > 0 {
+		return false
+	}
+	switch k {
+	case listeners:
+		return s.quiet(routes)
+	case routes, extensions:
+		return s.quiet(listeners) && s.unreferenced(k)
+	case clusters:
+		return s.quiet(listeners) && s.quiet(routes) && s.unreferenced(k)
+	case endpoints:
+		return s.quiet(clusters)
+	}
+	return true
+}
+
+func (s *stream) quiet(k kind) bool {
+	f := &s.feeds[k]
+	return f.settled(&s.view.layers[k]) && len(f.held) == 0
+}
+
+// unreferenced reports whether no listener or route that the client may still
+// use points to something held. Settled feeds prove that, unless old versions
+// are in service because newer ones were rejected.
+func (s *stream) unreferenced(k kind) bool {
+	held := s.feeds[k].held
+	for _, from := range [...]kind{listeners, routes} {
+		f := &s.feeds[from]
+		for _, l := range s.view.layers[from] {
+			if l == nil || !l.stale && len(f.refused) == 0 {
+				continue
+			}
+			if len(l.withheld) > 0 || len(f.refused) > 0 {
+				return false // what the client has instead is not known
+			}
+			for _, r := range l.items {
+				if pointsTo(r, k, held) {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+func pointsTo(r *translate.Resource, k kind, held []*translate.Resource) bool {
+	refs := r.Refs.Clusters
+	switch k {
+	case routes:
+		refs = r.Refs.Routes
+	case extensions:
+		return false
+	}
+	for _, ref := range refs {
+		for _, h := range held {
+			if h.Name == ref {
+				return true
+			}
+		}
+	}
+	return false
+}

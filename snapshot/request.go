@@ -1,0 +1,276 @@
+package snapshot
+
+import (
+	"maps"
+	"slices"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	rpc "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+// healthType is what Istio's agent reports a VM's health with; it may come
+// before the first request proper.
+const healthType = "type.googleapis.com/istio.v1.HealthInformation"
+
+// known prepares a request for the stream: the first one introduces the
+// proxy. It reports whether the request is of a kind that is served.
+func (s *stream) known(node *core.Node, url string) (kind, bool, error) {
+	if s.seat == nil {
+		if url == healthType && node == nil {
+			return 0, false, nil
+		}
+		if node == nil {
+			return 0, false, status.Error(codes.InvalidArgument, "the first request carries no node")
+		}
+		p, err := ParseNode(node)
+		if err != nil {
+			return 0, false, status.Error(codes.InvalidArgument, err.Error())
+		}
+		if err := s.introduce(s.wire.Context(), s.server.placed(p)); err != nil {
+			return 0, false, err
+		}
+	}
+	if url == "" {
+		return 0, false, status.Error(codes.InvalidArgument, "a request on an aggregated stream needs a type URL")
+	}
+	k, ok := kindOf(url)
+	return k, ok, nil
+}
+
+// onDelta takes one request of the incremental protocol.
+func (s *stream) onDelta(req *discovery.DeltaDiscoveryRequest) error {
+	k, ok, err := s.known(req.GetNode(), req.GetTypeUrl())
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return s.ignore(req.GetTypeUrl(), req.GetResponseNonce())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := &s.feeds[k]
+	if !f.open {
+		s.openDelta(k, f, req)
+	} else {
+		s.answered(k, req.GetResponseNonce(), req.GetErrorDetail())
+		// Also in a request with a stale nonce: subscriptions are changes, not
+		// statements about a response (xDS protocol, "Resource updates").
+		s.subscribe(f, req.GetResourceNamesSubscribe(), req.GetResourceNamesUnsubscribe())
+	}
+	s.kick()
+	return nil
+}
+
+const wildcard = "*"
+
+// openDelta takes the first request of a kind.
+func (s *stream) openDelta(k kind, f *feed, req *discovery.DeltaDiscoveryRequest) {
+	sub := req.GetResourceNamesSubscribe()
+	f.open, f.owed = true, true
+	if k.whole() && len(sub) == 0 {
+		f.wildcard, f.legacy = true, true
+	}
+	if slices.Contains(sub, wildcard) {
+		f.wildcard = true
+		sub = slices.DeleteFunc(slices.Clone(sub), func(n string) bool { return n == wildcard })
+	}
+	f.only = s.names().of(sub)
+	known := req.GetInitialResourceVersions()
+	if len(known) > 0 {
+		s.resume(k, f, known)
+		return
+	}
+	if !f.wildcard {
+		f.have, f.force = s.view.layers[k], f.only
+		return
+	}
+	// Names asked for by name besides the wildcard: those that do not exist
+	// are answered as removed.
+	f.force = f.only
+}
+
+// resume brings a reconnected client's state in: it says which versions it
+// has, and is sent what differs.
+func (s *stream) resume(k kind, f *feed, known map[string]string) {
+	now := s.view.layers[k]
+	var send []string
+	check := func(name string, r *translate.Resource) {
+		v, have := known[name]
+		if have {
+			if h, err := parseVersion(v); err == nil && h == r.Version {
+				return
+			}
+		}
+		send = append(send, name)
+	}
+	for _, l := range now {
+		for _, r := range l.all() {
+			if f.wants(r.Name) {
+				check(r.Name, r)
+			}
+		}
+	}
+	for _, name := range f.only.all() {
+		if now.get(name) == nil {
+			send = append(send, name) // answered as removed
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		if f.wildcard && !f.only.has(name) && now.get(name) == nil && !now.withholds(name) {
+			f.held = append(f.held, &translate.Resource{Name: name})
+		}
+	}
+	f.used, f.owed = true, false
+	f.have, f.force = now, s.names().of(send)
+}
+
+// subscribe changes what a delta client asks for.
+func (s *stream) subscribe(f *feed, add, remove []string) {
+	if len(add) == 0 && len(remove) == 0 {
+		return
+	}
+	if slices.Contains(add, wildcard) {
+		add = slices.DeleteFunc(slices.Clone(add), func(n string) bool { return n == wildcard })
+		if !f.wildcard {
+			// All of it is new to the client, save for what it asked for by name;
+			// the protocol lets a server send that again.
+			f.wildcard, f.have, f.owed = true, layers{}, true
+		}
+	}
+	if slices.Contains(remove, wildcard) {
+		remove = slices.DeleteFunc(slices.Clone(remove), func(n string) bool { return n == wildcard })
+		f.wildcard, f.legacy = false, false
+	}
+	f.only = s.names().with(f.only, add)
+	// Also what it already has: it may have forgotten it (xDS protocol,
+	// DeltaDiscoveryRequest.resource_names_subscribe).
+	f.force = s.names().with(f.force, add)
+	if len(remove) == 0 {
+		return
+	}
+	f.only = s.names().without(f.only, remove)
+	f.force = s.names().without(f.force, remove)
+	f.held = slices.DeleteFunc(slices.Clone(f.held), func(r *translate.Resource) bool { return !f.wants(r.Name) })
+	if f.wildcard {
+		// The client has dropped it; under the wildcard it must be told again
+		// that it exists, or that it does not.
+		f.force = s.names().with(f.force, remove)
+	}
+}
+
+// onSotW takes one request of the state-of-the-world protocol.
+func (s *stream) onSotW(req *discovery.DiscoveryRequest) error {
+	k, ok, err := s.known(req.GetNode(), req.GetTypeUrl())
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return s.ignore(req.GetTypeUrl(), req.GetResponseNonce())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := &s.feeds[k]
+	if !f.open {
+		s.openSotW(k, f, req)
+	} else if nonce := req.GetResponseNonce(); nonce != "" && f.nonce != 0 {
+		if n, ok := parseNonce(nonce); !ok || n != f.nonce {
+			// The client will answer the newer response with all its names.
+			s.server.metrics.staleNonce(k)
+			return nil
+		}
+		s.answered(k, nonce, req.GetErrorDetail())
+		s.renew(k, f, req.GetResourceNames())
+	} else {
+		s.renew(k, f, req.GetResourceNames())
+	}
+	s.kick()
+	return nil
+}
+
+func (s *stream) openSotW(k kind, f *feed, req *discovery.DiscoveryRequest) {
+	list := req.GetResourceNames()
+	f.open, f.owed = true, true
+	f.used = req.GetVersionInfo() != ""
+	f.legacy = k.whole() && len(list) == 0
+	f.setNames(s.names(), list)
+	if !f.wildcard {
+		f.have, f.force = s.view.layers[k], f.only
+	}
+}
+
+// setNames takes the list of a SotW request, which states all that the client
+// wants.
+func (f *feed) setNames(t *nameTable, list []string) {
+	if f.legacy && len(list) == 0 {
+		f.wildcard = true
+		return
+	}
+	f.legacy = false
+	f.wildcard = slices.Contains(list, wildcard)
+	if f.wildcard {
+		list = slices.DeleteFunc(slices.Clone(list), func(n string) bool { return n == wildcard })
+	}
+	f.only = t.of(list)
+}
+
+// renew takes the names of a later SotW request. New ones are answered.
+func (s *stream) renew(k kind, f *feed, list []string) {
+	wasWild, was := f.wildcard, f.only
+	f.setNames(s.names(), list)
+	if f.wildcard && !wasWild {
+		f.have, f.owed = layers{}, true
+		return
+	}
+	if f.wildcard || f.only == was {
+		return
+	}
+	var added []string
+	for _, n := range f.only.all() {
+		if wasWild || !was.has(n) {
+			added = append(added, n)
+		}
+	}
+	if len(added) > 0 {
+		f.force, f.owed = s.names().with(f.force, added), true
+	}
+}
+
+// answered takes what a request says about a response: acknowledged,
+// rejected, or overtaken by time.
+func (s *stream) answered(k kind, nonce string, detail *rpc.Status) {
+	if nonce == "" {
+		return
+	}
+	f := &s.feeds[k]
+	r := f.answer(nonce)
+	switch {
+	case r == nil:
+		if n, ok := parseNonce(nonce); !ok || n != f.nonce {
+			s.server.metrics.staleNonce(k)
+		}
+	case detail != nil:
+		s.nack(k, f, r, detail)
+	default:
+		s.ack(f, r)
+	}
+}
+
+// ignore answers a type that is not served: with nothing, once, so that the
+// client does not wait.
+func (s *stream) ignore(url, nonce string) error {
+	s.server.metrics.unknownType()
+	const most = 64
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unknown++; url == healthType || nonce != "" || s.unknown > most {
+		return nil
+	}
+	s.aside = append(s.aside, newMessage(nil, s.protocol.appendFrame(nil, url, 0, 1, nil)))
+	s.kick()
+	return nil
+}

@@ -1,0 +1,260 @@
+package snapshot
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// stream is one connected proxy. Requests change its state under mu; a pump
+// goroutine, which exists only while there is something to send, brings the
+// client to what its seat offers.
+type stream struct {
+	server   *Server
+	protocol protocol
+	wire     grpc.ServerStream
+	since    time.Time
+	// failed receives the error that ends the stream. Capacity 1.
+	failed chan error
+
+	// pumping is 0 when no pump runs, 1 when one runs, 2 when it has to look
+	// again before it ends.
+	pumping atomic.Int32
+	// blockedSince is when the present send began, in nanoseconds since the
+	// epoch; 0 when none is under way.
+	blockedSince atomic.Int64
+
+	requests *rate.Limiter
+
+	proxy *config.Proxy // set before seat
+	grant Grant
+	seat  *seat // nil until the first request was accepted
+
+	mu    sync.Mutex
+	view  *view // what the last look at the seat showed
+	feeds [kinds]feed
+	// warming are new clusters whose endpoints the client has not asked for.
+	warming *names
+	// waitSince is since when listeners or routes wait for clusters.
+	waitSince time.Time
+	// judging counts rejections that the Cache has not dealt with yet.
+	judging int
+	gone    bool       // the stream has ended
+	unknown int        // requests of types that are not served
+	aside   []*message // answers to them
+}
+
+func (s *stream) names() *nameTable { return s.server.cache.names }
+
+// kick makes sure that a pump looks at the stream's state after this moment.
+// It does not block.
+func (s *stream) kick() {
+	for {
+		switch s.pumping.Load() {
+		case 0:
+			if s.pumping.CompareAndSwap(0, 1) {
+				go s.pump()
+				return
+			}
+		case 1:
+			if s.pumping.CompareAndSwap(1, 2) {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+// pump sends until there is nothing to send.
+func (s *stream) pump() {
+	for {
+		for {
+			m := s.prepare()
+			if m == nil {
+				break
+			}
+			s.blockedSince.Store(time.Now().UnixNano())
+			err := s.wire.SendMsg(m)
+			s.blockedSince.Store(0)
+			if err != nil {
+				s.fail(err)
+				return // the stream is over; pumping stays 1 so that no pump follows
+			}
+		}
+		if s.pumping.CompareAndSwap(1, 0) {
+			return
+		}
+		s.pumping.Store(1)
+	}
+}
+
+// prepare takes the next response into the state and encodes it.
+func (s *stream) prepare() *message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seat == nil || s.gone {
+		return nil
+	}
+	if len(s.aside) > 0 {
+		m := s.aside[0]
+		s.aside = s.aside[1:]
+		return m
+	}
+	now := time.Now()
+	r := s.next(now)
+	if r == nil {
+		s.settle()
+		return nil
+	}
+	f := &s.feeds[r.kind]
+	f.nonce++
+	r.nonce, r.at = f.nonce, now
+	f.version, f.sentAt = r.version, now
+	f.sent = append(f.sent, r)
+	size := 64 + len(r.kind.url())
+	for _, n := range r.removed {
+		size += len(n) + 4
+	}
+	frame := s.protocol.appendFrame(make([]byte, 0, size), r.kind.url(), r.version, r.nonce, r.removed)
+	m := newMessage(r.pieces, frame)
+	s.server.metrics.pushed(r.kind, m.size())
+	return m
+}
+
+// settle tells the seat when the client has all that it is offered.
+func (s *stream) settle() {
+	for k := range kinds {
+		f := &s.feeds[k]
+		if !f.settled(&s.view.layers[k]) || len(f.held) > 0 {
+			return
+		}
+	}
+	s.seat.settled(s.view)
+}
+
+// fail ends the stream with an error, the first one if there are several.
+func (s *stream) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
+}
+
+// ack takes the client's acceptance of a response.
+func (s *stream) ack(f *feed, r *response) {
+	f.acked, f.ackedAt, f.lastError, f.used = r.version, time.Now(), "", true
+	for _, p := range r.pieces {
+		if p.accepted.Load() || p.accepted.Swap(true) {
+			continue
+		}
+		for _, item := range p.items {
+			for _, l := range f.have {
+				if i := l.index(item.Name); i >= 0 && l.items[i].Version == item.Version {
+					l.accept(i)
+				}
+			}
+		}
+	}
+	if len(f.split) > 0 {
+		f.split = f.split[1:]
+	}
+	s.server.cache.vindicate(s.seat, r)
+}
+
+func parseNonce(s string) (uint64, bool) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	return n, err == nil
+}
+
+// run serves the stream until it ends. recv takes one request.
+func (s *stream) run(recv func() error) error {
+	go func() {
+		for {
+			if err := recv(); err != nil {
+				s.fail(err)
+				return
+			}
+		}
+	}()
+	first := time.NewTimer(s.server.options.FirstRequestTimeout)
+	defer first.Stop()
+	for {
+		select {
+		case err := <-s.failed:
+			return err
+		case <-s.wire.Context().Done():
+			return s.wire.Context().Err()
+		case <-first.C:
+			s.mu.Lock()
+			late := s.seat == nil && s.proxy == nil
+			s.mu.Unlock()
+			if late {
+				return status.Error(codes.DeadlineExceeded, "no first request")
+			}
+		}
+	}
+}
+
+// introduce takes a stream's first request: who it is, whether it may, and
+// where it sits.
+func (s *stream) introduce(ctx context.Context, p *config.Proxy) error {
+	srv := s.server
+	s.mu.Lock()
+	s.proxy = p
+	s.mu.Unlock()
+	grant, err := srv.admit(ctx, p)
+	if err != nil {
+		return err
+	}
+	seat, err := srv.cache.attach(ctx, p, s.kick)
+	if err != nil {
+		return status.FromContextError(err).Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		srv.cache.detach(seat)
+		return status.Error(codes.Canceled, "the stream has ended")
+	}
+	s.grant, s.seat, s.view = grant, seat, seat.offered()
+	srv.metrics.connected(p, 1)
+	return nil
+}
+
+// admit counts a request.
+func (s *stream) admit() error {
+	if s.requests.Allow() {
+		return nil
+	}
+	s.server.metrics.shed("requests")
+	return status.Errorf(codes.ResourceExhausted, "more than %g requests a second", s.server.options.Requests)
+}
+
+// sweep does what time alone calls for.
+func (s *stream) sweep(now time.Time) {
+	if since := s.blockedSince.Load(); since != 0 && now.Sub(time.Unix(0, since)) > s.server.options.SendTimeout {
+		s.server.metrics.slowReader()
+		s.fail(status.Errorf(codes.DeadlineExceeded, "a response was not read for %v", s.server.options.SendTimeout))
+		return
+	}
+	s.mu.Lock()
+	due := !s.waitSince.IsZero() && now.Sub(s.waitSince) >= s.server.options.OrderTimeout
+	for k := range kinds {
+		sent := s.feeds[k].sent
+		due = due || len(sent) > 0 && now.Sub(sent[len(sent)-1].at) >= s.server.options.AckTimeout
+	}
+	s.mu.Unlock()
+	if due {
+		s.kick()
+	}
+}

@@ -1,0 +1,133 @@
+package snapshot
+
+import (
+	"sync"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+// classesPerProxy is the most classes that a proxy has.
+const classesPerProxy = 2
+
+// layers are a proxy's layers of one kind, one a class.
+type layers [classesPerProxy]*layer
+
+// get returns the resource of a name, or nil.
+func (l *layers) get(name string) *translate.Resource {
+	for _, x := range l {
+		if r := x.get(name); r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+func (l *layers) withholds(name string) bool {
+	for _, x := range l {
+		if x.withholds(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// version identifies the content of all layers.
+func (l *layers) version() config.Hash {
+	h := config.NewHasher()
+	for _, x := range l {
+		if x != nil {
+			h.Hash(x.hash)
+		} else {
+			h.Hash(0)
+		}
+	}
+	return h.Sum()
+}
+
+// view is everything that the proxies of one audience are offered. Immutable.
+type view struct {
+	sequence uint64 // of the newest Mesh that changed it
+	layers   [kinds]layers
+}
+
+// version identifies what is offered of one kind.
+func (v *view) version(k kind) config.Hash { return v.layers[k].version() }
+
+// same reports whether two views offer the same.
+func (v *view) same(o *view) bool { return o != nil && v.layers == o.layers }
+
+// audience are the proxies that share one view: equal classes, equal viewer.
+type audience struct {
+	slots  [classesPerProxy]*slot // the second one may be nil
+	viewer translate.Viewer
+	// view and seats are guarded by Cache.mu.
+	view  *view
+	seats map[*seat]struct{}
+}
+
+type audienceKey struct {
+	slots  [classesPerProxy]*slot
+	viewer translate.Viewer
+}
+
+// look makes the audience's view from its classes' states.
+func (a *audience) look(sequence uint64) *view {
+	v := &view{sequence: sequence}
+	for i, s := range a.slots {
+		if s == nil {
+			continue
+		}
+		for k := range kinds {
+			v.layers[k][i] = s.state.layers[k]
+		}
+		v.layers[endpoints][i] = s.state.assignments[a.viewer]
+	}
+	return v
+}
+
+// seat is one connected proxy's place in an audience.
+type seat struct {
+	proxy *config.Proxy
+	// wake tells the stream that there is a new view or a new change. It does
+	// not block.
+	wake func()
+
+	audience *audience // guarded by Cache.mu
+
+	mu      sync.Mutex
+	view    *view
+	changes []*change // that brought the view about and are not yet settled
+}
+
+// offered returns the newest view.
+func (s *seat) offered() *view {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view
+}
+
+// offer puts a new view before the proxy.
+func (s *seat) offer(v *view, ch *change) {
+	s.mu.Lock()
+	s.view = v
+	if ch != nil && len(s.changes) < keptChanges {
+		s.changes = append(s.changes, ch)
+		ch.expect()
+	}
+	s.mu.Unlock()
+	s.wake()
+}
+
+// settled tells that the proxy has acknowledged everything of a view.
+func (s *seat) settled(v *view) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.view != v || len(s.changes) == 0 {
+		return
+	}
+	for _, ch := range s.changes {
+		ch.reached(s.proxy.ID)
+	}
+	s.changes = nil
+}

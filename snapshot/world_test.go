@@ -1,0 +1,285 @@
+package snapshot_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/snapshot"
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+// content is what a synthetic mesh serves to the sidecars of every namespace:
+// by name, a number that stands for the resource's content.
+type content struct {
+	clusters, listeners, routes map[string]int
+	inbound                     map[string]int // clusters of the inbound class
+	refs                        map[string]translate.Refs
+}
+
+func (c content) clone() content {
+	return content{
+		maps.Clone(c.clusters), maps.Clone(c.listeners), maps.Clone(c.routes),
+		maps.Clone(c.inbound), maps.Clone(c.refs),
+	}
+}
+
+// world publishes meshes whose resources a test makes up. It is the Source
+// and the Meshes of the servers under test.
+type world struct {
+	t       testing.TB
+	changed chan struct{}
+
+	mu       sync.Mutex
+	mesh     *config.Mesh
+	contents map[*config.Mesh]content
+	edits    int
+	made     map[translate.Class]int // translations
+}
+
+func newWorld(t testing.TB) *world {
+	w := &world{
+		t: t, changed: make(chan struct{}, 1),
+		contents: map[*config.Mesh]content{}, made: map[translate.Class]int{},
+	}
+	w.contents[nil] = content{
+		map[string]int{}, map[string]int{}, map[string]int{}, map[string]int{}, map[string]translate.Refs{},
+	}
+	return w
+}
+
+func (w *world) Mesh() *config.Mesh {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mesh
+}
+
+func (w *world) Changed() <-chan struct{} { return w.changed }
+
+// edit publishes a Mesh with changed content.
+func (w *world) edit(f func(c *content)) {
+	w.mu.Lock()
+	next := w.contents[w.mesh].clone()
+	f(&next)
+	w.edits++
+	b := config.NewBuilder(w.mesh)
+	vs := &config.VirtualService{Meta: config.Meta{Key: config.Key{
+		Group: "networking.istio.io", Kind: "VirtualService", Namespace: "default", Name: "edit"}}}
+	vs.Hash = config.NewHasher().Uint(uint64(w.edits)).Sum()
+	config.Put(b, func(m *config.Mesh) *config.Index[*config.VirtualService] { return &m.VirtualServices }, vs)
+	for name := range next.clusters {
+		id := config.ServiceID{Hostname: name, Namespace: "default"}
+		if w.mesh != nil {
+			if _, ok := w.mesh.Endpoints.Get("default", name); ok {
+				continue
+			}
+		}
+		config.Put(b, endpointsOf, &config.Endpoints{ID: id, Hash: config.NewHasher().Str(name).Sum()})
+	}
+	w.mesh = b.Mesh()
+	w.contents[w.mesh] = next
+	w.mu.Unlock()
+	w.tell()
+}
+
+func endpointsOf(m *config.Mesh) *config.Index[*config.Endpoints] { return &m.Endpoints }
+
+// endpoints publishes a Mesh in which only a cluster's endpoints differ.
+func (w *world) endpoints(name string, addresses ...string) {
+	w.mu.Lock()
+	b := config.NewBuilder(w.mesh)
+	e := &config.Endpoints{ID: config.ServiceID{Hostname: name, Namespace: "default"}, ByPort: map[string][]config.Endpoint{}}
+	for _, a := range addresses {
+		e.ByPort["http"] = append(e.ByPort["http"], config.Endpoint{Address: a, Port: 80})
+	}
+	e.Hash = config.NewHasher().Str(addresses...).Sum()
+	config.Put(b, endpointsOf, e)
+	old := w.contents[w.mesh]
+	w.mesh = b.Mesh()
+	w.contents[w.mesh] = old
+	w.mu.Unlock()
+	w.tell()
+}
+
+func (w *world) tell() {
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Arrange implements snapshot.Source.
+func (w *world) Arrange(m *config.Mesh) snapshot.Arrangement {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return &arranged{w, w.contents[m]}
+}
+
+// Endpoints implements snapshot.Source.
+func (w *world) Endpoints(spec *translate.EndpointSpec, eps *config.Endpoints, _ translate.Viewer) *translate.Resource {
+	a := &endpoint.ClusterLoadAssignment{ClusterName: spec.Cluster}
+	if eps != nil {
+		for _, e := range eps.ByPort["http"] {
+			a.Endpoints = append(a.Endpoints, &endpoint.LocalityLbEndpoints{LbEndpoints: []*endpoint.LbEndpoint{{
+				HostIdentifier: &endpoint.LbEndpoint_Endpoint{Endpoint: &endpoint.Endpoint{Address: address(e.Address, e.Port)}},
+			}}})
+		}
+	}
+	return resource(spec.Cluster, a, translate.Refs{})
+}
+
+func address(ip string, port uint32) *core.Address {
+	return &core.Address{Address: &core.Address_SocketAddress{SocketAddress: &core.SocketAddress{
+		Address: ip, PortSpecifier: &core.SocketAddress_PortValue{PortValue: port},
+	}}}
+}
+
+type arranged struct {
+	w *world
+	c content
+}
+
+func (a *arranged) Classes(p *config.Proxy) []translate.Class {
+	return []translate.Class{
+		{Side: translate.Outbound, Namespace: p.Namespace},
+		{Side: translate.Inbound, Namespace: p.Namespace, Labels: p.Labels["app"]},
+	}
+}
+
+func (a *arranged) Gather(class translate.Class) (config.Hash, func() *translate.Resources) {
+	h := config.NewHasher().Uint(uint64(class.Side)).Str(class.Namespace, class.Labels)
+	tables := []map[string]int{a.c.inbound}
+	if class.Side == translate.Outbound {
+		tables = []map[string]int{a.c.clusters, a.c.listeners, a.c.routes}
+	}
+	for _, t := range tables {
+		h.Uint(uint64(len(t)))
+		for _, name := range slices.Sorted(maps.Keys(t)) {
+			h.Str(name).Uint(uint64(t[name]))
+		}
+	}
+	key := h.Sum()
+	return key, func() *translate.Resources {
+		a.w.mu.Lock()
+		a.w.made[class]++
+		a.w.mu.Unlock()
+		return a.translate(class, key)
+	}
+}
+
+func (a *arranged) translate(class translate.Class, key config.Hash) *translate.Resources {
+	out := &translate.Resources{Key: key}
+	var cs, ls, rs []*translate.Resource
+	add := func(t map[string]int, to *[]*translate.Resource, make func(name string, v int) proto.Message) {
+		for _, name := range slices.Sorted(maps.Keys(t)) {
+			*to = append(*to, resource(name, make(name, t[name]), a.c.refs[name]))
+		}
+	}
+	if class.Side == translate.Inbound {
+		add(a.c.inbound, &cs, clusterOf)
+	} else {
+		add(a.c.clusters, &cs, clusterOf)
+		add(a.c.listeners, &ls, listenerOf)
+		add(a.c.routes, &rs, routeOf)
+		for _, r := range cs {
+			spec := translate.EndpointSpec{Cluster: r.Name, Service: config.ServiceID{Hostname: r.Name, Namespace: "default"}}
+			spec.Hash = config.NewHasher().Str(r.Name).Sum()
+			out.Endpoints = append(out.Endpoints, spec)
+		}
+	}
+	out.Clusters, out.Listeners, out.Routes = translate.NewSet(cs), translate.NewSet(ls), translate.NewSet(rs)
+	return out
+}
+
+func clusterOf(name string, v int) proto.Message {
+	return &cluster.Cluster{Name: name, ConnectTimeout: durationpb.New(time.Duration(v) * time.Second)}
+}
+
+func listenerOf(name string, v int) proto.Message {
+	return &listener.Listener{Name: name, StatPrefix: fmt.Sprint(v)}
+}
+
+func routeOf(name string, v int) proto.Message {
+	return &route.RouteConfiguration{Name: name, VirtualHosts: []*route.VirtualHost{{Name: fmt.Sprint(v), Domains: []string{"*"}}}}
+}
+
+// resource encodes a message as a resource that a VirtualService of its name
+// made.
+func resource(name string, m proto.Message, refs translate.Refs) *translate.Resource {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return &translate.Resource{
+		Name: name, Version: config.NewHasher().Bytes(b).Sum(), Body: [][]byte{b}, Refs: refs,
+		Sources: []*config.Meta{{
+			Key: config.Key{Kind: "VirtualService", Namespace: "default", Name: name}, File: name + ".yaml", Line: 7,
+		}},
+	}
+}
+
+// served is a Server under test on a loopback connection.
+type served struct {
+	t      testing.TB
+	world  *world
+	cache  *snapshot.Cache
+	server *snapshot.Server
+	grpc   *grpc.Server
+	addr   string
+}
+
+// serve starts a Server over the world and stops it when the test ends.
+func serve(t testing.TB, w *world, o snapshot.Options) *served {
+	t.Helper()
+	s := &served{t: t, world: w, cache: snapshot.NewCache(w)}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.cache.Run(ctx, w)
+	}()
+	s.server = snapshot.NewServer(s.cache, o)
+	s.grpc = grpc.NewServer(o.GRPC()...)
+	s.server.Register(s.grpc)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addr = l.Addr().String()
+	go func() { _ = s.grpc.Serve(l) }()
+	t.Cleanup(func() {
+		s.server.Close()
+		s.grpc.Stop()
+		cancel()
+		<-done
+	})
+	return s
+}
+
+// dial connects to the server; the connection ends with the test.
+func (s *served) dial() *grpc.ClientConn {
+	s.t.Helper()
+	cc, err := grpc.NewClient(s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = cc.Close() })
+	return cc
+}
