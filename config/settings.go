@@ -1,15 +1,12 @@
 package config
 
 import (
-	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 	meshconfig "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
-	"sigs.k8s.io/yaml"
 )
 
 // DefaultMeshConfig returns a new MeshConfig with the defaults that the API's
@@ -71,21 +68,4 @@ func DefaultSettings() *Settings {
 func NewSettings(meta Meta, mc *meshconfig.MeshConfig, domainSuffix string) *Settings {
 	meta.Hash = NewHasher().Str(domainSuffix).Proto(mc).Sum()
 	return &Settings{Meta: meta, Mesh: mc, DomainSuffix: domainSuffix}
-}
-
-// ParseMeshConfig reads the YAML of the ConfigMap istio's key "mesh" over the
-// defaults: a field that is present replaces its default, messages merge.
-// Unknown fields are an error that names them.
-func ParseMeshConfig(text string) (*meshconfig.MeshConfig, error) {
-	mc := DefaultMeshConfig()
-	js, err := yaml.YAMLToJSON([]byte(text))
-	if err != nil {
-		return nil, fmt.Errorf("mesh config: %w", err)
-	}
-	var over meshconfig.MeshConfig
-	if err := protojson.Unmarshal(js, &over); err != nil {
-		return nil, fmt.Errorf("mesh config: %w", err)
-	}
-	mergeOver(mc.ProtoReflect(), over.ProtoReflect())
-	return mc, nil
 }

@@ -34,7 +34,11 @@ func (d *derivation) settingsChange(key config.Key, after *Object) bool {
 			return true
 		}
 		if text, ok := cm.Data[meshConfigKey]; ok {
-			mc, err := config.ParseMeshConfig(text)
+			mc, unknown, err := config.ParseMeshConfig(text)
+			for _, field := range unknown {
+				problems = append(problems, config.At(&after.Meta, "data."+meshConfigKey+"."+field, config.Warning, "UnknownField",
+					"MeshConfig has no field %q: it has no effect", field))
+			}
 			if err != nil {
 				problems = []config.Problem{config.At(&after.Meta, "data."+meshConfigKey, config.Error, "InvalidMeshConfig",
 					"%v: the settings stay as they were", err)}

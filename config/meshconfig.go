@@ -1,0 +1,111 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	meshconfig "istio.io/api/mesh/v1alpha1"
+	"sigs.k8s.io/yaml"
+)
+
+// ParseMeshConfig reads the YAML of the ConfigMap istio's key "mesh" over the
+// defaults. A field that is present replaces its default as a whole, also
+// with a zero value; defaultConfig alone is read field by field over its
+// default, and its maps gain entries. The paths of fields that MeshConfig does
+// not have are returned in unknown; they have no effect, since the ConfigMap
+// may have been written for another version.
+func ParseMeshConfig(text string) (mc *meshconfig.MeshConfig, unknown []string, err error) {
+	js, err := yaml.YAMLToJSON([]byte(text))
+	if err != nil {
+		return nil, nil, fmt.Errorf("mesh config: %w", err)
+	}
+	var raw map[string]any
+	if err := json.Unmarshal(js, &raw); err != nil {
+		return nil, nil, fmt.Errorf("mesh config: want a mapping: %w", err)
+	}
+	if raw == nil {
+		js = []byte("{}")
+	}
+	var over meshconfig.MeshConfig
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(js, &over); err != nil {
+		return nil, nil, fmt.Errorf("mesh config: %w", err)
+	}
+	mc = DefaultMeshConfig()
+	overlay(mc.ProtoReflect(), over.ProtoReflect(), raw, "defaultConfig")
+	if mc.GetRootNamespace() == "" {
+		mc.RootNamespace = DefaultMeshConfig().GetRootNamespace()
+	}
+	unknown = unknownFields("", raw, mc.ProtoReflect().Descriptor(), nil)
+	slices.Sort(unknown)
+	return mc, unknown, nil
+}
+
+// overlay sets those fields of base that raw names to their values in over.
+// deep is the JSON name of the one message field that is overlaid in turn.
+// Only the JSON tells a zero value from an absent one.
+func overlay(base, over protoreflect.Message, raw map[string]any, deep string) {
+	for name, v := range raw {
+		fd := fieldNamed(base.Descriptor(), name)
+		if fd == nil || v == nil {
+			continue
+		}
+		inner, isMap := v.(map[string]any)
+		switch {
+		case fd.JSONName() == deep && isMap:
+			overlay(base.Mutable(fd).Message(), over.Get(fd).Message(), inner, "")
+		case fd.IsMap() && deep == "":
+			dst := base.Mutable(fd).Map()
+			over.Get(fd).Map().Range(func(k protoreflect.MapKey, e protoreflect.Value) bool {
+				dst.Set(k, e)
+				return true
+			})
+		case over.Has(fd):
+			base.Set(fd, over.Get(fd))
+		default:
+			base.Clear(fd)
+		}
+	}
+}
+
+func fieldNamed(md protoreflect.MessageDescriptor, name string) protoreflect.FieldDescriptor {
+	if fd := md.Fields().ByJSONName(name); fd != nil {
+		return fd
+	}
+	return md.Fields().ByName(protoreflect.Name(name))
+}
+
+func unknownFields(path string, v any, md protoreflect.MessageDescriptor, out []string) []string {
+	raw, ok := v.(map[string]any)
+	if !ok || md.FullName().Parent() == "google.protobuf" {
+		return out
+	}
+	for _, name := range slices.Sorted(maps.Keys(raw)) {
+		fd := fieldNamed(md, name)
+		if fd == nil {
+			out = append(out, path+name)
+			continue
+		}
+		at := path + fd.JSONName()
+		switch list, isList := raw[name].([]any); {
+		case fd.IsMap():
+			if entries, ok := raw[name].(map[string]any); ok && fd.MapValue().Message() != nil {
+				for _, k := range slices.Sorted(maps.Keys(entries)) {
+					out = unknownFields(at+"["+k+"].", entries[k], fd.MapValue().Message(), out)
+				}
+			}
+		case fd.Message() == nil:
+		case fd.IsList() && isList:
+			for i, item := range list {
+				out = unknownFields(at+"["+strconv.Itoa(i)+"].", item, fd.Message(), out)
+			}
+		default:
+			out = unknownFields(at+".", raw[name], fd.Message(), out)
+		}
+	}
+	return out
+}

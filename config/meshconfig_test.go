@@ -1,0 +1,77 @@
+package config_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/testing/protocmp"
+	meshconfig "istio.io/api/mesh/v1alpha1"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+func TestParseMeshConfigOverDefaults(t *testing.T) {
+	for _, c := range []struct{ name, yaml, field, want string }{
+		{"a scalar", "connectTimeout: 3s", "connect_timeout", "connect_timeout:{seconds:3}"},
+		{"a zero value is a value", "enableTracing: false", "enable_tracing", ""},
+		{"the enum's zero value is a value", "outboundTrafficPolicy: {mode: REGISTRY_ONLY}", "outbound_traffic_policy", "outbound_traffic_policy:{}"},
+		{"a message replaces as a whole", "localityLbSetting: {failover: [{from: a, to: b}]}", "locality_lb_setting",
+			`locality_lb_setting:{failover:{from:"a" to:"b"}}`},
+		{"a list replaces", "defaultServiceExportTo: ['.']", "default_service_export_to", `default_service_export_to:"."`},
+		{"null is absent", "connectTimeout:", "connect_timeout", "connect_timeout:{seconds:10}"},
+		{"snake case", "connect_timeout: 3s", "connect_timeout", "connect_timeout:{seconds:3}"},
+		{"an empty root namespace is the default", "rootNamespace: ''", "root_namespace", `root_namespace:"istio-system"`},
+		{"nothing", "", "trust_domain", `trust_domain:"cluster.local"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			mc, unknown, err := config.ParseMeshConfig(c.yaml)
+			if err != nil || len(unknown) > 0 {
+				t.Fatal(err, unknown)
+			}
+			want := &meshconfig.MeshConfig{}
+			if err := prototext.Unmarshal([]byte(c.want), want); err != nil {
+				t.Fatal(err)
+			}
+			got := &meshconfig.MeshConfig{}
+			for i := range mc.ProtoReflect().Descriptor().Fields().Len() {
+				if fd := mc.ProtoReflect().Descriptor().Fields().Get(i); string(fd.Name()) == c.field && mc.ProtoReflect().Has(fd) {
+					got.ProtoReflect().Set(fd, mc.ProtoReflect().Get(fd))
+				}
+			}
+			if d := cmp.Diff(want, got, protocmp.Transform()); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestParseMeshConfigReadsDefaultConfigFieldByField(t *testing.T) {
+	mc, _, err := config.ParseMeshConfig("defaultConfig: {concurrency: 4, proxyAdminPort: 0, proxyMetadata: {A: b}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := mc.GetDefaultConfig()
+	if c.GetConcurrency().GetValue() != 4 || c.GetProxyAdminPort() != 0 || c.GetDiscoveryAddress() != "istiod.istio-system.svc:15012" ||
+		c.GetProxyMetadata()["A"] != "b" {
+		t.Error(c)
+	}
+}
+
+func TestParseMeshConfigNamesUnknownFields(t *testing.T) {
+	mc, unknown, err := config.ParseMeshConfig("trustDomain: td\nfoo: 1\ndefaultConfig: {bar: 2}\nextensionProviders: [{name: x, zipkn: {}}]")
+	if err != nil || mc.GetTrustDomain() != "td" {
+		t.Fatal(mc, err)
+	}
+	if d := cmp.Diff([]string{"defaultConfig.bar", "extensionProviders[0].zipkn", "foo"}, unknown); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestParseMeshConfigErrors(t *testing.T) {
+	for _, text := range []string{"a: [", "- a", "connectTimeout: soon", "enableTracing: 7"} {
+		if mc, _, err := config.ParseMeshConfig(text); err == nil {
+			t.Errorf("%q: got %v, want an error", text, mc)
+		}
+	}
+}
