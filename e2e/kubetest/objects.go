@@ -5,9 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -45,13 +42,20 @@ func (s *Server) Client(t testing.TB) *Client {
 	return &Client{objects: objects}
 }
 
+// bounded is a context for a call. The test's own is over while it cleans up.
+func bounded() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), startTimeout)
+}
+
 // Apply creates or replaces (server-side apply) each object of a YAML stream,
 // with its status if it has one. A namespace that an object names is made
 // first.
 func (c *Client) Apply(t testing.TB, text string) {
 	t.Helper()
+	ctx, cancel := bounded()
+	defer cancel()
 	for _, o := range parse(t, text) {
-		if err := c.apply(t.Context(), o); err != nil {
+		if err := c.apply(ctx, o); err != nil {
 			t.Fatalf("apply %s %s/%s: %v", o.GetKind(), o.GetNamespace(), o.GetName(), err)
 		}
 	}
@@ -62,8 +66,7 @@ func (c *Client) Apply(t testing.TB, text string) {
 // is in it stays, because the controller that would end it first is not there.
 func (c *Client) Delete(t testing.TB, text string) {
 	t.Helper()
-	// Also called while a test ends, when its own context is over.
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	ctx, cancel := bounded()
 	defer cancel()
 	for _, o := range parse(t, text) {
 		none := int64(0) // no kubelet would ever confirm a pod's end
@@ -95,62 +98,6 @@ func (c *Client) Resource(r schema.GroupVersionResource, ns string) dynamic.Reso
 		return c.objects.Resource(r)
 	}
 	return c.objects.Resource(r).Namespace(ns)
-}
-
-// InstallCRDs installs Istio's CRDs, or those of the named kinds, and waits
-// until they are served.
-func (c *Client) InstallCRDs(t testing.TB, kinds ...string) {
-	t.Helper()
-	for _, crd := range istioCRDs(t, kinds) {
-		if err := c.apply(t.Context(), crd); err != nil {
-			t.Fatalf("install CRD %s: %v", crd.GetName(), err)
-		}
-	}
-	for _, crd := range istioCRDs(t, kinds) {
-		c.waitServed(t, crd)
-	}
-}
-
-// RemoveCRDs deletes Istio's CRDs of the named kinds, or all, with their
-// objects, and waits until they are gone.
-func (c *Client) RemoveCRDs(t testing.TB, kinds ...string) {
-	t.Helper()
-	crds := istioCRDs(t, kinds)
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	for _, crd := range crds {
-		err := c.Resource(crdResource, "").Delete(ctx, crd.GetName(), metav1.DeleteOptions{})
-		if err != nil && !apierrors.IsNotFound(err) {
-			t.Fatalf("remove CRD %s: %v", crd.GetName(), err)
-		}
-	}
-	for _, crd := range crds {
-		poll(ctx, t, "removal of CRD "+crd.GetName(), func() error {
-			_, err := c.Resource(crdResource, "").Get(ctx, crd.GetName(), metav1.GetOptions{})
-			if apierrors.IsNotFound(err) {
-				return nil
-			}
-			return errors.Join(errors.New("still there"), err)
-		})
-	}
-}
-
-// waitServed waits until objects of a CRD can be listed at each of its versions.
-func (c *Client) waitServed(t testing.TB, crd *unstructured.Unstructured) {
-	t.Helper()
-	group, _, _ := unstructured.NestedString(crd.Object, "spec", "group")
-	plural, _, _ := unstructured.NestedString(crd.Object, "spec", "names", "plural")
-	versions, _, _ := unstructured.NestedSlice(crd.Object, "spec", "versions")
-	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
-	defer cancel()
-	for _, v := range versions {
-		name, _, _ := unstructured.NestedString(v.(map[string]any), "name")
-		r := c.Resource(schema.GroupVersionResource{Group: group, Version: name, Resource: plural}, "")
-		poll(ctx, t, "CRD "+crd.GetName()+" at "+name, func() error {
-			_, err := r.List(ctx, metav1.ListOptions{Limit: 1})
-			return err
-		})
-	}
 }
 
 func (c *Client) apply(ctx context.Context, o *unstructured.Unstructured) error {
@@ -194,26 +141,6 @@ func (c *Client) resource(o *unstructured.Unstructured) dynamic.ResourceInterfac
 		plural.Resource = "gateways" // the one that it guesses wrong
 	}
 	return c.Resource(plural, o.GetNamespace())
-}
-
-// istioCRDs reads manifests/crds/istio.yaml.
-func istioCRDs(t testing.TB, kinds []string) []*unstructured.Unstructured {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(moduleRoot(t), "manifests", "crds", "istio.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []*unstructured.Unstructured
-	for _, crd := range parse(t, string(text)) {
-		kind, _, _ := unstructured.NestedString(crd.Object, "spec", "names", "kind")
-		if len(kinds) == 0 || slices.Contains(kinds, kind) {
-			out = append(out, crd)
-		}
-	}
-	if len(out) == 0 || len(kinds) > 0 && len(out) != len(kinds) {
-		t.Fatalf("found %d CRDs for kinds %v", len(out), kinds)
-	}
-	return out
 }
 
 func parse(t testing.TB, text string) []*unstructured.Unstructured {

@@ -96,8 +96,10 @@ func (p *process) waitFor(ready func(context.Context) error) error {
 
 func (s *Server) logFile(name string) string { return filepath.Join(s.dir, name+".log") }
 
-// isInfo knows klog's lines of level info.
-func isInfo(line string) bool { return strings.HasPrefix(line, "I") }
+// isUsual knows the lines of klog and etcd that every start writes.
+func isUsual(line string) bool {
+	return strings.HasPrefix(line, "I") || strings.HasPrefix(line, "W") || strings.HasPrefix(line, `{"level":"warn"`)
+}
 
 // logs returns the ends of the processes' logs.
 func (s *Server) logs() string {
@@ -108,8 +110,8 @@ func (s *Server) logs() string {
 		if err != nil {
 			continue
 		}
-		all := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(text)), "\n"), isInfo)
-		fmt.Fprintf(&b, "== %s, last warnings and errors\n%s\n", name, strings.Join(all[max(0, len(all)-lines):], "\n"))
+		all := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(text)), "\n"), isUsual)
+		fmt.Fprintf(&b, "== %s, last errors\n%s\n", name, strings.Join(all[max(0, len(all)-lines):], "\n"))
 	}
 	return b.String()
 }
