@@ -2,12 +2,7 @@ package kube
 
 import (
 	"context"
-	"encoding/json"
-	"regexp"
-	"strings"
 
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 	networking "istio.io/api/networking/v1alpha3"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -111,34 +106,6 @@ func (k *istioKind) readObject(m config.Meta, raw runtime.Object) (*discovery.Ob
 		}
 	}
 	return out, problems
-}
-
-var lenient = protojson.UnmarshalOptions{DiscardUnknown: true}
-
-// decode reads a spec. CRDs newer than this program have fields that it does
-// not know; these have no effect, and the rest has.
-func decode(m *config.Meta, text json.RawMessage, into proto.Message) []config.Problem {
-	if len(text) == 0 || string(text) == "null" {
-		return nil
-	}
-	strict := protojson.Unmarshal(text, into)
-	if strict == nil {
-		return nil
-	}
-	proto.Reset(into)
-	if err := lenient.Unmarshal(text, into); err != nil {
-		return []config.Problem{specProblem(m, config.Error, "InvalidValue", err, "the last version that could be read stays in effect")}
-	}
-	return []config.Problem{specProblem(m, config.Warning, "UnknownField", strict, "the field has no effect")}
-}
-
-var position = regexp.MustCompile(`^proto:\s*(\(line \d+:\d+\):\s*)?`)
-
-func specProblem(m *config.Meta, s config.Severity, code string, err error, effect string) config.Problem {
-	// protojson writes a space or a no-break space, to keep programs from
-	// relying on its text.
-	text := position.ReplaceAllString(strings.ReplaceAll(err.Error(), "\u00a0", " "), "")
-	return config.At(m, "spec", s, code, "%s: %s", text, effect)
 }
 
 func unexpectedType(m *config.Meta, o any) config.Problem {

@@ -141,7 +141,8 @@ func (s *Server) Config() *rest.Config {
 		TLSClientConfig: rest.TLSClientConfig{
 			CAData: s.pki.ca.certPEM, CertData: s.pki.admin.certPEM, KeyData: s.pki.admin.keyPEM,
 		},
-		QPS: -1, // tests need no protection of the server
+		QPS:                       -1, // tests need no protection of the server
+		WarningHandlerWithContext: rest.NoWarnings{},
 	}
 }
 
