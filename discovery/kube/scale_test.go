@@ -87,7 +87,10 @@ func addressOf(generation int) string {
 // TestFirstViewOfThousands reads 500 services and their endpoints.
 func TestFirstViewOfThousands(t *testing.T) {
 	s, _ := cluster(t)
-	const n = 500
+	n := 500
+	if testing.Short() {
+		n = 50
+	}
 	makeServices(t, s, n)
 	start := time.Now()
 	w := watch(t, s.Config())
