@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -24,8 +23,8 @@ const (
 	// application; the pod's redirection leaves them alone.
 	inboundSourceIPv4 = "127.0.0.6"
 	inboundSourceIPv6 = "::6"
-	// forever is the longest duration that Envoy can represent.
-	forever = time.Duration(math.MaxInt64) / time.Second * time.Second
+	// forever is about what Envoy takes for a duration: less than 2^63 ns.
+	forever = 100 * 365 * 24 * time.Hour
 )
 
 // inboundClusters makes one cluster for each port that the workload serves,
