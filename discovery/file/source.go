@@ -20,6 +20,7 @@ type Source struct {
 	namespace string
 	addresses func(pod config.Key, labels map[string]string) []string
 
+	refresh chan struct{} // capacity 1
 	folder  folder
 	applied map[config.Key]*discovery.Object
 }
@@ -32,8 +33,8 @@ func WithNamespace(ns string) Option { return func(s *Source) { s.namespace = ns
 
 // WithAddresses says which addresses a pod has that the folder gives none:
 // pods without status, and those that its workload templates make. It is
-// called again and again and must answer the same for the same pod; nil means
-// that the pod has no address yet. Without the option such pods have none, and
+// called again and again and must answer the same for the same pod until
+// Refresh is called; nil means that the pod has no address yet. Without the option such pods have none, and
 // so yield no endpoints.
 func WithAddresses(of func(pod config.Key, labels map[string]string) []string) Option {
 	return func(s *Source) { s.addresses = of }
@@ -42,7 +43,7 @@ func WithAddresses(of func(pod config.Key, labels map[string]string) []string) O
 // New returns a Source of paths, each a folder (searched recursively for
 // *.yaml, *.yml and *.json; hidden files are skipped) or a file.
 func New(paths []string, opts ...Option) *Source {
-	s := &Source{paths: slices.Clone(paths), namespace: DefaultNamespace, applied: map[config.Key]*discovery.Object{}}
+	s := &Source{paths: slices.Clone(paths), namespace: DefaultNamespace, refresh: make(chan struct{}, 1), applied: map[config.Key]*discovery.Object{}}
 	for _, o := range opts {
 		o(s)
 	}
@@ -87,11 +88,20 @@ func (s *Source) Run(ctx context.Context, store *discovery.Store) error {
 	s.take(store, w.walk(), nil)
 	store.Synced(Name)
 	for {
-		touched, ok := w.wait(ctx)
+		touched, ok := w.wait(ctx, s.refresh)
 		if !ok {
 			return nil
 		}
 		s.take(store, w.walk(), touched)
+	}
+}
+
+// Refresh makes Run ask for the pods' addresses again (WithAddresses). It does
+// not block and may be called from any goroutine.
+func (s *Source) Refresh() {
+	select {
+	case s.refresh <- struct{}{}:
+	default:
 	}
 }
 

@@ -88,15 +88,17 @@ func (w *watch) add(dir string, now map[string]bool) {
 	}
 }
 
-// wait returns after the next burst of events, with the paths that they named;
-// false when ctx ends.
-func (w *watch) wait(ctx context.Context) (touched map[string]bool, ok bool) {
+// wait returns after the next burst of events, with the paths that they named,
+// or at once when again has a value; false when ctx ends.
+func (w *watch) wait(ctx context.Context, again <-chan struct{}) (touched map[string]bool, ok bool) {
 	touched = map[string]bool{}
 	var rest, limit <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil, false
+		case <-again:
+			return touched, true
 		case <-rest:
 			return touched, true
 		case <-limit:
