@@ -1,0 +1,91 @@
+package serve
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Pages are the control plane's HTTP views.
+type Pages struct {
+	Plane *Plane
+	Build Build
+	// Draining is closed when the control plane is about to end.
+	Draining <-chan struct{}
+	Pprof    bool
+}
+
+// Readiness serves /ready: 200 once the first complete mesh is in service and
+// until the end begins.
+func (p *Pages) Readiness() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
+		select {
+		case <-p.Draining:
+			http.Error(w, "draining", http.StatusServiceUnavailable)
+			return
+		default:
+		}
+		select {
+		case <-p.Plane.Cache.Ready():
+			_, _ = w.Write([]byte("ready\n"))
+		default:
+			http.Error(w, "waiting for the first complete view of the configuration", http.StatusServiceUnavailable)
+		}
+	})
+	return mux
+}
+
+// Monitoring serves /metrics, /version and, to clients on this machine,
+// /debug.
+func (p *Pages) Monitoring() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(p.Plane.Registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, r, p.Build) })
+	mux.Handle("/debug/", onlyLocal(p.debug()))
+	if p.Pprof {
+		mux.Handle("/debug/pprof/", onlyLocal(http.HandlerFunc(pprof.Index)))
+		mux.Handle("/debug/pprof/cmdline", onlyLocal(http.HandlerFunc(pprof.Cmdline)))
+		mux.Handle("/debug/pprof/profile", onlyLocal(http.HandlerFunc(pprof.Profile)))
+		mux.Handle("/debug/pprof/symbol", onlyLocal(http.HandlerFunc(pprof.Symbol)))
+		mux.Handle("/debug/pprof/trace", onlyLocal(http.HandlerFunc(pprof.Trace)))
+	}
+	return mux
+}
+
+// onlyLocal refuses clients of other machines: the pages show the mesh's
+// whole configuration, and there is no way yet to say who may see it.
+func onlyLocal(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if err != nil {
+			host = r.RemoteAddr
+		}
+		if ip, err := netip.ParseAddr(host); err != nil || !ip.Unmap().IsLoopback() {
+			http.Error(w, "debug pages answer clients on the same machine only: use a port-forward", http.StatusUnauthorized)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// writeJSON answers with v; the query parameter pretty indents it.
+func writeJSON(w http.ResponseWriter, r *http.Request, v any) {
+	var b []byte
+	var err error
+	if r.URL.Query().Has("pretty") {
+		b, err = json.MarshalIndent(v, "", "  ")
+	} else {
+		b, err = json.Marshal(v)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(append(b, '\n'))
+}

@@ -1,0 +1,146 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery"
+	"github.com/pilotfish-mesh/pilotfish/snapshot"
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+// rememberedResources bounds what translation keeps of what it has made, in
+// resources.
+const rememberedResources = 1 << 17
+
+// NamedSource is a source with the name that it calls itself to the Store.
+type NamedSource struct {
+	Name string
+	discovery.Source
+}
+
+// Plane is a control plane without listeners: what sources see becomes what
+// the Server sends. It is made by NewPlane and run once.
+type Plane struct {
+	Store    *discovery.Store
+	Cache    *snapshot.Cache
+	Server   *snapshot.Server
+	Registry *prometheus.Registry
+
+	sources []NamedSource
+	mu      sync.Mutex // guards watchers
+	watch   []chan struct{}
+}
+
+// NewPlane wires sources to a Server. Where two sources hold one object, the
+// first one named wins. authorize decides on streams, see
+// snapshot.Options.Authorize.
+func NewPlane(sources []NamedSource, o snapshot.Options) *Plane {
+	names := make([]string, len(sources))
+	for i, s := range sources {
+		names[i] = s.Name
+	}
+	p := &Plane{
+		Store:    discovery.NewStore(translate.Check, names...),
+		Cache:    snapshot.NewCache(snapshot.Translation(translate.NewTranslator(rememberedResources))),
+		Registry: prometheus.NewRegistry(),
+		sources:  sources,
+	}
+	o.Registerer = p.Registry
+	p.Server = snapshot.NewServer(p.Cache, o)
+	return p
+}
+
+// Run works until ctx ends, then returns nil; or until a source fails for
+// good, then with its error.
+func (p *Plane) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, s := range p.sources {
+		g.Go(func() error {
+			if err := s.Run(ctx, p.Store); err != nil {
+				return fmt.Errorf("source %s: %w", s.Name, err)
+			}
+			return nil
+		})
+	}
+	relayed := &relay{store: p.Store, changed: make(chan struct{}, 1)}
+	g.Go(func() error {
+		p.relay(ctx, relayed.changed)
+		return nil
+	})
+	g.Go(func() error {
+		p.Cache.Run(ctx, relayed)
+		return nil
+	})
+	return g.Wait()
+}
+
+// relay is the Store as the Cache sees it.
+type relay struct {
+	store   *discovery.Store
+	changed chan struct{}
+}
+
+func (r *relay) Mesh() *config.Mesh       { return r.store.Mesh() }
+func (r *relay) Changed() <-chan struct{} { return r.changed }
+
+// relay passes the Store's signal, which is for one reader, on to the Cache
+// and to every watcher.
+func (p *Plane) relay(ctx context.Context, cache chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.Store.Changed():
+		}
+		signal(cache)
+		p.mu.Lock()
+		for _, w := range p.watch {
+			signal(w)
+		}
+		p.mu.Unlock()
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Watch returns a channel of capacity 1 that receives a value after each
+// published Mesh.
+func (p *Plane) Watch() <-chan struct{} {
+	c := make(chan struct{}, 1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watch = append(p.watch, c)
+	return c
+}
+
+// Problems are all known problems: the sources', those between objects, and
+// those of what is served.
+func (p *Plane) Problems() []config.Problem {
+	m := p.Store.Mesh()
+	if m == nil {
+		return nil
+	}
+	seen := map[config.Problem]bool{}
+	var out []config.Problem
+	for _, list := range [][]config.Problem{m.Problems, translate.NewIndex(m).Problems(), p.Server.Problems()} {
+		for _, problem := range list {
+			if !seen[problem] {
+				seen[problem] = true
+				out = append(out, problem)
+			}
+		}
+	}
+	config.SortProblems(out)
+	return out
+}
