@@ -32,8 +32,7 @@ type Node struct {
 	Workload       string // the controller's name
 	Owner          config.Key
 	Locality       config.Locality
-	// Interception is sent for sidecars only.
-	Interception config.Interception
+	Interception   config.Interception
 	// Ports are the pod's container ports by name; unnamed ones are not sent.
 	Ports map[string]uint32
 	// ProxyConfig is the workload's own, or nil for the mesh's default.
@@ -105,9 +104,7 @@ func (n *Node) metadata() (*structpb.Struct, error) {
 		Name: n.Name, Namespace: n.Namespace, Labels: n.Labels, Annotations: n.Annotations,
 		InstanceIPs: strings.Join(n.IPs, ","), ServiceAccount: n.ServiceAccount, ClusterID: n.ClusterID,
 		NodeName: n.NodeName, Network: n.Network, WorkloadName: n.Workload, MeshID: n.DomainSuffix,
-	}
-	if n.Type == config.Sidecar {
-		m.InterceptionMode = string(n.Interception)
+		InterceptionMode: string(n.Interception),
 	}
 	if n.Owner.Name != "" {
 		m.Owner = fmt.Sprintf("kubernetes://apis/%s/namespaces/%s/%ss/%s",

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/pilotfish-mesh/pilotfish/serve"
+)
+
+// logFlags are those of every command that logs.
+type logFlags struct{ level, format string }
+
+func (f *logFlags) add(cmd *cobra.Command, level, format string) {
+	cmd.Flags().StringVar(&f.level, "log-level", level, "debug, info, warn or error")
+	cmd.Flags().StringVar(&f.format, "log-format", format, "json or console")
+}
+
+func (f *logFlags) logger(to zapcore.WriteSyncer) (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(f.level)
+	if err != nil || level > zapcore.ErrorLevel {
+		return nil, usagef("--log-level %q: want debug, info, warn or error", f.level)
+	}
+	enc := zap.NewProductionEncoderConfig()
+	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	enc.TimeKey = "time"
+	switch f.format {
+	case "json":
+		return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), to, level)), nil
+	case "console":
+		return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(enc), to, level)), nil
+	default:
+		return nil, usagef("--log-format %q: want json or console", f.format)
+	}
+}
+
+func newServe() *cobra.Command {
+	var (
+		o    serve.Options
+		logs logFlags
+		cert struct{ serving, key, clients string }
+	)
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve configuration to Envoys",
+		Long: `Serve reads Kubernetes, folders of YAML or both, and serves what follows from them
+to sidecars and gateways over ADS. In a pod it needs no flags.
+
+An empty address switches a listener off, port 0 picks a free port and logs it.
+
+The secure ADS address lets in only proxies whose certificate an authority in
+--tls-client-ca has signed; without that flag it lets in nobody.
+Debug pages (/debug/... on the monitoring address) answer clients on this machine
+only, such as those that come by a port-forward.`,
+		Example: `  # A folder of YAML, no cluster: plaintext ADS for proxies on this machine
+  pilotfish serve --config mesh/ --xds-address 127.0.0.1:15010
+
+  # A cluster from outside, with files added to it
+  pilotfish serve --kubeconfig ~/.kube/config --config more.yaml
+
+  # What do proxies have?
+  curl localhost:15014/debug/syncz`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := logs.logger(zapcore.Lock(zapcore.AddSync(cmd.ErrOrStderr())))
+			if err != nil {
+				return err
+			}
+			defer func() { _ = log.Sync() }()
+			if o.Authority, err = serve.NewAuthority(cert.serving, cert.key, cert.clients); err != nil {
+				return err
+			}
+			for _, p := range o.Config {
+				if _, err := os.Stat(p); err != nil {
+					return fmt.Errorf("--config: %w", err)
+				}
+			}
+			o.Log, o.Build = log, buildInfo()
+			return serve.Run(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&o.Config, "config", nil, "folder or file of YAML; may be repeated")
+	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig of a cluster to read")
+	f.StringVar(&o.XDSAddress, "xds-address", ":15010", "ADS in plaintext")
+	f.StringVar(&o.SecureXDSAddress, "secure-xds-address", ":15012", "ADS over TLS, for clients with a certificate")
+	f.StringVar(&o.WebhookAddress, "webhook-address", ":15017", "admission webhooks over TLS")
+	f.StringVar(&o.MonitoringAddress, "monitoring-address", ":15014", "/metrics, /debug and /version")
+	f.StringVar(&o.HTTPAddress, "http-address", ":8080", "/ready")
+	f.StringVar(&cert.serving, "tls-cert", "", "certificate (PEM) of the TLS addresses; one is made in memory without it")
+	f.StringVar(&cert.key, "tls-key", "", "its key (PEM)")
+	f.StringVar(&cert.clients, "tls-client-ca", "", "authorities (PEM) of the proxies that the secure ADS address lets in")
+	f.BoolVar(&o.Pprof, "pprof", false, "serve /debug/pprof on the monitoring address")
+	logs.add(cmd, "info", "json")
+	return cmd
+}

@@ -1,0 +1,200 @@
+package up
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+const (
+	// readyPoll is how often a starting proxy is asked.
+	readyPoll = 30 * time.Millisecond
+	// readyTimeout is how long one pod may take to become ready.
+	readyTimeout = 40 * time.Second
+	// goneTimeout is how long the proxies may take to learn that a pod is
+	// gone before it is stopped all the same.
+	goneTimeout = 10 * time.Second
+	// lingers is how long a pod goes on after that: for requests in flight.
+	lingers = 2 * time.Second
+)
+
+// reconcile brings the pods to what a mesh asks for. New pods get their
+// addresses, by which others find them, when they are ready; pods that are
+// gone stop after every proxy knows.
+func (m *Mesh) reconcile(ctx context.Context, mesh *config.Mesh) error {
+	want := plan(mesh)
+	var start []*podPlan
+	var stop []*pod
+	m.mu.Lock()
+	for key, p := range want {
+		have := m.pods[key]
+		switch {
+		case have == nil, identity(have.plan) != identity(p):
+			start = append(start, p)
+		default:
+			if err := have.serve(p.ports); err != nil {
+				m.options.Note(err.Error())
+			}
+		}
+	}
+	for key, have := range m.pods {
+		if want[key] == nil {
+			stop = append(stop, have)
+			delete(m.pods, key)
+			delete(m.addresses, podKey(have.plan))
+			m.stopping[have] = true
+		}
+	}
+	m.mu.Unlock()
+
+	replaced, err := m.startPods(ctx, start)
+	stop = append(stop, replaced...)
+	m.aimGateways(mesh)
+	for _, p := range stop {
+		m.running.Go(func() { m.retire(ctx, p) })
+	}
+	return err
+}
+
+// identity is what makes a pod another pod: a proxy cannot change what it
+// said about itself.
+func identity(p *podPlan) config.Hash {
+	w := p.workload
+	return config.NewHasher().Uint(uint64(p.role)).Map(w.Labels).Map(w.Annotations).
+		Str(w.ServiceAccount, w.Node, w.Network, w.Locality.String(), workloadName(w)).Sum()
+}
+
+func podKey(p *podPlan) config.Key {
+	return config.Key{Kind: "Pod", Namespace: p.workload.Namespace, Name: p.name}
+}
+
+// startPods starts pods side by side, waits until they are ready and gives
+// them their addresses in one step. It returns the pods that they replace. A
+// pod that does not start is an error, after all others have started.
+func (m *Mesh) startPods(ctx context.Context, plans []*podPlan) (replaced []*pod, err error) {
+	if len(plans) == 0 {
+		return nil, nil
+	}
+	slices.SortFunc(plans, func(a, b *podPlan) int { return strings.Compare(a.key(), b.key()) })
+	m.options.Note(fmt.Sprintf("starting %d pods (%s)", len(plans), m.ground.interception()))
+	started := make([]*pod, len(plans))
+	failed := make([]error, len(plans))
+	var g errgroup.Group
+	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	for i, p := range plans {
+		at, err := m.makePlace(p)
+		if err != nil {
+			failed[i] = err
+			continue
+		}
+		g.Go(func() error {
+			started[i], failed[i] = m.startReady(ctx, p, at)
+			return nil
+		})
+	}
+	_ = g.Wait()
+	m.mu.Lock()
+	for i, p := range started {
+		if p == nil {
+			continue
+		}
+		key := plans[i].key()
+		if old := m.pods[key]; old != nil {
+			replaced = append(replaced, old)
+			m.stopping[old] = true
+		}
+		m.pods[key] = p
+		m.addresses[podKey(p.plan)] = []string{p.place.addr.String()}
+	}
+	m.mu.Unlock()
+	m.source.Refresh()
+	return replaced, errors.Join(failed...)
+}
+
+func (m *Mesh) makePlace(p *podPlan) (*place, error) {
+	addr, err := m.ground.address()
+	if err != nil {
+		return nil, err
+	}
+	return m.ground.place(addr, p.role == sidecar)
+}
+
+// startReady starts one pod and waits until it is ready.
+func (m *Mesh) startReady(ctx context.Context, p *podPlan, at *place) (*pod, error) {
+	began := time.Now()
+	started, err := m.around.startPod(p, at)
+	if err != nil {
+		at.close()
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for {
+		ok, err := started.ready(ctx)
+		if err != nil {
+			started.stop()
+			return nil, err
+		}
+		if ok {
+			m.options.Note(describe(started, time.Since(began)))
+			return started, nil
+		}
+		if !wait(ctx, readyPoll) {
+			log := started.proxy.log.last(5)
+			started.stop()
+			return nil, fmt.Errorf("Envoy of %s is not ready after %.0f s; it said last:\n  %s", //nolint:staticcheck // a name
+				p.key(), time.Since(began).Seconds(), strings.Join(log, "\n  "))
+		}
+	}
+}
+
+func describe(p *pod, took time.Duration) string {
+	what := "application"
+	switch p.plan.role {
+	case sidecar:
+		what = "application and sidecar"
+	case gateway:
+		what = "gateway"
+		if p.plan.made {
+			what = "gateway (made for a Gateway that selects no workload here)"
+		}
+	}
+	ports := ""
+	if len(p.plan.ports) > 0 {
+		ports = strings.Trim(strings.ReplaceAll(fmt.Sprint(p.plan.ports), " ", ", "), "[]")
+		ports = ", port " + ports
+	}
+	return fmt.Sprintf("  %s: %s at %s%s, ready after %.1f s", p.plan.key(), what, p.place.addr, ports, took.Seconds())
+}
+
+// retire stops a pod that others no longer find, once they have all heard.
+func (m *Mesh) retire(ctx context.Context, p *pod) {
+	synced, cancel := context.WithTimeout(ctx, goneTimeout)
+	_ = m.waitSynced(synced)
+	cancel()
+	wait(ctx, lingers)
+	p.stop()
+	m.mu.Lock()
+	delete(m.stopping, p)
+	m.mu.Unlock()
+	m.options.Note(fmt.Sprintf("  %s: stopped", p.plan.key()))
+}
+
+func (m *Mesh) podList() []*pod {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]*pod, 0, len(m.pods))
+	for _, p := range m.pods {
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b *pod) int { return strings.Compare(a.plan.key(), b.plan.key()) })
+	return out
+}
