@@ -1,12 +1,14 @@
 package up
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -116,10 +118,6 @@ func (n *network) connect(pod netns.NsHandle, addr netip.Addr) error {
 	if err := hub.LinkAdd(veth); err != nil {
 		return fmt.Errorf("add a device: %w", err)
 	}
-	if err := setUp(hub, name); err != nil {
-		return err
-	}
-
 	h, err := netlink.NewHandleAt(pod)
 	if err != nil {
 		return err
@@ -136,6 +134,12 @@ func (n *network) connect(pod netns.NsHandle, addr netip.Addr) error {
 		return fmt.Errorf("add an address: %w", err)
 	}
 	if err := setUp(h, "eth0"); err != nil {
+		return err
+	}
+	if err := setUp(hub, name); err != nil {
+		return err
+	}
+	if err := errors.Join(waitUp(h, "eth0"), waitUp(hub, name)); err != nil {
 		return err
 	}
 	// Virtual addresses need a route before redirection can catch them.
@@ -157,6 +161,30 @@ func setUp(h *netlink.Handle, name string) error {
 		return fmt.Errorf("device %s: %w", name, err)
 	}
 	return nil
+}
+
+// waitUp returns when a device can carry packets. The kernel decides that
+// some time after both of its ends are up, and until then the bridge drops
+// what comes by it.
+func waitUp(h *netlink.Handle, name string) error {
+	deadline := time.NewTimer(5 * time.Second)
+	defer deadline.Stop()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for {
+		l, err := h.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		if l.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-deadline.C:
+			return fmt.Errorf("device %s does not come up", name)
+		}
+	}
 }
 
 func ipNet(p netip.Prefix) *netlink.Addr {
