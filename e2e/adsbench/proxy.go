@@ -115,6 +115,9 @@ func (p *proxy) run(ctx context.Context, synced func()) error {
 	if err := p.open(stream); err != nil {
 		return err
 	}
+	if p.complete() { // a warm reconnect: nothing need come
+		synced()
+	}
 	for {
 		var f frame
 		if err := stream.RecvMsg(&f); err != nil {
