@@ -32,6 +32,7 @@ func ParseMeshConfig(text string) (mc *meshconfig.MeshConfig, unknown []string, 
 		js = []byte("{}")
 	}
 	var over meshconfig.MeshConfig
+	js = PlainDurations(js, over.ProtoReflect().Descriptor())
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(js, &over); err != nil {
 		return nil, nil, fmt.Errorf("mesh config: %w", err)
 	}

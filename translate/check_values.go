@@ -40,10 +40,13 @@ func checkDurationOrZero(r *Report, v protoreflect.Value) {
 	}
 }
 
-// checkWholeSeconds is for settings of sockets, which count in seconds.
-func checkWholeSeconds(r *Report, v protoreflect.Value) {
-	if d := durationOf(v); d < time.Second || d%time.Second != 0 {
+// checkSeconds is for settings of sockets, which count in whole seconds.
+func checkSeconds(r *Report, v protoreflect.Value) {
+	switch d := durationOf(v); {
+	case d < time.Second:
 		r.Errorf("DurationInvalid", "is %s; want whole seconds, at least 1s", d)
+	case d%time.Second != 0:
+		r.Warnf("DurationInvalid", "is %s, which counts as %s: sockets count in whole seconds", d, d.Truncate(time.Second))
 	}
 }
 
@@ -134,8 +137,8 @@ func isAddress(s string) bool {
 	return err == nil
 }
 
-// checkLabels is for maps of Kubernetes labels. It is called with each value,
-// so the keys are checked by checkLabelKeys.
+// checkLabelValue is for the values of Kubernetes labels; checkLabelKeys is for
+// the keys.
 func checkLabelValue(r *Report, v protoreflect.Value) {
 	if s := v.String(); s != "" && (len(s) > maxLabel || !labelName.MatchString(s)) {
 		r.Errorf("LabelInvalid", "is %s; want a label value: letters, digits, '-', '_' and '.', up to 63", shown(s))
@@ -146,14 +149,18 @@ func checkLabelValue(r *Report, v protoreflect.Value) {
 // map's field name.
 func checkLabelKeys(r *Report, at string, labels map[string]string) {
 	for _, k := range sortedKeys(labels) {
-		prefix, name, qualified := strings.Cut(k, "/")
-		if !qualified {
-			prefix, name = "", k
-		}
-		if len(name) > maxLabel || !labelName.MatchString(name) || qualified && hostFault(prefix, false) != "" {
+		if !isLabelKey(k) {
 			r.ErrorAt(at, "LabelInvalid", "key %s is no label: want [prefix/]name", shown(k))
 		}
 	}
+}
+
+func isLabelKey(k string) bool {
+	prefix, name, qualified := strings.Cut(k, "/")
+	if !qualified {
+		prefix, name = "", k
+	}
+	return len(name) <= maxLabel && labelName.MatchString(name) && (!qualified || hostFault(prefix, false) == "")
 }
 
 func sortedKeys[V any](m map[string]V) []string {

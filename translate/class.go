@@ -42,9 +42,8 @@ type Traits struct {
 	DualStack    bool
 	Unprivileged bool
 	DNSCapture   bool
-	// Addresses is the proxy's own address list, set only where listeners
-	// bind to it (interception NONE). Local are the addresses that stand for
-	// the pod's own in a mesh on one machine.
+	// Addresses is the proxy's own address list, and Local its local
+	// addresses; set only where listeners bind to them (interception NONE).
 	Addresses string
 	Local     config.LocalAddresses
 	// IstioFilters: the Envoy carries Istio's own extensions.
@@ -55,6 +54,9 @@ type Traits struct {
 	// Gateway may mean, "name=number,...", sorted. Inbound and GatewaySide
 	// only.
 	Ports string
+	// Near is where the proxy runs, set only if some cluster orders endpoints
+	// that it carries by that (see Index.nearOf).
+	Near Viewer
 	// ProxyConfig is the canonical JSON of the proxy's own ProxyConfig
 	// metadata, as far as translation reads it.
 	ProxyConfig string
@@ -117,9 +119,12 @@ func (l labelKeys) sorted() []string {
 // scopes' resources.
 func (ix *Index) Classes(p *config.Proxy) []Class {
 	t := traitsOf(p)
+	t.Near = ix.nearOf(p)
 	in := t
+	in.Near = Viewer{}
 	in.Ports = ix.namedPorts(p)
 	if p.Type == config.Router {
+		in.Near = t.Near
 		return []Class{{GatewaySide, p.Namespace, canonicalLabels(p.Labels, ix.testedGateway), in}}
 	}
 	return []Class{
@@ -142,9 +147,9 @@ func traitsOf(p *config.Proxy) Traits {
 	}
 	if p.Interception == config.NoneMode {
 		t.Addresses = strings.Join(p.IPs, ",")
-	}
-	if p.Local != nil {
-		t.Local = *p.Local
+		if p.Local != nil {
+			t.Local = *p.Local
+		}
 	}
 	return t
 }

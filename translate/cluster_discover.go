@@ -90,7 +90,7 @@ func (d *clusterDraft) inlineAssignment(single bool) *endpoint.ClusterLoadAssign
 			}
 		}
 	}
-	return assign(&spec, eps, Viewer{})
+	return assign(&spec, eps, spec.Reads(d.traits.near))
 }
 
 // inlineEndpoints are the endpoints that the service names, or else its host.
@@ -106,14 +106,4 @@ func (d *clusterDraft) inlineEndpoints() []config.Endpoint {
 		port = d.port.Number
 	}
 	return []config.Endpoint{{Address: d.service.Hostname, Port: port}}
-}
-
-// inlineEndpoints are the endpoints of a service whose clusters carry them,
-// or nil.
-func (ix *Index) inlineEndpoints(s *config.Service) *config.Endpoints {
-	if s.Resolution != config.ResolveDNS && s.Resolution != config.ResolveDNSRoundRobin {
-		return nil
-	}
-	eps, _ := ix.mesh.Endpoints.Get(s.Namespace, s.Hostname)
-	return eps
 }

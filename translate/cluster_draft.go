@@ -46,6 +46,11 @@ func newClusterDraft(s *config.Settings, t clusterTraits, v *VisibleService, p c
 		CommonLbConfig: &cluster.Cluster_CommonLbConfig{},
 		Metadata:       d.outboundMetadata(),
 	}
+	if keepsDraining(v.Service) {
+		d.out.CommonLbConfig.OverrideHostStatus = &core.HealthStatusSet{Statuses: []core.HealthStatus{
+			core.HealthStatus_HEALTHY, core.HealthStatus_DRAINING, core.HealthStatus_UNKNOWN, core.HealthStatus_DEGRADED,
+		}}
+	}
 	d.discover()
 	d.protocol()
 	d.applyPolicy()

@@ -30,19 +30,19 @@ const (
 // inboundClusters makes one cluster for each port that the workload serves,
 // and the one for its other ports.
 func (b *build) inboundClusters() {
-	b.special(InboundPassthroughCluster, func(name string) *cluster.Cluster {
-		c := b.passthrough(name)
+	traits := b.clusterTraits()
+	b.special(traits, InboundPassthroughCluster, func(name string) *cluster.Cluster {
+		c := b.passthrough(traits, name)
 		c.UpstreamBindConfig = inboundSource(b.scope.Class.Traits.IPv6Only)
 		return c
 	})
 	for i := range b.scope.Inbound {
-		b.inboundCluster(&b.scope.Inbound[i])
+		b.inboundCluster(traits, &b.scope.Inbound[i])
 	}
 }
 
-func (b *build) inboundCluster(p *InboundPort) {
+func (b *build) inboundCluster(traits clusterTraits, p *InboundPort) {
 	s := b.scope
-	traits := b.clusterTraits()
 	h := config.NewHasher().Str("inbound", string(p.ServicePort.Protocol), p.ServicePort.Name, s.Class.Traits.Local.App, s.Class.Traits.Addresses).
 		Uint(uint64(p.Port)).Uint(uint64(p.ServicePort.Number)).Hash(s.Settings.Hash)
 	traits.addTo(h)

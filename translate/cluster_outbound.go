@@ -14,6 +14,10 @@ type clusterTraits struct {
 	ipv6Only bool
 	// captured: connections carry their original destination.
 	captured bool
+	// keepCase: HTTP/1.1 header names keep the case they came in.
+	keepCase bool
+	// near is where the proxy runs, for clusters that carry endpoints.
+	near Viewer
 }
 
 func (b *build) clusterTraits() clusterTraits {
@@ -22,10 +26,14 @@ func (b *build) clusterTraits() clusterTraits {
 		gateway:  c.Side == GatewaySide,
 		ipv6Only: c.Traits.IPv6Only,
 		captured: c.Side != GatewaySide && c.Traits.Interception != config.NoneMode,
+		keepCase: b.scope.proxyConfig().GetProxyHeaders().GetPreserveHttp1HeaderCase().GetValue(),
 	}
 }
 
-func (t clusterTraits) addTo(h config.Hasher) { h.Bool(t.gateway).Bool(t.ipv6Only).Bool(t.captured) }
+func (t clusterTraits) addTo(h config.Hasher) {
+	h.Bool(t.gateway).Bool(t.ipv6Only).Bool(t.captured).Bool(t.keepCase)
+	t.near.addTo(h)
+}
 
 // clusterGroup is what one service's clusters come to: one for each port in
 // reach and each subset.
@@ -38,12 +46,13 @@ type clusterGroup struct {
 // outboundClusters makes the clusters of every service in reach, and those
 // that stand for destinations that no service names.
 func (b *build) outboundClusters() {
-	b.addSpecialClusters()
+	traits := b.clusterTraits()
+	b.addSpecialClusters(traits)
 	several := len(b.scope.Egress) > 1
 	seen := map[string]bool{}
 	for _, e := range b.scope.Egress {
 		for _, v := range slices.Concat(e.Services, e.Destinations) {
-			g := b.clustersOf(v, false)
+			g := b.clustersOf(traits, v, false)
 			if several {
 				g = g.without(seen)
 			}
@@ -54,7 +63,7 @@ func (b *build) outboundClusters() {
 		for _, e := range b.scope.Egress {
 			for _, v := range e.Services {
 				if !v.External {
-					b.addClusters(b.clustersOf(v, true))
+					b.addClusters(b.clustersOf(traits, v, true))
 				}
 			}
 		}
@@ -101,8 +110,11 @@ func (b *build) passesThroughTLS() bool {
 
 // clustersOf returns a service's clusters, made once for all scopes that see
 // the service alike.
-func (b *build) clustersOf(v *VisibleService, sni bool) *clusterGroup {
-	traits := b.clusterTraits()
+func (b *build) clustersOf(traits clusterTraits, v *VisibleService, sni bool) *clusterGroup {
+	if v.Inline != nil {
+		traits.near = b.scope.Class.Traits.Near
+		traits.near.Labels = b.scope.Class.Labels
+	}
 	h := config.NewHasher().Str("clusters", v.Hostname, v.Namespace).Bool(sni).
 		Hash(v.Hash, b.scope.Settings.Hash)
 	traits.addTo(h)

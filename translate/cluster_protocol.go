@@ -4,7 +4,6 @@ import (
 	"time"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	preservecase "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
 	upstreams "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	meshconfig "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
@@ -39,7 +38,7 @@ func (d *clusterDraft) protocol() {
 		d.httpOptions().UpstreamProtocolOptions = explicitHTTP2()
 	case d.port.Protocol == config.ProtocolUnset && !d.traits.gateway:
 		d.useClientProtocol()
-	case d.keepsHeaderCase() && (d.port.Protocol.IsHTTP() || d.port.Protocol == config.ProtocolUnset):
+	case d.traits.keepCase && (d.port.Protocol.IsHTTP() || d.port.Protocol == config.ProtocolUnset):
 		d.httpOptions().UpstreamProtocolOptions = explicitHTTP1(d.http1Options())
 	}
 }
@@ -76,7 +75,7 @@ func (d *clusterDraft) useClientProtocol() {
 }
 
 func (d *clusterDraft) http1Options() *core.Http1ProtocolOptions {
-	return http1Options(d.keepsHeaderCase())
+	return http1Options(d.traits.keepCase)
 }
 
 // http1Options are Envoy's defaults, or those that hand on each header name in
@@ -84,20 +83,9 @@ func (d *clusterDraft) http1Options() *core.Http1ProtocolOptions {
 func http1Options(keepCase bool) *core.Http1ProtocolOptions {
 	o := &core.Http1ProtocolOptions{}
 	if keepCase {
-		o.HeaderKeyFormat = &core.Http1ProtocolOptions_HeaderKeyFormat{
-			HeaderFormat: &core.Http1ProtocolOptions_HeaderKeyFormat_StatefulFormatter{
-				StatefulFormatter: &core.TypedExtensionConfig{
-					Name:        "preserve_case",
-					TypedConfig: packed(&preservecase.PreserveCaseFormatterConfig{}),
-				},
-			},
-		}
+		o.HeaderKeyFormat = preserveCase()
 	}
 	return o
-}
-
-func (d *clusterDraft) keepsHeaderCase() bool {
-	return d.settings.Mesh.GetDefaultConfig().GetProxyHeaders().GetPreserveHttp1HeaderCase().GetValue()
 }
 
 // http2 returns the options of a cluster that always speaks HTTP/2, or nil.

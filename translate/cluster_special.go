@@ -20,18 +20,18 @@ const passthroughIdle = 5 * time.Minute
 // addSpecialClusters adds the clusters for traffic that no service names: one
 // that refuses and, where connections carry their original destination, one
 // that lets them on to it.
-func (b *build) addSpecialClusters() {
-	b.special(BlackHoleCluster, b.blackHole)
+func (b *build) addSpecialClusters(traits clusterTraits) {
+	b.special(traits, BlackHoleCluster, b.blackHole)
 	if b.scope.Class.Side == Outbound {
-		b.special(PassthroughCluster, func(name string) *cluster.Cluster { return b.passthrough(name) })
+		b.special(traits, PassthroughCluster, func(name string) *cluster.Cluster { return b.passthrough(traits, name) })
 	}
 }
 
 // special adds a cluster that depends on the mesh's settings and the proxy's
 // traits only.
-func (b *build) special(name string, make func(name string) *cluster.Cluster) {
+func (b *build) special(traits clusterTraits, name string, make func(name string) *cluster.Cluster) {
 	h := config.NewHasher().Str("special", name).Hash(b.scope.Settings.Hash)
-	b.clusterTraits().addTo(h)
+	traits.addTo(h)
 	r := b.resource(h.Sum(), func() (string, proto.Message, Refs, []*config.Meta, []config.Problem) {
 		return name, make(name), Refs{}, nil, nil
 	})
@@ -50,8 +50,8 @@ func (b *build) blackHole(name string) *cluster.Cluster {
 
 // passthrough follows the original destination, in the protocol that the
 // client speaks. The mesh's default connection pool bounds it.
-func (b *build) passthrough(name string) *cluster.Cluster {
-	d := &clusterDraft{settings: b.scope.Settings, traits: b.clusterTraits(), inbound: true}
+func (b *build) passthrough(traits clusterTraits, name string) *cluster.Cluster {
+	d := &clusterDraft{settings: b.scope.Settings, traits: traits, inbound: true}
 	d.out = &cluster.Cluster{
 		Name: name, AltStatName: name + statSuffix,
 		ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_ORIGINAL_DST},

@@ -61,6 +61,12 @@ const (
 	labelDraining = "istio.io/draining"
 )
 
+// keepsDraining reports whether requests stick to endpoints of the service
+// while these drain.
+func keepsDraining(s *config.Service) bool {
+	return s.Labels[labelPersistentSession] != "" || s.Labels[labelPersistentSessionHeader] != ""
+}
+
 // localityPolicy settles which of the rule, the Service and the mesh decides
 // about localities, in that order; zone-aware balancing goes first in each.
 func (d *clusterDraft) localityPolicy() localityPolicy {
@@ -112,7 +118,7 @@ func (d *clusterDraft) endpointSpec() EndpointSpec {
 		clusterLocal: clusterLocal(d.settings, s.Hostname),
 		hideUnready:  s.Distribution == "" && d.policy.GetOutlierDetection().GetMinHealthPercent() > 0,
 		allReady:     s.PublishNotReady,
-		keepDraining: s.Labels[labelPersistentSession] != "" || s.Labels[labelPersistentSessionHeader] != "",
+		keepDraining: keepsDraining(s.Service),
 		meshTLSOnly:  d.sni,
 		resolved:     d.isEDS(),
 	}

@@ -154,9 +154,6 @@ func (in *inbound) chainsOf(p *InboundPort, address string, real bool) []*chain 
 			}
 		} else {
 			c.tcp = toCluster(cluster)
-			if pattern := in.env.mesh.GetInboundClusterStatName(); pattern != "" && p.Service != nil {
-				c.tcp.statPrefix = statPattern(pattern, p.Service, p.ServicePort, p.Port, "")
-			}
 		}
 		out = append(out, c)
 	}
@@ -181,9 +178,10 @@ func (p *InboundPort) hostname(s *Scope) string {
 
 func (in *inbound) routesTo(cluster, host string, port config.ServicePort) *inlineRoutes {
 	number := strconv.FormatUint(uint64(port.Number), 10)
-	return &inlineRoutes{
+	r := &inlineRoutes{
 		cluster: cluster, virtualHost: "inbound|http|" + number, operation: host + ":" + number + "/*",
 	}
+	return r
 }
 
 // passthroughChains take the connections to ports that nothing declares.

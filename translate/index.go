@@ -21,6 +21,8 @@ type Index struct {
 	testedGateway  []string
 	// portNames are the names of container ports that Services target.
 	portNames map[string]bool
+	// near: some cluster carries endpoints of several places.
+	near bool
 }
 
 // NewIndex arranges a Mesh.
@@ -29,6 +31,7 @@ func NewIndex(m *config.Mesh) *Index {
 	ix.services = newServiceIndex(m)
 	ix.virtualServices = newVirtualServiceIndex(m, &ix.services)
 	ix.destinationRules = newDestinationRuleIndex(m, &ix.services)
+	ix.near = carriesPlaces(m)
 	ix.testedOutbound = ix.outboundLabelKeys()
 	ix.testedInbound = ix.inboundLabelKeys()
 	ix.testedGateway = mergedKeys(ix.testedOutbound, ix.testedInbound)
@@ -62,6 +65,7 @@ func (ix *Index) outboundLabelKeys() []string {
 	for dr := range m.DestinationRules.All() {
 		keys.add(dr.Spec.GetWorkloadSelector().GetMatchLabels())
 	}
+	ix.addPriorityLabels(keys)
 	for gw := range m.Gateways.All() {
 		keys.add(gw.Spec.GetSelector())
 	}

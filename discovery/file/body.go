@@ -202,7 +202,8 @@ func (b *body) decodeProto(path string, n *yaml.Node, into proto.Message, lines 
 	for _, f := range w.faults {
 		b.report(config.Error, f)
 	}
-	err := protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(enc.out, into)
+	text := config.PlainDurations(enc.out, into.ProtoReflect().Descriptor())
+	err := protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(text, into)
 	if err == nil {
 		return
 	}

@@ -22,6 +22,7 @@ func decode(m *config.Meta, text json.RawMessage, into proto.Message) []config.P
 	if len(text) == 0 || string(text) == "null" {
 		return nil
 	}
+	text = config.PlainDurations(text, into.ProtoReflect().Descriptor())
 	strict := protojson.Unmarshal(text, into)
 	if strict == nil {
 		return nil

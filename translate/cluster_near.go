@@ -1,0 +1,91 @@
+package translate
+
+import (
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// inlineEndpoints are the endpoints of a service whose clusters carry them,
+// or nil.
+func (ix *Index) inlineEndpoints(s *config.Service) *config.Endpoints {
+	return inlineEndpointsOf(ix.mesh, s)
+}
+
+func inlineEndpointsOf(m *config.Mesh, s *config.Service) *config.Endpoints {
+	if s.Resolution != config.ResolveDNS && s.Resolution != config.ResolveDNSRoundRobin {
+		return nil
+	}
+	eps, _ := m.Endpoints.Get(s.Namespace, s.Hostname)
+	return eps
+}
+
+// carriesPlaces reports whether some cluster carries endpoints that differ in
+// where they are, so that where a proxy runs matters to its clusters.
+// Otherwise proxies of all places share their scopes.
+func carriesPlaces(m *config.Mesh) bool {
+	for s := range m.Services.All() {
+		eps := inlineEndpointsOf(m, s)
+		if eps == nil {
+			continue
+		}
+		for _, list := range eps.ByPort {
+			for i := range list {
+				if placeOf(&list[i]) != placeOf(&list[0]) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func placeOf(e *config.Endpoint) Viewer {
+	return Viewer{Locality: e.Locality, Network: e.Network, Cluster: e.Cluster}
+}
+
+// nearOf is where a proxy runs, as far as its clusters depend on it.
+func (ix *Index) nearOf(p *config.Proxy) Viewer {
+	if !ix.near {
+		return Viewer{}
+	}
+	return Viewer{Locality: p.Locality, Network: p.Network, Cluster: p.Cluster}
+}
+
+// addPriorityLabels adds the labels by which rules order endpoints that
+// clusters carry.
+func (ix *Index) addPriorityLabels(keys labelKeys) {
+	if !ix.near {
+		return
+	}
+	for dr := range ix.mesh.DestinationRules.All() {
+		for _, l := range priorityLabelsOf(dr) {
+			key, _, _ := strings.Cut(l, "=")
+			keys[key] = true
+		}
+	}
+}
+
+func priorityLabelsOf(dr *config.DestinationRule) []string {
+	var out []string
+	add := func(p interface {
+		GetLoadBalancer() *networking.LoadBalancerSettings
+	}) {
+		lb := p.GetLoadBalancer()
+		out = append(out, lb.GetLocalityLbSetting().GetFailoverPriority()...)
+		out = append(out, lb.GetZoneAwareLbSetting().GetFailoverPriority()...)
+	}
+	policies := []*networking.TrafficPolicy{dr.Spec.GetTrafficPolicy()}
+	for _, s := range dr.Spec.GetSubsets() {
+		policies = append(policies, s.GetTrafficPolicy())
+	}
+	for _, p := range policies {
+		add(p)
+		for _, s := range p.GetPortLevelSettings() {
+			add(s)
+		}
+	}
+	return out
+}
