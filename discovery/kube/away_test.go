@@ -265,3 +265,25 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: limited}]
 		t.Errorf("%d lines about refusals:\n%s", n, w.logText())
 	}
 }
+
+// TestServerWithoutWatchList reads from a server that can only list, as older
+// ones do.
+func TestServerWithoutWatchList(t *testing.T) {
+	s := kubetest.Start(t, "--feature-gates=WatchList=false")
+	c := s.Client(t)
+	c.InstallCRDs(t, "VirtualService")
+	c.Apply(t, awayObjects)
+	w := watch(t, s.Config())
+	m := w.synced(t)
+	if n, r := len(m.Services.In("away")), m.VirtualServices.Len(); n != 2 || r != 1 {
+		t.Errorf("%d services and %d VirtualServices, want 2 and 1", n, r)
+	}
+	changeWhileAway(t, c)
+	w.until(t, "a change", func(m *config.Mesh) bool {
+		vs, ok := m.VirtualServices.Get("away", "changes")
+		return ok && vs.Spec.Hosts[0] == "second"
+	})
+	if n := len(w.logs.All()); n != 1 {
+		t.Errorf("logged %d lines, want that of the first view:\n%s", n, w.logText())
+	}
+}

@@ -38,6 +38,7 @@ type clients struct {
 func newClients(given *rest.Config) (*clients, error) {
 	base := rest.CopyConfig(given)
 	base.WarningHandlerWithContext = rest.NoWarnings{}
+	base.Timeout = 0 // a watch has no end
 	if base.QPS == 0 {
 		// There are as many requests as kinds, and the server shares itself
 		// out (API priority and fairness). The default would stretch the

@@ -42,8 +42,8 @@ func TestCRDChangesVersion(t *testing.T) {
 	if o, ok := first.Sidecars.Get("crds", "a"); !ok || o.Version != "v1" {
 		t.Fatalf("the object is %v, want it at v1", o)
 	}
-	t.Cleanup(func() { c.Serve(t, "Sidecar", "v1", true) })
-	c.Serve(t, "Sidecar", "v1", false)
+	t.Cleanup(func() { c.InstallCRDs(t, "Sidecar") })
+	c.Serve(t, "Sidecar", "v1beta1", "v1alpha3")
 	w.until(t, "the object at another version", func(m *config.Mesh) bool {
 		if m.Sidecars.Len() != 1 {
 			t.Error("the object vanished on the way")
@@ -51,4 +51,7 @@ func TestCRDChangesVersion(t *testing.T) {
 		o, ok := m.Sidecars.Get("crds", "a")
 		return ok && o.Version == "v1beta1" && o.Spec.Egress[0].Hosts[0] == "./first"
 	})
+	c.Serve(t, "Sidecar")
+	w.until(t, "no object", func(m *config.Mesh) bool { return m.Sidecars.Len() == 0 })
+	w.logged(t, "CRD serves no version that can be read", 1)
 }

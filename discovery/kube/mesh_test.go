@@ -160,6 +160,31 @@ stringData: {ca-cert.pem: c, ca-key.pem: hidden, tls.key: hidden}
 	}
 }
 
+// TestOutOfUse changes objects so that the mesh has no use for them any more.
+func TestOutOfUse(t *testing.T) {
+	s, c := cluster(t)
+	pod := func(phase string) string {
+		return "{apiVersion: v1, kind: Pod, metadata: {name: job, namespace: use}, " +
+			"spec: {containers: [{name: a, image: a}]}, status: {phase: " + phase + ", podIP: 10.0.0.9, podIPs: [{ip: 10.0.0.9}]}}"
+	}
+	roots := func(key string) string {
+		return "{apiVersion: v1, kind: ConfigMap, metadata: {name: roots, namespace: use}, data: {" + key + ": text}}"
+	}
+	apply(t, c, pod("Running"))
+	apply(t, c, roots("ca.crt"))
+	w := watch(t, s.Config())
+	m := w.synced(t)
+	if p, r := len(m.Workloads.In("use")), len(m.ConfigMaps.In("use")); p != 1 || r != 1 {
+		t.Fatalf("%d pods and %d ConfigMaps, want one each", p, r)
+	}
+	c.Apply(t, pod("Succeeded"))
+	w.until(t, "the end of the finished pod", func(m *config.Mesh) bool { return len(m.Workloads.In("use")) == 0 })
+	c.Apply(t, roots("page"))
+	w.until(t, "the end of the ConfigMap", func(m *config.Mesh) bool { return len(m.ConfigMaps.In("use")) == 0 })
+	c.Apply(t, roots("ca.crt"))
+	w.until(t, "its return", func(m *config.Mesh) bool { return len(m.ConfigMaps.In("use")) == 1 })
+}
+
 // TestMalformed writes objects that the CRDs' validation lets through and that
 // do not fit the API.
 func TestMalformed(t *testing.T) {

@@ -1,6 +1,34 @@
 package kube
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// TestUnknownField reads a spec of a CRD newer than the program.
+func TestUnknownField(t *testing.T) {
+	m := &config.Meta{Key: config.Key{Kind: "VirtualService", Namespace: "a", Name: "b"}}
+	var spec networking.VirtualService
+	problems := decode(m, []byte(`{"hosts":["a"],"http":[{"name":"n","lanes":3}]}`), &spec)
+	if spec.Hosts[0] != "a" || spec.Http[0].Name != "n" {
+		t.Errorf("the fields beside an unknown one read %v", &spec)
+	}
+	if len(problems) != 1 {
+		t.Fatalf("problems %v, want one", problems)
+	}
+	p := problems[0]
+	if p.Severity != config.Warning || p.Code != "UnknownField" || p.Field != "spec.http[0].lanes" ||
+		p.Object != m.Key || !strings.HasPrefix(p.Message, `unknown field "lanes"`) {
+		t.Errorf("problem %v of field %s", p, p.Field)
+	}
+	if problems := decode(m, nil, &spec); problems != nil {
+		t.Errorf("no spec at all: %v", problems)
+	}
+}
 
 // TestFieldAt asks for the field at each key and value of a text.
 func TestFieldAt(t *testing.T) {

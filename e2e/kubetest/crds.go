@@ -70,17 +70,16 @@ func (c *Client) waitServed(ctx context.Context, t testing.TB, crd *unstructured
 	}
 }
 
-// Serve makes Istio's CRD of a kind serve a version or not.
-func (c *Client) Serve(t testing.TB, kind, version string, served bool) {
+// Serve makes Istio's CRD of a kind serve these versions only.
+func (c *Client) Serve(t testing.TB, kind string, served ...string) {
 	t.Helper()
 	ctx, cancel := bounded()
 	defer cancel()
 	crd := istioCRDs(t, []string{kind})[0]
 	versions, _, _ := unstructured.NestedSlice(crd.Object, "spec", "versions")
 	for _, v := range versions {
-		if v := v.(map[string]any); v["name"] == version {
-			v["served"] = served
-		}
+		v := v.(map[string]any)
+		v["served"] = slices.Contains(served, v["name"].(string))
 	}
 	if err := unstructured.SetNestedSlice(crd.Object, versions, "spec", "versions"); err != nil {
 		t.Fatal(err)

@@ -29,6 +29,7 @@ type Server struct {
 	pki  *pki
 	etcd string // its URL
 	port int
+	args []string // more of the API server's
 
 	mu        sync.Mutex // guards the processes
 	processes map[string]*process
@@ -37,12 +38,13 @@ type Server struct {
 	gone chan struct{} // closed by end
 }
 
-// Start starts a Server that ends with t. Without the binaries (KUBE_BIN_DIR,
+// Start starts a Server that ends with t. args are given to kube-apiserver.
+// Without the binaries (KUBE_BIN_DIR,
 // or .cache/bin of this module) the test fails in CI and is skipped elsewhere.
-func Start(t testing.TB) *Server {
+func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	bin := requireBinaries(t)
-	s, err := start(bin)
+	s, err := start(bin, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,12 +52,12 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-func start(bin string) (*Server, error) {
+func start(bin string, args ...string) (*Server, error) {
 	dir, err := os.MkdirTemp("", "pilotfish-kube-")
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{bin: bin, dir: dir, processes: map[string]*process{}, gone: make(chan struct{})}
+	s := &Server{bin: bin, dir: dir, args: args, processes: map[string]*process{}, gone: make(chan struct{})}
 	s.stopOnSignal()
 	if s.pki, err = newPKI(filepath.Join(dir, "pki")); err != nil {
 		s.end()
@@ -107,7 +109,7 @@ func (s *Server) startEtcd(peer string) error {
 }
 
 func (s *Server) startAPIServer() error {
-	p, err := s.launch("kube-apiserver",
+	p, err := s.launch("kube-apiserver", append([]string{
 		"--etcd-servers", s.etcd,
 		"--bind-address", "127.0.0.1", "--secure-port", strconv.Itoa(s.port),
 		"--advertise-address", "127.0.0.1",
@@ -122,7 +124,8 @@ func (s *Server) startAPIServer() error {
 		"--authorization-mode", "RBAC",
 		"--allow-privileged",
 		// No controller makes the default accounts that it asks for.
-		"--disable-admission-plugins", "ServiceAccount")
+		"--disable-admission-plugins", "ServiceAccount",
+	}, s.args...)...)
 	if err != nil {
 		return err
 	}
