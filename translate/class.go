@@ -42,8 +42,9 @@ type Traits struct {
 	DualStack    bool
 	Unprivileged bool
 	DNSCapture   bool
-	// Addresses is the proxy's own address list, and Local its local
-	// addresses; set only where listeners bind to them (interception NONE).
+	// Addresses is the proxy's own address list, set only where listeners
+	// bind to it (interception NONE). Local are the addresses that stand for
+	// the pod's own in a mesh on one machine.
 	Addresses string
 	Local     config.LocalAddresses
 	// IstioFilters: the Envoy carries Istio's own extensions.
@@ -147,9 +148,9 @@ func traitsOf(p *config.Proxy) Traits {
 	}
 	if p.Interception == config.NoneMode {
 		t.Addresses = strings.Join(p.IPs, ",")
-		if p.Local != nil {
-			t.Local = *p.Local
-		}
+	}
+	if p.Local != nil {
+		t.Local = *p.Local
 	}
 	return t
 }

@@ -3,6 +3,8 @@ package translate
 import (
 	"slices"
 	"strings"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
 // chainClaims are the connections that a listener's chains match, one entry
@@ -53,6 +55,27 @@ func (cc chainClaims) add(c *chain) (kept *chain, lost []string) {
 		}
 	}
 	return nil, c.match.describe()
+}
+
+// withoutOverlap leaves out, and reports, what an earlier one of some servers'
+// or routes' chains matches already.
+func (b *build) withoutOverlap(chains []*chain) []*chain {
+	if len(chains) < 2 {
+		return chains
+	}
+	claims := chainClaims{}
+	var out []*chain
+	for _, c := range chains {
+		kept, lost := claims.add(c)
+		if kept != nil {
+			out = append(out, kept)
+		}
+		if len(lost) > 0 && c.source != nil {
+			b.problems = append(b.problems, config.At(c.source, "spec", config.Warning, "FilterChainOverlap",
+				"an earlier server or route of the same port takes %s already. Leave it out of one of them", listText(lost)))
+		}
+	}
+	return out
 }
 
 func (cc chainClaims) free(m *chainMatch) bool {

@@ -34,7 +34,7 @@ type gateway struct {
 }
 
 func (g *gateway) emit(p *GatewayPort, chains []*chain, quic bool) {
-	chains = g.withoutOverlap(chains)
+	chains = g.b.withoutOverlap(chains)
 	if len(chains) == 0 {
 		return
 	}
@@ -61,6 +61,7 @@ func (g *gateway) tcpChains(p *GatewayPort) []*chain {
 	var out []*chain
 	var plain *chain
 	for _, s := range p.Servers {
+		before := len(out)
 		switch tls := s.Spec.GetTls(); {
 		case kindOf(s.Spec) == plainHTTP:
 			if plain == nil {
@@ -74,6 +75,9 @@ func (g *gateway) tcpChains(p *GatewayPort) []*chain {
 			out = append(out, g.passthroughChains(s)...)
 		default:
 			out = append(out, g.forwardChain(s)...)
+		}
+		if len(out) == before && kindOf(s.Spec) != plainHTTP && s.Spec.GetTls().GetMode() != networking.ServerTLSSettings_AUTO_PASSTHROUGH {
+			g.withoutRoute(s)
 		}
 	}
 	if plain != nil {
@@ -154,22 +158,15 @@ func (g *gateway) cannotBind(p *GatewayPort) {
 		"the gateway may not bind port %d, which is below 1024, so it does not listen there. Map the port to a higher targetPort in the gateway's Service, or let the pod bind low ports", p.Port))
 }
 
-// withoutOverlap leaves out what an earlier chain matches already: Envoy
-// takes no listener in which two chains claim one connection.
-func (g *gateway) withoutOverlap(chains []*chain) []*chain {
-	claims := chainClaims{}
-	var out []*chain
-	for _, c := range chains {
-		kept, lost := claims.add(c)
-		if kept != nil {
-			out = append(out, kept)
-		}
-		if len(lost) > 0 && c.source != nil {
-			g.b.problems = append(g.b.problems, config.At(c.source, "spec", config.Warning, "FilterChainOverlap",
-				"an earlier server or route of the same port takes %s already", listText(lost)))
-		}
+// withoutRoute reports a server whose connections have nowhere to go.
+func (g *gateway) withoutRoute(s *GatewayServer) {
+	kind := "tcp"
+	if passesThrough(s.Spec.GetTls()) {
+		kind = "tls"
 	}
-	return out
+	g.b.problems = append(g.b.problems, config.At(&s.Gateway.Meta, s.Field(), config.Warning, "ServerWithoutRoute",
+		"no VirtualService with a %s route names Gateway %s/%s and a host of this server: it does not listen. Add the route, or remove the server",
+		kind, s.Gateway.Namespace, s.Gateway.Name))
 }
 
 // forwardChain forwards the connections of a TCP server, or of one that takes

@@ -57,9 +57,6 @@ func (t *listenerTexts) hcm(c *httpChain) *hcm.HttpConnectionManager {
 		m.CodecType = hcm.HttpConnectionManager_HTTP3
 		m.Http3ProtocolOptions = &core.Http3ProtocolOptions{}
 	}
-	if c.from == Inbound && c.protocol.IsHTTP2() {
-		m.Http2ProtocolOptions = &core.Http2ProtocolOptions{}
-	}
 	if c.absoluteURLs {
 		m.HttpProtocolOptions = &core.Http1ProtocolOptions{AllowAbsoluteUrl: wrapperspb.Bool(true)}
 	}
@@ -108,15 +105,10 @@ type inlineRoutes struct {
 	// port, not the application's.
 	virtualHost string
 	operation   string
-	// retry is MeshConfig.defaultInboundHttpRetryPolicy as Envoy takes it.
-	retry *route.RetryPolicy
 }
 
 func (r *inlineRoutes) addTo(h config.Hasher) {
-	h.Str(r.cluster, r.virtualHost, r.operation).Bool(r.retry != nil)
-	if r.retry != nil {
-		h.Proto(r.retry)
-	}
+	h.Str(r.cluster, r.virtualHost, r.operation)
 }
 
 func (r *inlineRoutes) routeConfiguration() *route.RouteConfiguration {
@@ -135,7 +127,6 @@ func (r *inlineRoutes) routeConfiguration() *route.RouteConfiguration {
 				Action: &route.Route_Route{Route: &route.RouteAction{
 					ClusterSpecifier: &route.RouteAction_Cluster{Cluster: r.cluster},
 					Timeout:          none,
-					RetryPolicy:      r.retry,
 					MaxStreamDuration: &route.RouteAction_MaxStreamDuration{
 						MaxStreamDuration: none, GrpcTimeoutHeaderMax: none,
 					},

@@ -154,6 +154,9 @@ func (in *inbound) chainsOf(p *InboundPort, address string, real bool) []*chain 
 			}
 		} else {
 			c.tcp = toCluster(cluster)
+			if pattern := in.env.mesh.GetInboundClusterStatName(); pattern != "" && p.Service != nil {
+				c.tcp.statPrefix = statPattern(pattern, p.Service, p.ServicePort, p.Port, "")
+			}
 		}
 		out = append(out, c)
 	}
@@ -178,10 +181,9 @@ func (p *InboundPort) hostname(s *Scope) string {
 
 func (in *inbound) routesTo(cluster, host string, port config.ServicePort) *inlineRoutes {
 	number := strconv.FormatUint(uint64(port.Number), 10)
-	r := &inlineRoutes{
+	return &inlineRoutes{
 		cluster: cluster, virtualHost: "inbound|http|" + number, operation: host + ":" + number + "/*",
 	}
-	return r
 }
 
 // passthroughChains take the connections to ports that nothing declares.

@@ -94,7 +94,11 @@ func (t *listenerTexts) bind(l *listener.Listener, s *socket) {
 	}
 	if !s.real {
 		l.BindToPort = wrapperspb.Bool(false)
+		return
 	}
+	// One connection at a time lets the worker threads share a burst.
+	l.MaxConnectionsToAcceptPerSocketEvent = wrapperspb.UInt32(1)
+	l.PerConnectionBufferLimitBytes = natural(t.env.settings().GetListenerPerConnectionBufferLimitBytes())
 }
 
 func (t *listenerTexts) filterChain(d *draft, c *chain) *listener.FilterChain {

@@ -1,8 +1,6 @@
 package translate
 
 import (
-	"slices"
-
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
@@ -35,10 +33,23 @@ func (o *outbound) add(p *outboundPort) {
 	case proto == config.ProtocolUnset:
 		o.addSniffed(d, p, s)
 	case d == nil:
-		o.newDraft(p, s).chains = o.tcpChainsOf(p)
+		o.newDraft(p, s).take(o.tcpChainsOf(p)...)
 	default:
 		o.joinTCP(d, p, o.tcpChainsOf(p))
 	}
+}
+
+// take adds chains, without what others of the listener match already, and
+// reports whether anything was left out.
+func (d *outboundDraft) take(chains ...*chain) (lost bool) {
+	for _, c := range chains {
+		kept, shadowed := d.claims.add(c)
+		if kept != nil {
+			d.chains = append(d.chains, kept)
+		}
+		lost = lost || len(shadowed) > 0
+	}
+	return lost
 }
 
 func (o *outbound) addHTTP(p *outboundPort, s socket) {
@@ -50,7 +61,8 @@ func (o *outbound) addHTTP(p *outboundPort, s socket) {
 		sniffed(c)
 		d.protocol = config.ProtocolUnset
 	}
-	d.chains, d.table = []*chain{c}, table
+	d.take(c)
+	d.table = table
 }
 
 // joinHTTP adds an HTTP service to a socket that another one has. One HTTP
@@ -63,7 +75,7 @@ func (o *outbound) joinHTTP(d *outboundDraft, p *outboundPort, s socket) {
 		return
 	}
 	c, table := o.httpChainOf(p, &s)
-	d.chains = append(d.chains, sniffed(c))
+	d.take(sniffed(c))
 	d.protocol, d.table = config.ProtocolUnset, table
 	o.mixed(d, p)
 }
@@ -81,12 +93,14 @@ func (o *outbound) addSniffed(d *outboundDraft, p *outboundPort, s socket) {
 	chains = append(chains, sniffed(c))
 	if d == nil {
 		d = o.newDraft(p, s)
-		d.chains, d.table = chains, table
+		d.take(chains...)
+		d.table = table
 		return
 	}
 	if d.protocol.IsHTTP() {
 		// The sniffing chains take the requests over, too.
-		d.chains, d.table, d.protocol = chains, table, config.ProtocolUnset
+		d.chains, d.claims, d.table, d.protocol = nil, chainClaims{}, table, config.ProtocolUnset
+		d.take(chains...)
 		return
 	}
 	o.joinTCP(d, p, chains)
@@ -103,25 +117,17 @@ func (o *outbound) joinTCP(d *outboundDraft, p *outboundPort, chains []*chain) {
 		return
 	}
 	if d.protocol.IsHTTP() {
-		for _, c := range d.chains {
-			if c.http != nil {
-				sniffed(c)
-			}
+		requests := d.chains
+		d.chains, d.claims = nil, chainClaims{}
+		for _, c := range requests {
+			d.take(sniffed(c))
 		}
 		o.mixed(d, p)
 	}
 	if !d.protocol.IsTCP() && !d.protocol.IsTLS() {
 		d.protocol = config.ProtocolUnset
 	}
-	lost := false
-	for _, c := range chains {
-		if slices.ContainsFunc(d.chains, func(have *chain) bool { return have.match.same(&c.match) }) {
-			lost = true
-			continue
-		}
-		d.chains = append(d.chains, c)
-	}
-	if lost {
+	if d.take(chains...) {
 		o.shadowed(d, p)
 	}
 }
@@ -148,9 +154,9 @@ func (o *outbound) shadowed(d *outboundDraft, p *outboundPort) {
 		severity = config.Info // its requests are routed all the same
 	}
 	o.b.problems = append(o.b.problems, config.At(&p.service.Meta, "spec.ports", severity, "ListenerConflict",
-		"port %d of %s (%s) wants the listener %s, which %s of %s has already: connections go there. %s",
-		p.port.Number, p.service.Hostname, protocolText(p.port.Protocol), d.socket.listenerName(),
-		protocolText(d.protocol), d.ownerName(), "Give the services addresses of their own, other ports, or limit with a Sidecar which of them the clients see."))
+		"port %d of %s (%s) wants the listener %s, which %s has already: connections go there. "+
+			"Give the services addresses of their own or other ports, or say with a Sidecar which of them the clients see",
+		p.port.Number, p.service.Hostname, protocolText(p.port.Protocol), d.socket.listenerName(), d.ownerName()))
 }
 
 // mixed reports a socket that had to start sniffing.
@@ -172,9 +178,9 @@ func (d *outboundDraft) ownerService() *config.Service {
 
 func (d *outboundDraft) ownerName() string {
 	if d.owner == nil {
-		return "MeshConfig.proxyHttpPort"
+		return "the mesh's proxyHttpPort"
 	}
-	return d.owner.Hostname
+	return d.owner.Hostname + " (" + protocolText(d.ownerProtocol) + ")"
 }
 
 func protocolText(p config.Protocol) string {

@@ -116,12 +116,9 @@ func (m *chainMatch) addTo(h config.Hasher) {
 	h.Str(m.transport).Uint(uint64(m.port))
 }
 
-// same reports whether Envoy would find two matches identical, which it does
-// not accept in one listener.
+// same reports whether two matches take the same destinations.
 func (m *chainMatch) same(o *chainMatch) bool {
-	return m.transport == o.transport && m.port == o.port &&
-		sameStrings(m.alpn, o.alpn) && sameStrings(m.sni, o.sni) &&
-		sameStrings(canonicalCIDRs(m.cidrs), canonicalCIDRs(o.cidrs))
+	return sameStrings(canonicalCIDRs(m.cidrs), canonicalCIDRs(o.cidrs))
 }
 
 func (c *chain) addTo(h config.Hasher) {

@@ -59,10 +59,14 @@ type outboundDraft struct {
 	// protocol is what the listener speaks so far: an HTTP or TCP protocol,
 	// or Unset where it sniffs.
 	protocol config.Protocol
-	// owner is the service that made it, for Problems.
-	owner *VisibleService
+	// owner is the service that made it, and what its port speaks, for
+	// Problems.
+	owner         *VisibleService
+	ownerProtocol config.Protocol
 	// table is the route table that its HTTP chain asks for, or nil.
 	table *routeTable
+	// claims are what the chains match.
+	claims chainClaims
 	// settled by a Sidecar's listener with a port: later listeners of the
 	// same Sidecar add nothing to it.
 	settled bool

@@ -154,7 +154,7 @@ func sniffed(c *chain) *chain {
 func (o *outbound) newDraft(p *outboundPort, s socket) *outboundDraft {
 	d := &outboundDraft{
 		draft:    draft{socket: s, direction: core.TrafficDirection_OUTBOUND},
-		protocol: p.port.Protocol, owner: p.service,
+		protocol: p.port.Protocol, owner: p.service, ownerProtocol: p.port.Protocol, claims: chainClaims{},
 	}
 	o.at[socketKey{s.addresses[0], s.port}] = d
 	o.drafts = append(o.drafts, d)
@@ -183,5 +183,6 @@ func (o *outbound) addHTTPProxy() {
 	d := o.newDraft(p, s)
 	c, table := o.httpChainOf(p, &s)
 	c.http.routes, table.Name = httpProxyRoutes, httpProxyRoutes
-	d.chains, d.table = []*chain{c}, table
+	d.take(c)
+	d.table = table
 }

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"slices"
+
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -22,7 +24,15 @@ func (l *EgressListener) spec() *networking.IstioEgressListener {
 
 func (l *EgressListener) port() *networking.SidecarPort { return l.spec().GetPort() }
 
-// OutboundPolicy is what happens to destinations that no service names.
+// onPort is the port that imported services must have: that of the listener,
+// unless it is a socket without one or speaks for every port.
+func (l *EgressListener) onPort() (uint32, bool) {
+	p := l.port()
+	return p.GetNumber(), p.GetNumber() != 0 && config.ParseProtocol(p.GetProtocol()) != config.ProtocolHTTPProxy
+}
+
+// OutboundPolicy is what happens to destinations that no service names: the
+// Sidecar's word, or else the mesh's.
 type OutboundPolicy struct {
 	Policy *networking.OutboundTrafficPolicy
 }
@@ -38,8 +48,104 @@ func (p OutboundPolicy) addTo(h config.Hasher) {
 	}
 }
 
-// gatherSidecar finds the Sidecar that applies to the scope's proxies.
+// gatherSidecar finds the Sidecar that applies to the scope's proxies, and
+// for the outbound side what its egress listeners let in.
 func (ix *Index) gatherSidecar(s *Scope) {
+	s.Sidecar = ix.sidecarFor(s.Class.Namespace, s.Labels)
 	mode := networking.OutboundTrafficPolicy_Mode(ix.mesh.Settings.Mesh.GetOutboundTrafficPolicy().GetMode())
 	s.OutboundPolicy = OutboundPolicy{&networking.OutboundTrafficPolicy{Mode: mode}}
+	if s.Sidecar == nil {
+		return
+	}
+	if p := s.Sidecar.Spec.GetOutboundTrafficPolicy(); p != nil {
+		s.OutboundPolicy = OutboundPolicy{p}
+	}
+	if s.Class.Side == Outbound {
+		for _, l := range s.Sidecar.Spec.GetEgress() {
+			s.Egress = append(s.Egress, ix.egressOf(s, &EgressListener{Spec: l}))
+		}
+	}
+}
+
+// sidecarFor is the Sidecar that applies to workloads of a namespace: one that
+// selects them, the namespace's own, or that of the root namespace. The
+// oldest counts.
+func (ix *Index) sidecarFor(namespace string, labels map[string]string) *config.SidecarScope {
+	own := sidecarsInOrder(ix.mesh.Sidecars.In(namespace))
+	for _, sc := range own {
+		if sc.Spec.GetWorkloadSelector() != nil && config.Selects(sc.Spec.GetWorkloadSelector().GetLabels(), labels) {
+			return sc
+		}
+	}
+	for _, list := range [][]*config.SidecarScope{own, sidecarsInOrder(ix.mesh.Sidecars.In(ix.mesh.RootNamespace()))} {
+		for _, sc := range list {
+			if sc.Spec.GetWorkloadSelector() == nil {
+				return sc
+			}
+		}
+	}
+	return nil
+}
+
+func sidecarsInOrder(in []*config.SidecarScope) []*config.SidecarScope {
+	out := slices.Clone(in)
+	slices.SortStableFunc(out, func(a, b *config.SidecarScope) int { return precedence(&a.Meta, &b.Meta) })
+	return out
+}
+
+// egressOf is the outbound view behind one egress listener.
+func (ix *Index) egressOf(s *Scope, l *EgressListener) *Egress {
+	f := newImportFilter(l.Spec.GetHosts(), s.Class.Namespace)
+	rules := ix.virtualServices.inMesh(s.Class.Namespace)
+	port, limited := l.onPort()
+	if f.everything() && !limited {
+		return newEgress(l, ix.servicesFor(s), rules)
+	}
+	var letIn []*SettledVirtualService
+	for _, vs := range rules {
+		if f.virtualService(vs.Namespace, vs.Hosts) {
+			letIn = append(letIn, vs)
+		}
+	}
+	var services []*VisibleService
+	for _, v := range ix.imported(s, f) {
+		if limited {
+			v = v.onPort(port)
+		}
+		if v != nil {
+			services = append(services, v)
+		}
+	}
+	return ix.reachOnly(s, l, services, letIn)
+}
+
+// imported are the services that a filter lets in, one per host, ordered by
+// host. Of those of one host the client's own namespace goes first.
+func (ix *Index) imported(s *Scope, f *importFilter) []*VisibleService {
+	hosts := ix.services.hosts
+	if f.exact {
+		hosts = f.hosts()
+	}
+	var out []*VisibleService
+	for _, host := range hosts {
+		var best *config.Service
+		for _, svc := range ix.services.all[host] {
+			if !svc.ExportTo.To(s.Class.Namespace) || !f.service(svc.Namespace, host) {
+				continue
+			}
+			if svc.Namespace == s.Class.Namespace {
+				best = svc
+				break
+			}
+			if best == nil {
+				best = svc
+			}
+		}
+		if best == nil {
+			continue
+		}
+		known := ix.view(s.Class.Namespace).egress.service(host)
+		out = append(out, ix.shareVisible(known, best, ix.ruleFor(best, s.Class.Namespace, s.Labels)))
+	}
+	return out
 }

@@ -14,9 +14,9 @@ import (
 func (o *outbound) tcpChainsOf(p *outboundPort) []*chain {
 	rules := o.b.l4Rules(p.egress, p.service.Hostname)
 	if p.port.Protocol.IsTLS() {
-		return o.tlsChains(p, rules)
+		return o.b.withoutOverlap(o.tlsChains(p, rules))
 	}
-	return o.plainChains(p, rules)
+	return o.b.withoutOverlap(o.plainChains(p, rules))
 }
 
 // l4Rules are the VirtualServices with tls or tcp routes that apply to a
@@ -141,6 +141,7 @@ func (o *outbound) ownChain(p *outboundPort) *chain {
 	}
 	name := OutboundCluster(port, "", p.service.Hostname)
 	t := toCluster(name)
+	t.statPrefix = o.b.statName(name, p.service, port, "")
 	o.b.tcpPolicy(t, p.service, "")
 	if p.service.Resolution == config.ResolveDynamicDNS && isWildcard(p.service.Hostname) && p.port.Protocol.IsTLS() {
 		t.dynamic = &sniDynamic{host: p.service.Hostname, port: port}
@@ -193,8 +194,9 @@ func (b *build) routedTo(e *Egress, vs *SettledVirtualService, routes []*network
 	t := &tcpChain{}
 	if len(routes) == 1 {
 		name := b.destinationCluster(e, vs, first, port)
-		t.statPrefix, t.clusters = name, []weightedCluster{{name: name}}
-		b.tcpPolicy(t, e.service(fullHost(first.GetHost(), vs.Namespace, vs.domain)), first.GetSubset())
+		svc := e.service(fullHost(first.GetHost(), vs.Namespace, vs.domain))
+		t.statPrefix, t.clusters = b.statName(name, svc, port, first.GetSubset()), []weightedCluster{{name: name}}
+		b.tcpPolicy(t, svc, first.GetSubset())
 		return t
 	}
 	t.statPrefix = vs.Name + "." + vs.Namespace
@@ -210,6 +212,20 @@ func (b *build) routedTo(e *Egress, vs *SettledVirtualService, routes []*network
 	return t
 }
 
+// statName is a cluster's name in the statistics of the connections to it, by
+// the mesh's pattern (outboundClusterStatName) if it has one.
+func (b *build) statName(cluster string, v *VisibleService, port uint32, subset string) string {
+	pattern := b.scope.Settings.Mesh.GetOutboundClusterStatName()
+	if pattern == "" || v == nil {
+		return cluster
+	}
+	sp, ok := v.Port(port)
+	if !ok {
+		sp = config.ServicePort{Number: port}
+	}
+	return statPattern(pattern, v.Service, sp, port, subset)
+}
+
 // destinationCluster is the cluster that a route's destination means: on its
 // own port, the only port of the service, or the port of the listener.
 func (b *build) destinationCluster(e *Egress, vs *SettledVirtualService, d *networking.Destination, port uint32) string {
@@ -222,7 +238,7 @@ func (b *build) destinationCluster(e *Egress, vs *SettledVirtualService, d *netw
 		port = svc.Service.Ports[0].Number
 	}
 	if svc != nil && svc.ExternalName != "" {
-		host = strings.ToLower(strings.TrimSuffix(svc.ExternalName, "."))
+		host = e.hosts.concrete(host)
 	}
 	return OutboundCluster(port, d.GetSubset(), host)
 }
