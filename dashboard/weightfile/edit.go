@@ -60,7 +60,7 @@ const (
 type Refusal struct{ config.Problem }
 
 // Error is the problem's one line.
-func (r *Refusal) Error() string { return r.Problem.String() }
+func (r *Refusal) Error() string { return r.String() }
 
 func (e *Edit) refuse(line int, code, format string, args ...any) *Refusal {
 	return &Refusal{config.Problem{
