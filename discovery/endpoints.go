@@ -39,7 +39,8 @@ func (d *derivation) makeEndpoints(id config.ServiceID, c *claim) *config.Endpoi
 		d.selectedEntries(all, c)
 	}
 	for _, e := range d.entries.claiming(c) {
-		if c.kube == nil || resolutions[e.spec.GetResolution()] == config.ResolveEDS {
+		// A Kubernetes Service, headless or not, takes addresses only.
+		if r := resolutions[e.spec.GetResolution()]; (c.kube == nil && r == c.service.Resolution) || (c.kube != nil && r == config.ResolveEDS) {
 			d.entryEndpoints(all, c.service, e)
 		}
 	}

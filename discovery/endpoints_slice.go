@@ -1,6 +1,8 @@
 package discovery
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,7 +25,9 @@ func (d *derivation) sliceEndpoints(all endpointList, c *claim) {
 		}
 		return
 	}
-	for _, slice := range d.slices.byService[name{s.Namespace, s.Name}] {
+	of := d.slices.byService[name{s.Namespace, s.Name}]
+	for _, n := range slices.SortedFunc(maps.Keys(of), func(a, b name) int { return cmp.Compare(a.name, b.name) }) {
+		slice := of[n]
 		if slice.AddressType == discoveryv1.AddressTypeFQDN {
 			continue
 		}
@@ -40,6 +44,11 @@ func (d *derivation) sliceEndpoint(all endpointList, s *config.Service, slice *d
 	}
 	if s.PublishNotReady && health == config.Unhealthy {
 		health = config.Healthy
+	}
+	if p, ok := podOf(slice.Namespace, e); ok && d.pods.made[p] == nil {
+		// The pod has not been seen yet, or has ended. Without its labels
+		// clients would speak plaintext to it, or to no subset.
+		return
 	}
 	for _, address := range e.Addresses {
 		c := d.sliceCandidate(slice.Namespace, e, address)
@@ -72,9 +81,6 @@ func (d *derivation) sliceCandidate(ns string, e *discoveryv1.Endpoint, address 
 		return c
 	}
 	w := &config.Workload{Meta: config.Meta{Key: config.Key{Namespace: ns}}, Network: d.network(nil)}
-	if p, ok := podOf(ns, e); ok {
-		w.Name, w.Namespace = p.name, p.ns
-	}
 	if e.NodeName != nil {
 		w.Node, w.Locality = *e.NodeName, d.nodes[*e.NodeName]
 	}
@@ -100,7 +106,8 @@ func (d *derivation) podBehind(ns string, e *discoveryv1.Endpoint, address strin
 
 // sliceHealth reads the conditions as the EndpointSlice API defines them: an
 // unset "ready" means ready, an unset "serving" the same as ready, an unset
-// "terminating" no. An endpoint that terminates and no longer serves is none.
+// "terminating" no. An endpoint that terminates is ready only if its Service
+// publishes such; one that no longer serves is none.
 func sliceHealth(c discoveryv1.EndpointConditions) (config.Health, bool) {
 	ready := c.Ready == nil || *c.Ready
 	serving := ready
@@ -109,14 +116,12 @@ func sliceHealth(c discoveryv1.EndpointConditions) (config.Health, bool) {
 	}
 	terminating := c.Terminating != nil && *c.Terminating
 	switch {
-	case terminating && serving:
-		return config.Draining, true
-	case terminating:
-		return 0, false
 	case ready:
 		return config.Healthy, true
+	case !terminating:
+		return config.Unhealthy, true
 	}
-	return config.Unhealthy, true
+	return config.Draining, serving
 }
 
 // selectedEntries adds the WorkloadEntries that a Kubernetes Service selects:

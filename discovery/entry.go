@@ -125,9 +125,7 @@ func (d *derivation) entryService(id config.ServiceID, entries []entry) (*config
 	var problems []config.Problem
 	for i, e := range entries {
 		if i > 0 && !mergeable(first, e) {
-			problems = append(problems, config.At(&e.Meta, "spec.hosts", config.Warning, "HostTaken",
-				"host %q is already defined by %s, which is older and differs in resolution, labels, workloadSelector or exportTo: "+
-					"this definition of it has no effect; merge the two, or make these fields equal", id.Hostname, first.Meta.Key))
+			problems = append(problems, hostTaken(first, e, id))
 			continue
 		}
 		h.Hash(e.Meta.Hash)
@@ -149,6 +147,18 @@ func (d *derivation) entryService(id config.ServiceID, entries []entry) (*config
 	}
 	s.Hash = serviceHash(s)
 	return s, problems
+}
+
+// hostTaken reports that e cannot define a host because first does.
+func hostTaken(first, e entry, id config.ServiceID) config.Problem {
+	effect := "has no effect"
+	if e.spec.GetResolution() == first.spec.GetResolution() {
+		effect = "only adds its endpoints to the ports of the same names"
+	}
+	return config.At(&e.Meta, "spec.hosts", config.Warning, "HostTaken",
+		"host %q is defined by %s, which has precedence (the older one, then by name) and differs in resolution, labels, "+
+			"workloadSelector or exportTo: this definition of it %s; merge the two, or make these fields equal",
+		id.Hostname, first.Meta.Key, effect)
 }
 
 // addEntryPorts adds the ports that the service does not have yet.

@@ -35,6 +35,9 @@ func (d *derivation) settingsChange(key config.Key, after *Object) bool {
 		}
 		if text, ok := cm.Data[meshConfigKey]; ok {
 			mc, unknown, err := config.ParseMeshConfig(text)
+			if after.Meta.File != "" {
+				unknown = nil // package file has said so, with the line
+			}
 			for _, field := range unknown {
 				problems = append(problems, config.At(&after.Meta, "data."+meshConfigKey+"."+field, config.Warning, "UnknownField",
 					"MeshConfig has no field %q: it has no effect", field))
@@ -48,6 +51,9 @@ func (d *derivation) settingsChange(key config.Key, after *Object) bool {
 		}
 	}
 	if next.Hash == d.settings.Hash {
+		if next.Key != d.settings.Key || !samePlace(&next.Meta, &d.settings.Meta) {
+			d.settings = next
+		}
 		return true
 	}
 	d.settings = next

@@ -173,7 +173,7 @@ func (b *body) istio(kind discovery.Kind) *discovery.Object {
 	spec := kind.New()
 	o.Meta.Lines = config.Lines{}
 	if n := b.field("spec"); n != nil {
-		b.decodeProto("spec", n, spec, o.Meta.Lines)
+		b.decodeProto("spec", n, spec, o.Meta.Lines, config.Error)
 	}
 	o.Body = spec
 	if n := b.field("status"); n != nil && kind.Kind == "ServiceEntry" {
@@ -191,16 +191,20 @@ func (b *body) istio(kind discovery.Kind) *discovery.Object {
 
 var protoPosition = regexp.MustCompile(`\(line (\d+):\d+\): ?`)
 
-func (b *body) decodeProto(path string, n *yaml.Node, into proto.Message, lines config.Lines) {
+// decodeProto reads a message; unknown is the severity of a field that it does
+// not have.
+func (b *body) decodeProto(path string, n *yaml.Node, into proto.Message, lines config.Lines, unknown config.Severity) {
 	enc, ok := b.encode(n, path)
 	if !ok {
 		return
 	}
 	w := fieldWalk{enc: &encoder{offset: b.offset}, lines: lines}
-	lines[path] = b.lineOf(path)
+	if lines[path] == 0 {
+		lines[path] = b.lineOf(path)
+	}
 	w.message(path, n, into.ProtoReflect().Descriptor())
 	for _, f := range w.faults {
-		b.report(config.Error, f)
+		b.report(unknown, f)
 	}
 	text := config.PlainDurations(enc.out, into.ProtoReflect().Descriptor())
 	err := protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(text, into)
@@ -224,6 +228,9 @@ func (b *body) kube(kind kubeKind) *discovery.Object {
 		// Pilotfish reads little of these kinds, and a newer Kubernetes has
 		// fields that it does not know: they are no reason to refuse one.
 		b.decodeGo(enc, into, config.Warning)
+	}
+	if b.key == meshConfig {
+		b.meshConfig()
 	}
 	if b.failed {
 		return nil

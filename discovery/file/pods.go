@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -35,7 +36,7 @@ func (c *cluster) workloads() {
 	var templates []*discovery.Object
 	for _, o := range c.given {
 		switch body := o.Body.(type) {
-		case *corev1.Service, *corev1.Namespace:
+		case *corev1.Service, *corev1.Namespace, *discoveryv1.EndpointSlice:
 		case *corev1.Pod:
 			taken[o.Meta.Key] = true
 			c.pod(o, body)
@@ -59,6 +60,7 @@ func (c *cluster) workloads() {
 			c.pod(&discovery.Object{Meta: meta, Body: p}, p)
 		}
 	}
+	c.slicesGiven(taken)
 	for _, list := range c.pods {
 		slices.SortFunc(list, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	}

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -33,6 +34,30 @@ func (c *cluster) endpoints() {
 		for _, family := range []discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6} {
 			c.slicesOf(o, svc, family)
 		}
+	}
+}
+
+// slicesGiven keeps the folder's own EndpointSlices. Endpoints that name a pod
+// which the folder does not hold stand for themselves: no cluster will bring
+// that pod.
+func (c *cluster) slicesGiven(pods map[config.Key]bool) {
+	for _, o := range c.given {
+		s, ok := o.Body.(*discoveryv1.EndpointSlice)
+		if !ok {
+			continue
+		}
+		out := *s
+		out.Endpoints = slices.Clone(s.Endpoints)
+		for i := range out.Endpoints {
+			e := &out.Endpoints[i]
+			if ref := e.TargetRef; ref != nil && ref.Kind == "Pod" {
+				ns := cmp.Or(ref.Namespace, o.Meta.Namespace)
+				if !pods[config.Key{Kind: "Pod", Namespace: ns, Name: ref.Name}] {
+					e.TargetRef = nil
+				}
+			}
+		}
+		c.keep(with(o, &out))
 	}
 }
 

@@ -1,0 +1,51 @@
+package file
+
+import (
+	"go.yaml.in/yaml/v3"
+	meshconfig "istio.io/api/mesh/v1alpha1"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// meshConfig is the ConfigMap that holds the MeshConfig as text.
+var meshConfig = config.Key{Kind: "ConfigMap", Namespace: "istio-system", Name: "istio"}
+
+// meshConfig checks the text in the ConfigMap istio, so that mistakes in it
+// are found on their own lines. What is unknown there has no effect.
+func (b *body) meshConfig() {
+	const path = "data.mesh"
+	n := b.node
+	line := n.Line
+	for _, step := range []string{"data", "mesh"} {
+		var next *yaml.Node
+		for _, kv := range fields(&encoder{}, n) {
+			if kv.key.Value == step {
+				next, line = target(kv.value), kv.key.Line
+			}
+		}
+		if next == nil {
+			return
+		}
+		n = next
+	}
+	in := *b
+	in.problems = nil
+	if n.Style&yaml.LiteralStyle != 0 {
+		in.offset += n.Line // the text starts on the line after the bar
+	} else {
+		in.offset += n.Line - 1
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal([]byte(n.Value), &root); err != nil {
+		at, msg := syntaxFault([]byte(n.Value), err)
+		b.report(config.Error, fault{place{path, in.offset + at}, "MalformedYAML", msg})
+		return
+	}
+	if len(root.Content) == 1 && target(root.Content[0]).Kind == yaml.MappingNode {
+		lines := config.Lines{path: line + b.offset}
+		in.decodeProto(path, root.Content[0], &meshconfig.MeshConfig{}, lines, config.Warning)
+	} else if len(root.Content) == 1 && root.Content[0].ShortTag() != "!!null" {
+		b.report(config.Error, fault{place{path, in.offset + 1}, "InvalidValue", "want a mapping of MeshConfig's fields"})
+	}
+	b.problems, b.failed = append(b.problems, in.problems...), b.failed || in.failed
+}
