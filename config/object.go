@@ -10,10 +10,10 @@ import (
 // Key names one object, as the API server does. Group is empty for the core
 // Kubernetes kinds, Namespace for cluster-scoped ones.
 type Key struct {
-	Group     string
-	Kind      string
-	Namespace string
-	Name      string
+	Group     string `json:"group,omitempty"`
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
 }
 
 // String is "Kind namespace/name", for people.

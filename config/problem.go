@@ -51,7 +51,7 @@ func (s *Severity) UnmarshalText(b []byte) error {
 // Problem is a user's mistake, as a value. It is the same in translation,
 // webhook, CLI and status.
 type Problem struct {
-	Object   Key      `json:"object"`
+	Object   Key      `json:"object,omitzero"`
 	Field    string   `json:"field,omitempty"` // path such as spec.http[0].route[1].weight
 	Severity Severity `json:"severity"`
 	Code     string   `json:"code"` // stable, CamelCase: HostNotFound
