@@ -109,7 +109,9 @@ func (m *gatewayMerge) addServer(g *GatewayServer) {
 		if g.Route != "" {
 			m.routes[g.Route] = g
 		}
-		g.HTTP3 = g.Route != "" && m.servesUDP(g.Spec.GetPort().GetNumber())
+		// Envoy's QUIC does not ask for client certificates: a server that
+		// wants them must not be reachable without.
+		g.HTTP3 = g.Route != "" && !asksForCertificate(g.Spec.GetTls()) && m.servesUDP(g.Spec.GetPort().GetNumber())
 	}
 	p.Servers = append(p.Servers, g)
 	if m.ports[key] == nil {
@@ -126,12 +128,12 @@ func (m *gatewayMerge) fits(p *mergedPort, g *GatewayServer) bool {
 		// Plain requests beside TLS can be told apart; Istio takes them where
 		// the TLS server came first.
 		if kind != p.kind && !(p.kind == overTLS && kind == plainHTTP) {
-			m.refuse(g, first, "PortConflict", "a %s server cannot share port %d with the %s server %s",
-				g.Spec.GetPort().GetProtocol(), p.Port, first.Spec.GetPort().GetProtocol(), nameOfServer(first))
+			m.refuse(g, first, "PortConflict", "protocol %s cannot share port %d with %s, which speaks %s",
+				g.Spec.GetPort().GetProtocol(), p.Port, nameOfServer(first), first.Spec.GetPort().GetProtocol())
 			return false
 		}
 		if kind == plainTCP {
-			m.refuse(g, first, "PortConflict", "port %d is taken by the TCP server %s: connections carry nothing that could tell the two apart",
+			m.refuse(g, first, "PortConflict", "port %d is taken by %s: TCP connections carry nothing that could tell the two apart",
 				p.Port, nameOfServer(first))
 			return false
 		}

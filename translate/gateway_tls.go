@@ -29,8 +29,6 @@ func (t *listenerTexts) tlsSocket(c *tlsTermination, overQUIC bool) *core.Transp
 	ctx := t.downstreamTLS(c)
 	name, m := "envoy.transport_sockets.tls", proto.Message(ctx)
 	if overQUIC {
-		// Envoy's QUIC cannot ask for client certificates.
-		ctx.RequireClientCertificate = wrapperspb.Bool(false)
 		name, m = "envoy.transport_sockets.quic", &quic.QuicDownstreamTransport{DownstreamTlsContext: ctx}
 	}
 	return &core.TransportSocket{Name: name, ConfigType: &core.TransportSocket_TypedConfig{TypedConfig: packed(m)}}
