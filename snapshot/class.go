@@ -73,7 +73,8 @@ func sets(r *translate.Resources) [kinds]*translate.Set {
 }
 
 // succeed returns prev if next has the same content, else next with what prev
-// knew about acceptance.
+// knew about acceptance. For endpoints, where a rejection concerns one client
+// alone, that is not kept.
 func succeed(prev, next *layer) *layer {
 	if prev != nil && prev.hash == next.hash {
 		return prev
@@ -81,7 +82,9 @@ func succeed(prev, next *layer) *layer {
 	if len(next.items) == 0 && len(next.withheld) == 0 && prev == nil {
 		return nil
 	}
-	next.inherit(prev)
+	if next.kind != endpoints {
+		next.follow(prev)
+	}
 	return next
 }
 

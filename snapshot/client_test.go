@@ -290,6 +290,25 @@ func (c *client) quiet() {
 	}
 }
 
+// quietOr takes that response, or proves that there is none. For what the
+// protocol leaves to the server.
+func (c *client) quietOr(want string) {
+	c.t.Helper()
+	name := fmt.Sprintf("nothing-%d", time.Now().UnixNano())
+	c.subscribe(ecds, name)
+	for range 2 {
+		r := c.recv()
+		c.ack(r)
+		switch {
+		case r.url == ecds:
+			c.quiet()
+			return
+		case r.String() != want:
+			c.t.Fatalf("got %v, want %s or nothing", r, want)
+		}
+	}
+}
+
 // ended waits for the stream's end and returns its error.
 func (c *client) ended() error {
 	c.t.Helper()

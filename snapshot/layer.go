@@ -26,13 +26,16 @@ type layer struct {
 	// stale: some item is an older version, or some name is withheld, because
 	// proxies rejected the newest.
 	stale bool
+	// accepted has a bit for each item that some proxy has acknowledged.
+	accepted []atomic.Uint32
+	// next is the layer that followed this one, so that what a proxy says late
+	// about this one is known there too.
+	next atomic.Pointer[layer]
+
+	mu sync.Mutex
 	// good holds, for names whose present version no proxy has accepted yet,
 	// the last one that some proxy did.
 	good map[string]*translate.Resource
-	// accepted has a bit for each item that some proxy has acknowledged.
-	accepted []atomic.Uint32
-
-	mu sync.Mutex
 	// batches are the encoded steps towards this layer, shared by all streams
 	// that take them.
 	batches map[batchKey]*batch
@@ -86,10 +89,32 @@ func (l *layer) withholds(name string) bool {
 	return found
 }
 
-// accept records that a proxy has acknowledged the item.
-func (l *layer) accept(i int) { l.accepted[i/32].Or(1 << (i % 32)) }
+// accept records that a proxy has acknowledged a resource, which is or was
+// in the layer.
+func (l *layer) accept(r *translate.Resource) {
+	for ; l != nil; l = l.next.Load() {
+		i := l.index(r.Name)
+		switch {
+		case i >= 0 && l.items[i].Version == r.Version:
+			l.setAccepted(i)
+		case i >= 0 && !l.isAccepted(i), l.withholds(r.Name):
+			l.keep(r)
+		}
+	}
+}
+
+func (l *layer) setAccepted(i int) { l.accepted[i/32].Or(1 << (i % 32)) }
 
 func (l *layer) isAccepted(i int) bool { return l.accepted[i/32].Load()&(1<<(i%32)) != 0 }
+
+func (l *layer) keep(r *translate.Resource) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.good == nil {
+		l.good = map[string]*translate.Resource{}
+	}
+	l.good[r.Name] = r
+}
 
 // lastGood returns the version of a name that some proxy of the class has
 // accepted last, or nil.
@@ -100,35 +125,35 @@ func (l *layer) lastGood(name string) *translate.Resource {
 	if i := l.index(name); i >= 0 && l.isAccepted(i) {
 		return l.items[i]
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.good[name]
 }
 
-// inherit takes over from the class's layer before what is known about
-// acceptance.
-func (l *layer) inherit(prev *layer) {
+// follow makes l the layer after prev: it takes over what is known about
+// acceptance, and is told what becomes known.
+func (l *layer) follow(prev *layer) {
 	if prev == nil {
 		return
 	}
-	keep := func(name string, r *translate.Resource) {
-		if r == nil {
-			return
-		}
-		if l.good == nil {
-			l.good = map[string]*translate.Resource{}
-		}
-		l.good[name] = r
-	}
+	prev.next.Store(l)
+	// After the Store, so that an acknowledgement either finds l or is found
+	// here.
 	walk(prev, l, func(before, after int) {
 		switch {
-		case after < 0: // removed: its next version starts afresh
-		case before >= 0 && prev.items[before].Version == l.items[after].Version && prev.isAccepted(before):
-			l.accept(after)
-		case before >= 0:
-			keep(l.items[after].Name, prev.lastGood(l.items[after].Name))
+		case before < 0 || after < 0: // new, or removed: then its next version starts afresh
+		case prev.items[before].Version == l.items[after].Version && prev.isAccepted(before):
+			l.setAccepted(after)
+		default:
+			if r := prev.lastGood(l.items[after].Name); r != nil {
+				l.accept(r)
+			}
 		}
 	})
 	for _, n := range l.withheld {
-		keep(n, prev.lastGood(n))
+		if r := prev.lastGood(n); r != nil {
+			l.keep(r)
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ func (s *stream) next(now time.Time) *response {
 		f.queue = f.queue[1:]
 		return r
 	}
-	return s.release()
+	return s.release(now)
 }
 
 // free reports whether nothing of a feed is waiting for the client's answer:
@@ -110,10 +110,10 @@ func (s *stream) follow(k kind, batches []*batch) {
 
 // release takes away what is held and no longer pointed to: one response, or
 // nil if there is none to send now.
-func (s *stream) release() *response {
+func (s *stream) release(now time.Time) *response {
 	for _, k := range removalOrder {
 		f := &s.feeds[k]
-		if len(f.held) == 0 || !s.released(k) {
+		if len(f.held) == 0 || !s.released(k, now) {
 			continue
 		}
 		gone := f.held
@@ -143,13 +143,16 @@ func (s *stream) release() *response {
 
 // released reports whether a kind's removals may go out: what points to it
 // has been acknowledged as it now is.
-func (s *stream) released(k kind) bool {
+func (s *stream) released(k kind, now time.Time) bool {
 	if !s.feeds[k].answered() || s.judging > 0 {
 		return false
 	}
+	if !(s.feeds[listeners].open && s.feeds[routes].open) && now.Sub(s.resumed) < s.server.options.OrderTimeout {
+		return false // a reconnected client will still say which it has
+	}
 	switch k {
 	case listeners:
-		return s.quiet(routes)
+		return s.feeds[routes].settled(&s.view.layers[routes])
 	case routes, extensions:
 		return s.quiet(listeners) && s.unreferenced(k)
 	case clusters:

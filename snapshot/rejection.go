@@ -106,8 +106,8 @@ func (c *Cache) vindicate(st *seat, r *response) {
 			}
 			c.resettle(s)
 			for _, item := range items {
-				if l := s.state.layers[k]; l.get(item.Name) != nil && l.get(item.Name).Version == item.Version {
-					l.accept(l.index(item.Name))
+				if r := s.state.layers[k].get(item.Name); r != nil && r.Version == item.Version {
+					s.state.layers[k].accept(r)
 				}
 			}
 		}

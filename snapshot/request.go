@@ -3,6 +3,7 @@ package snapshot
 import (
 	"maps"
 	"slices"
+	"time"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -125,7 +126,15 @@ func (s *stream) resume(k kind, f *feed, known map[string]string) {
 			f.held = append(f.held, &translate.Resource{Name: name})
 		}
 	}
+	if s.resumed.IsZero() {
+		s.resumed = time.Now()
+	}
 	f.used, f.owed = true, false
+	if k == endpoints {
+		// Those of clusters that were sent on this stream, even if they are
+		// the same: Envoy may not ask for them again (envoy#13009).
+		send = append(send, s.warming.all()...)
+	}
 	f.have, f.force = now, s.names().of(send)
 }
 

@@ -46,6 +46,9 @@ type stream struct {
 	warming *names
 	// waitSince is since when listeners or routes wait for clusters.
 	waitSince time.Time
+	// resumed is when the client said on this stream what it has from an
+	// earlier one, zero if it did not.
+	resumed time.Time
 	// judging counts rejections that the Cache has not dealt with yet.
 	judging int
 	gone    bool       // the stream has ended
@@ -153,14 +156,19 @@ func (s *stream) fail(err error) {
 // ack takes the client's acceptance of a response.
 func (s *stream) ack(f *feed, r *response) {
 	f.acked, f.ackedAt, f.lastError, f.used = r.version, time.Now(), "", true
+	if len(f.refused) > 0 {
+		for _, item := range r.items() {
+			delete(f.refused, item.Name) // it has accepted another version
+		}
+	}
 	for _, p := range r.pieces {
-		if p.accepted.Load() || p.accepted.Swap(true) {
+		if r.kind == endpoints || p.accepted.Load() || p.accepted.Swap(true) {
 			continue
 		}
 		for _, item := range p.items {
 			for _, l := range f.have {
-				if i := l.index(item.Name); i >= 0 && l.items[i].Version == item.Version {
-					l.accept(i)
+				if r := l.get(item.Name); r != nil && r.Version == item.Version {
+					l.accept(r)
 				}
 			}
 		}
@@ -248,7 +256,9 @@ func (s *stream) sweep(now time.Time) {
 		return
 	}
 	s.mu.Lock()
-	due := !s.waitSince.IsZero() && now.Sub(s.waitSince) >= s.server.options.OrderTimeout
+	patience := s.server.options.OrderTimeout
+	due := !s.waitSince.IsZero() && now.Sub(s.waitSince) >= patience ||
+		!s.resumed.IsZero() && now.Sub(s.resumed) >= patience && now.Sub(s.resumed) < patience+2*sweepEvery
 	for k := range kinds {
 		sent := s.feeds[k].sent
 		due = due || len(sent) > 0 && now.Sub(sent[len(sent)-1].at) >= s.server.options.AckTimeout

@@ -1,0 +1,293 @@
+package snapshot_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/snapshot"
+)
+
+// rejected is Envoy's text about clusters that it did not take.
+func rejected(names ...string) string {
+	out := "Error adding/updating cluster(s) "
+	for i, n := range names {
+		if i > 0 {
+			out += ", "
+		}
+		out += n + ": no such thing"
+	}
+	return out
+}
+
+// problem waits for the one Problem that the server reports.
+func (s *served) problem() config.Problem {
+	s.t.Helper()
+	list := s.server.Problems()
+	if len(list) != 1 {
+		s.t.Fatalf("problems %v, want one", list)
+	}
+	return list[0]
+}
+
+func TestNACK(t *testing.T) {
+	t.Run("the last good version stays", func(t *testing.T) {
+		both(t, small, func(t *testing.T, s *served, c *client) {
+			c.start([]string{"a", "b"}, []string{"r"}, "l")
+			good := c.last[rds].bodies["r"]
+			s.world.edit(func(c *content) { c.routes["r"] = 2 })
+			c.nack(c.expect("rds +r"), "route: unknown cluster 'x'")
+			if again := c.take("rds +r"); string(again.bodies["r"]) != string(good) {
+				t.Errorf("sent %q, want the last good version", again.bodies["r"])
+			}
+			c.quiet()
+			p := s.problem()
+			if p.Object.Name != "r" || p.File != "r.yaml" || p.Line != 7 || p.Severity != config.Error ||
+				p.Code != "ProxyRejected" || !strings.Contains(p.Message, "unknown cluster 'x'") {
+				t.Errorf("problem %+v", p)
+			}
+		})
+	})
+	t.Run("also for new proxies", func(t *testing.T) {
+		both(t, small, func(t *testing.T, s *served, c *client) {
+			c.start([]string{"a", "b"}, []string{"r"}, "l")
+			good := c.last[rds].bodies["r"]
+			s.world.edit(func(c *content) { c.routes["r"] = 2 })
+			c.nack(c.expect("rds +r"), "no good")
+			c.take("rds +r")
+			d := s.client("two", !c.isSotW)
+			d.subscribe(rds, "r")
+			if got := d.take("rds +r"); string(got.bodies["r"]) != string(good) {
+				t.Errorf("a new proxy got %q", got.bodies["r"])
+			}
+		})
+	})
+	t.Run("until it changes", func(t *testing.T) {
+		both(t, small, func(t *testing.T, s *served, c *client) {
+			c.start([]string{"a", "b"}, []string{"r"}, "l")
+			s.world.edit(func(c *content) { c.routes["r"] = 2 })
+			c.nack(c.expect("rds +r"), "no good")
+			c.take("rds +r")
+			s.world.edit(func(c *content) { c.routes["r2"] = 1 }) // something else
+			c.quiet()
+			s.world.edit(func(c *content) { c.routes["r"] = 3 })
+			c.take("rds +r")
+			c.quiet()
+			if list := s.server.Problems(); len(list) > 0 {
+				t.Errorf("problems %v, want none", list)
+			}
+		})
+	})
+	t.Run("one of several", func(t *testing.T) {
+		// Envoy names the clusters that it did not take; it has the others.
+		both(t, small, func(t *testing.T, s *served, c *client) {
+			c.start([]string{"a", "b"}, []string{"r"}, "l")
+			s.world.edit(func(c *content) { c.clusters["a"], c.clusters["b"], c.clusters["c"] = 2, 2, 1 })
+			r := c.recv()
+			c.take("eds +a +b") // warming
+			c.nack(r, rejected("b"))
+			if c.isSotW {
+				c.take("cds +a +b +c") // with the old b
+			} else {
+				c.take("cds +b")
+			}
+			c.take("eds +b")
+			c.quiet()
+			if p := s.problem(); p.Object.Name != "b" {
+				t.Errorf("problem %v, want it about b", p)
+			}
+		})
+	})
+	t.Run("with no good version at all", func(t *testing.T) {
+		both(t, small, func(t *testing.T, s *served, c *client) {
+			c.subscribe(cds)
+			c.nack(c.recv(), rejected("b"))
+			d := s.client("two", c.isSotW)
+			d.subscribe(cds)
+			d.take("cds +a")
+			s.world.edit(func(c *content) { c.clusters["b"] = 2 })
+			if c.isSotW {
+				d.take("cds +a +b")
+			} else {
+				d.take("cds +b")
+			}
+		})
+	})
+}
+
+func TestCulpritIsFound(t *testing.T) {
+	// An error that names nothing: smaller and smaller groups are sent.
+	both(t, func(c *content) {
+		for i := range 8 {
+			c.routes[fmt.Sprint("r", i)] = 1
+		}
+	}, func(t *testing.T, s *served, c *client) {
+		var names []string
+		for i := range 8 {
+			names = append(names, fmt.Sprint("r", i))
+		}
+		c.subscribe(rds, names...)
+		have := map[string]bool{}
+		for range 20 {
+			r := c.recv()
+			if r.url != rds {
+				t.Fatalf("got %v", r)
+			}
+			bad := false
+			for _, n := range r.names {
+				bad = bad || n == "r5"
+			}
+			if bad {
+				c.nack(r, "Proto constraint validation failed")
+				if len(r.names) == 1 {
+					break
+				}
+				continue
+			}
+			c.ack(r)
+			for _, n := range r.names {
+				have[n] = true
+			}
+		}
+		for len(have) < 7 {
+			r := c.recv()
+			c.ack(r)
+			for _, n := range r.names {
+				have[n] = true
+			}
+		}
+		if have["r5"] {
+			t.Error("the rejected route was sent again")
+		}
+		c.quiet()
+		if p := s.problem(); p.Object.Name != "r5" {
+			t.Errorf("problem %v, want it about r5", p)
+		}
+	})
+}
+
+func TestUnnamedRejectionOfAllClusters(t *testing.T) {
+	// SotW cannot divide a response of clusters: what is new in it counts as
+	// rejected, and the rest goes on.
+	w := newWorld(t)
+	w.edit(small)
+	s := serve(t, w, snapshot.Options{})
+	c := s.sotw("one")
+	c.subscribe(cds)
+	c.take("cds +a +b")
+	c.quiet()
+	w.edit(func(c *content) { c.clusters["c"] = 1 })
+	c.nack(c.expect("cds +a +b +c"), "Proto constraint validation failed")
+	c.quiet()
+	if p := s.problem(); p.Object.Name != "c" {
+		t.Errorf("problem %v, want it about c", p)
+	}
+	w.edit(func(c *content) { c.clusters["d"] = 1 })
+	c.take("cds +a +b +d")
+}
+
+func TestOneBrokenProxy(t *testing.T) {
+	// What another proxy of the class accepts stays in service for the class.
+	both(t, small, func(t *testing.T, s *served, c *client) {
+		broken := s.client("broken", c.isSotW)
+		c.subscribe(rds, "r")
+		c.take("rds +r")
+		broken.subscribe(rds, "r")
+		broken.take("rds +r")
+		s.world.edit(func(c *content) { c.routes["r"] = 2 })
+		c.take("rds +r")
+		c.quiet()
+		broken.nack(broken.expect("rds +r"), "no good")
+		broken.quiet()
+		c.quiet() // nothing is taken back
+		d := s.client("three", c.isSotW)
+		d.subscribe(rds, "r")
+		if got := d.take("rds +r"); string(got.bodies["r"]) != string(c.last[rds].bodies["r"]) {
+			t.Errorf("a new proxy got %q", got.bodies["r"])
+		}
+	})
+}
+
+func TestVindicated(t *testing.T) {
+	// The first to answer rejects, a later one accepts: the version comes
+	// back for the class, not for the one that rejected it.
+	both(t, small, func(t *testing.T, s *served, c *client) {
+		broken := s.client("broken", c.isSotW)
+		c.subscribe(rds, "r")
+		c.take("rds +r")
+		broken.subscribe(rds, "r")
+		broken.take("rds +r")
+		s.world.edit(func(c *content) { c.routes["r"] = 2 })
+		r := c.expect("rds +r")
+		broken.nack(broken.expect("rds +r"), "no good")
+		broken.take("rds +r") // back to the old one
+		c.ack(r)
+		c.take("rds +r") // the old one, decided before
+		if got := c.take("rds +r"); string(got.bodies["r"]) != string(r.bodies["r"]) {
+			t.Errorf("got %q, want the accepted version", got.bodies["r"])
+		}
+		c.quiet()
+	})
+}
+
+func TestNothingIsTakenFromTheSurvivorOfARestart(t *testing.T) {
+	// A new server has no last good version; the proxy that reconnects has
+	// one, and keeps it when it rejects the new one.
+	w := newWorld(t)
+	w.edit(small)
+	old := serve(t, w, snapshot.Options{})
+	c := old.delta("one")
+	c.subscribe(rds, "r")
+	before := c.take("rds +r")
+	c.subscribe(cds)
+	clusters := c.take("cds +a +b")
+	c.cancel()
+
+	v := newWorld(t)
+	v.edit(func(c *content) { small(c); c.routes["r"] = 2; c.clusters["b"] = 2 })
+	s := serve(t, v, snapshot.Options{})
+	c = s.delta("one")
+	c.subscribe(lds)
+	c.take("lds +l")
+	c.resume(cds, clusters.versions)
+	c.nack(c.expect("cds +b"), rejected("b"))
+	c.quiet()
+	c.resume(rds, before.versions, "r")
+	c.nack(c.expect("rds +r"), "no good")
+	c.quiet()
+	v.edit(func(c *content) { delete(c.clusters, "b") })
+	c.quiet() // its route may point to b
+	v.edit(func(c *content) { c.routes["r"] = 1 })
+	c.take("rds +r")
+	c.take("cds -b")
+}
+
+func TestListenerWithTheAddressOfAHeldOne(t *testing.T) {
+	both(t, small, func(t *testing.T, s *served, c *client) {
+		c.start([]string{"a", "b"}, []string{"r"}, "l")
+		s.world.edit(func(c *content) { delete(c.listeners, "l"); c.listeners["l2"] = 1 })
+		if c.isSotW {
+			c.nack(c.expect("lds +l +l2"), "Error adding/updating listener(s) l2: address in use")
+			c.take("lds +l2")
+		} else {
+			c.nack(c.expect("lds +l2"), "Error adding/updating listener(s) l2: address in use")
+			c.take("lds -l")
+			c.take("lds +l2")
+		}
+		c.quiet()
+		if list := s.server.Problems(); len(list) > 0 {
+			t.Errorf("problems %v, want none", list)
+		}
+	})
+}
+
+func TestNACKWithoutResources(t *testing.T) {
+	both(t, small, func(t *testing.T, s *served, c *client) {
+		c.subscribe(rds, "none")
+		c.nack(c.recv(), "what is this?")
+		c.quiet()
+		s.world.edit(func(c *content) { c.routes["none"] = 1 })
+		c.take("rds +none")
+	})
+}
