@@ -62,8 +62,10 @@ func NewCache(source Source) *Cache {
 	if err != nil {
 		panic(err) // only for a size below one
 	}
+	m := newMetrics()
 	return &Cache{
-		source: source, names: newNameTable(), metrics: newMetrics(), ring: &ring{},
+		source: source, names: newNameTable(), metrics: m,
+		ring:        &ring{onReach: func(d time.Duration) { m.convergence.Observe(d.Seconds()) }},
 		translating: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
 		assignments: remembered,
 		ready:       make(chan struct{}), tasks: make(chan struct{}, 1),
@@ -102,7 +104,7 @@ func (c *Cache) attach(ctx context.Context, p *config.Proxy, wake func()) (*seat
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	s := &seat{proxy: p, wake: wake}
+	s := &seat{proxy: p, wake: wake, coalesced: c.metrics.coalesced}
 	for {
 		c.mu.Lock()
 		a, m := c.arrangement, c.mesh
@@ -160,7 +162,7 @@ func (c *Cache) provide(ctx context.Context, a Arrangement, m *config.Mesh, clas
 	err := c.translating.Acquire(ctx, 1)
 	if err == nil {
 		if state == nil {
-			state = buildClass(a, class, nil, nil)
+			state = c.buildClass(a, class, nil, nil)
 		}
 		assigned := c.assign(state.resources.Endpoints, m, v, nil, nil)
 		c.translating.Release(1)
@@ -207,7 +209,7 @@ func (c *Cache) audience(classes []translate.Class, v translate.Viewer) *audienc
 	a := c.audiences[key]
 	if a == nil {
 		a = &audience{slots: key.slots, viewer: v, seats: map[*seat]struct{}{}}
-		a.view = a.look(c.mesh.Sequence)
+		a.view = a.look(c.mesh.Sequence, time.Now())
 		c.audiences[key] = a
 		for _, s := range a.slots {
 			if s != nil {

@@ -34,9 +34,11 @@ type classState struct {
 
 // buildClass makes the state of a class. prev, which may be nil, is its state
 // before: what is equal is taken over.
-func buildClass(a Arrangement, class translate.Class, prev *classState, rejected *[kinds]map[string]*rejection) *classState {
+func (c *Cache) buildClass(a Arrangement, class translate.Class, prev *classState, rejected *[kinds]map[string]*rejection) *classState {
 	key, translate := a.Gather(class)
-	if prev != nil && prev.key == key {
+	reused := prev != nil && prev.key == key
+	c.metrics.reused(reused)
+	if reused {
 		return &classState{key: key, resources: prev.resources, layers: prev.layers}
 	}
 	s := &classState{key: key, resources: translate()}
@@ -151,10 +153,12 @@ func (c *Cache) endpoints(spec *translate.EndpointSpec, m *config.Mesh, v transl
 	if eps != nil {
 		key.endpoints = eps.Hash
 	}
-	if r, ok := c.assignments.Get(key); ok {
+	r, ok := c.assignments.Get(key)
+	c.metrics.remembered(ok)
+	if ok {
 		return r
 	}
-	r := c.source.Endpoints(spec, eps, v)
+	r = c.source.Endpoints(spec, eps, v)
 	if r != nil {
 		c.assignments.Add(key, r)
 	}

@@ -202,10 +202,23 @@ func (c *client) resume(url string, versions map[string]string, names ...string)
 
 func (c *client) send(r *discovery.DeltaDiscoveryRequest) {
 	c.t.Helper()
-	r.Node, c.node = c.node, nil
+	if c.node != nil {
+		r.Node, c.node = c.node, nil
+	}
 	if err := c.delta.Send(r); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// subscribeQuietly is subscribe on a stream that may have ended.
+func (c *client) subscribeQuietly(url string, names ...string) {
+	n := c.node
+	c.node = nil
+	if c.isSotW {
+		_ = c.sotw.Send(&discovery.DiscoveryRequest{Node: n, TypeUrl: url, ResourceNames: names})
+		return
+	}
+	_ = c.delta.Send(&discovery.DeltaDiscoveryRequest{Node: n, TypeUrl: url, ResourceNamesSubscribe: names})
 }
 
 // state sends the SotW request that says what the client has and wants.
@@ -305,6 +318,22 @@ func (c *client) quietOr(want string) {
 			return
 		case r.String() != want:
 			c.t.Fatalf("got %v, want %s or nothing", r, want)
+		}
+	}
+}
+
+// catchUp acknowledges whatever comes until the server has nothing to send.
+func (c *client) catchUp() {
+	c.t.Helper()
+	for calm := 0; calm < 2; calm++ {
+		c.subscribe(ecds, fmt.Sprintf("nothing-%d", time.Now().UnixNano()))
+		for {
+			r := c.recv()
+			c.ack(r)
+			if r.url == ecds {
+				break
+			}
+			calm = -1
 		}
 	}
 }

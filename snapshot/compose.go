@@ -30,8 +30,8 @@ func (s *stream) compose(k kind) bool {
 	owed := f.owed
 	f.have, f.force, f.owed = now, nil, false
 	if k.whole() && s.protocol == sotw {
-		if !owed && len(gone) == 0 && !anySent(batches) {
-			return false
+		if !owed && !anySent(batches) {
+			return false // what is gone goes later
 		}
 		batches = s.everything(f, &now)
 	}

@@ -265,8 +265,7 @@ func TestNames(t *testing.T) {
 			c.quiet()
 			s.world.edit(func(c *content) { delete(c.listeners, "m") })
 			if c.isSotW {
-				c.take("lds +l +m") // first what is new, with what is held,
-				c.take("lds +l")    // then without
+				c.take("lds +l")
 			} else {
 				c.take("lds -m")
 			}

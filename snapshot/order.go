@@ -9,7 +9,10 @@ import (
 // next returns the next response to send, or nil if there is nothing to send
 // now. s.mu is held.
 func (s *stream) next(now time.Time) *response {
-	s.view = s.seat.offered()
+	if v := s.seat.take(); v != s.view {
+		s.server.metrics.queue.Observe(now.Sub(v.since).Seconds())
+		s.view = v
+	}
 	for k := range kinds {
 		f := &s.feeds[k]
 		if !f.open || len(f.queue) == 0 && (!s.free(f, now) || s.waits(k, now) || !s.compose(k)) {
@@ -59,7 +62,7 @@ func (s *stream) waits(k kind, now time.Time) bool {
 	if now.Sub(s.waitSince) < s.server.options.OrderTimeout {
 		return true
 	}
-	s.server.metrics.impatient()
+	s.server.metrics.outOfOrder.Inc()
 	s.warming = nil
 	return false
 }

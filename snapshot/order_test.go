@@ -38,9 +38,6 @@ func TestRemovalsLast(t *testing.T) {
 				delete(c.clusters, "b")
 				c.routes["r"], c.listeners["l"] = 2, 2
 			})
-			if c.isSotW {
-				c.take("cds +a +b") // b is still needed
-			}
 			l, r := c.expect("lds +l"), c.expect("rds +r")
 			c.quiet()
 			c.ack(l)
@@ -60,12 +57,32 @@ func TestRemovalsLast(t *testing.T) {
 			c.start([]string{"a", "b"}, []string{"r"}, "l")
 			s.world.edit(func(c *content) { delete(c.clusters, "b") })
 			if c.isSotW {
-				c.take("cds +a +b")
 				c.take("cds +a")
 				return
 			}
 			c.take("cds -b")
 			c.take("eds -b")
+			c.quiet()
+		})
+	})
+	t.Run("one goes, another comes", func(t *testing.T) {
+		both(t, small, func(t *testing.T, s *served, c *client) {
+			c.start([]string{"a", "b"}, []string{"r"}, "l")
+			s.world.edit(func(c *content) { delete(c.clusters, "b"); c.clusters["c"] = 1; c.routes["r"] = 2 })
+			if c.isSotW {
+				c.take("cds +a +b +c") // b may still be needed
+			} else {
+				c.take("cds +c")
+			}
+			c.subscribe(eds, "c")
+			c.take("eds +c")
+			c.take("rds +r")
+			if c.isSotW {
+				c.take("cds +a +c")
+			} else {
+				c.take("cds -b")
+				c.take("eds -b")
+			}
 			c.quiet()
 		})
 	})
@@ -89,11 +106,8 @@ func TestRemovalsLast(t *testing.T) {
 		both(t, small, func(t *testing.T, s *served, c *client) {
 			c.start([]string{"a", "b"}, []string{"r"}, "l")
 			s.world.edit(func(c *content) { delete(c.clusters, "b"); c.routes["r"] = 2 })
-			if c.isSotW {
-				c.take("cds +a +b")
-			}
 			r := c.expect("rds +r")
-			s.world.edit(func(c *content) { c.clusters["b"] = 1; c.routes["r"] = 3 })
+			s.world.edit(func(c *content) { c.clusters["b"] = 2; c.routes["r"] = 3 })
 			if c.isSotW {
 				c.take("cds +a +b")
 			} else {
@@ -111,7 +125,6 @@ func TestRemovalsLast(t *testing.T) {
 			c.take("cds +a +b")
 			s.world.edit(func(c *content) { delete(c.clusters, "b") })
 			if c.isSotW {
-				c.take("cds +a +b")
 				c.take("cds +a")
 				return
 			}
@@ -129,9 +142,6 @@ func TestRemovalWaitsForTheOldRoute(t *testing.T) {
 	}, func(t *testing.T, s *served, c *client) {
 		c.start([]string{"a", "b"}, []string{"r"}, "l")
 		s.world.edit(func(c *content) { delete(c.clusters, "b"); c.routes["r"] = 2; c.refs["r"] = translate.Refs{} })
-		if c.isSotW {
-			c.take("cds +a +b")
-		}
 		c.nack(c.expect("rds +r"), "no good")
 		c.take("rds +r") // the last good one again
 		c.quiet()

@@ -185,7 +185,7 @@ func (r *refresh) buildOne(d *demand) {
 		if d.slot != nil {
 			rejected = &d.slot.rejected // written by Run's goroutine only
 		}
-		state = buildClass(r.arrangement, d.class, d.prev, rejected)
+		state = r.cache.buildClass(r.arrangement, d.class, d.prev, rejected)
 	}
 	made := map[translate.Viewer]*layer{}
 	for v, before := range d.viewers {
@@ -278,8 +278,10 @@ func (c *Cache) reassign(specs []translate.EndpointSpec, m *config.Mesh, v trans
 // publish offers every audience its newest view where it differs. ch is the
 // change that brings it about, nil if it is none of the mesh. c.mu is held.
 func (c *Cache) publish(ch *change) {
+	now := time.Now()
+	c.metrics.inService(c.mesh)
 	for _, a := range c.audiences {
-		next := a.look(c.mesh.Sequence)
+		next := a.look(c.mesh.Sequence, now)
 		if next.same(a.view) {
 			next = a.view
 		}

@@ -272,14 +272,14 @@ func (s *stream) answered(k kind, nonce string, detail *rpc.Status) {
 // ignore answers a type that is not served: with nothing, once, so that the
 // client does not wait.
 func (s *stream) ignore(url, nonce string) error {
-	s.server.metrics.unknownType()
+	s.server.metrics.unknown.Inc()
 	const most = 64
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.unknown++; url == healthType || nonce != "" || s.unknown > most {
 		return nil
 	}
-	s.aside = append(s.aside, newMessage(nil, s.protocol.appendFrame(nil, url, 0, 1, nil)))
+	s.aside = append(s.aside, newMessage(kinds, nil, s.protocol.appendFrame(nil, url, 0, 1, nil)))
 	s.kick()
 	return nil
 }

@@ -31,9 +31,13 @@ type Server struct {
 	served   sync.WaitGroup // streams and the sweeper
 }
 
-// NewServer returns a Server over a Cache. Close releases it.
-func NewServer(c *Cache, o Options) *Server {
+// NewServer returns a Server over a Cache. Close releases it. The error is
+// that of a metric's registration.
+func NewServer(c *Cache, o Options) (*Server, error) {
 	o = o.withDefaults()
+	if err := c.metrics.register(o.Registerer); err != nil {
+		return nil, err
+	}
 	s := &Server{
 		cache: c, options: o, metrics: c.metrics, stop: make(chan struct{}),
 		connects: rate.NewLimiter(rate.Limit(o.Connects), int(o.Connects)+1),
@@ -41,7 +45,7 @@ func NewServer(c *Cache, o Options) *Server {
 	}
 	s.served.Add(1)
 	go s.sweep()
-	return s
+	return s, nil
 }
 
 // Register makes a grpc.Server, made with Options.GRPC, serve s.
@@ -121,7 +125,7 @@ func (s *Server) serve(st *stream, recv func() error) error {
 	st.mu.Unlock()
 	if seat != nil {
 		s.cache.detach(seat)
-		s.metrics.connected(st.proxy, -1)
+		s.metrics.disconnected(st.proxy)
 	}
 	s.served.Done()
 	if errors.Is(err, io.EOF) {

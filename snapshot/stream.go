@@ -86,10 +86,13 @@ func (s *stream) pump() {
 			if m == nil {
 				break
 			}
-			s.blockedSince.Store(time.Now().UnixNano())
+			start := time.Now()
+			s.blockedSince.Store(start.UnixNano())
 			err := s.wire.SendMsg(m)
 			s.blockedSince.Store(0)
+			s.server.metrics.send.Observe(time.Since(start).Seconds())
 			if err != nil {
+				s.server.metrics.sendFailed(m.kind, status.Code(err))
 				s.fail(err)
 				return // the stream is over; pumping stays 1 so that no pump follows
 			}
@@ -129,8 +132,8 @@ func (s *stream) prepare() *message {
 		size += len(n) + 4
 	}
 	frame := s.protocol.appendFrame(make([]byte, 0, size), r.kind.url(), r.version, r.nonce, r.removed)
-	m := newMessage(r.pieces, frame)
-	s.server.metrics.pushed(r.kind, m.size())
+	m := newMessage(r.kind, r.pieces, frame)
+	s.server.metrics.composed(r.kind, m.size(), time.Since(now))
 	return m
 }
 
@@ -234,8 +237,8 @@ func (s *stream) introduce(ctx context.Context, p *config.Proxy) error {
 		srv.cache.detach(seat)
 		return status.Error(codes.Canceled, "the stream has ended")
 	}
-	s.grant, s.seat, s.view = grant, seat, seat.offered()
-	srv.metrics.connected(p, 1)
+	s.grant, s.seat, s.view = grant, seat, seat.take()
+	srv.metrics.connected(p)
 	return nil
 }
 
@@ -251,7 +254,7 @@ func (s *stream) admit() error {
 // sweep does what time alone calls for.
 func (s *stream) sweep(now time.Time) {
 	if since := s.blockedSince.Load(); since != 0 && now.Sub(time.Unix(0, since)) > s.server.options.SendTimeout {
-		s.server.metrics.slowReader()
+		s.server.metrics.writeTimeouts.Inc()
 		s.fail(status.Errorf(codes.DeadlineExceeded, "a response was not read for %v", s.server.options.SendTimeout))
 		return
 	}

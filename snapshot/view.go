@@ -2,6 +2,9 @@ package snapshot
 
 import (
 	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/translate"
@@ -47,7 +50,8 @@ func (l *layers) version() config.Hash {
 
 // view is everything that the proxies of one audience are offered. Immutable.
 type view struct {
-	sequence uint64 // of the newest Mesh that changed it
+	sequence uint64    // of the newest Mesh that changed it
+	since    time.Time // when it was offered
 	layers   [kinds]layers
 }
 
@@ -72,8 +76,8 @@ type audienceKey struct {
 }
 
 // look makes the audience's view from its classes' states.
-func (a *audience) look(sequence uint64) *view {
-	v := &view{sequence: sequence}
+func (a *audience) look(sequence uint64, now time.Time) *view {
+	v := &view{sequence: sequence, since: now}
 	for i, s := range a.slots {
 		if s == nil {
 			continue
@@ -95,9 +99,20 @@ type seat struct {
 
 	audience *audience // guarded by Cache.mu
 
+	coalesced prometheus.Counter
+
 	mu      sync.Mutex
 	view    *view
+	taken   *view     // the last one that the stream took up
 	changes []*change // that brought the view about and are not yet settled
+}
+
+// take returns the newest view for sending it.
+func (s *seat) take() *view {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken = s.view
+	return s.view
 }
 
 // offered returns the newest view.
@@ -110,6 +125,9 @@ func (s *seat) offered() *view {
 // offer puts a new view before the proxy.
 func (s *seat) offer(v *view, ch *change) {
 	s.mu.Lock()
+	if s.view != s.taken {
+		s.coalesced.Inc()
+	}
 	s.view = v
 	if ch != nil && len(s.changes) < keptChanges {
 		s.changes = append(s.changes, ch)

@@ -106,14 +106,17 @@ func (p protocol) appendFrame(b []byte, url string, version config.Hash, nonce u
 }
 
 // message is an encoded response. Its buffers are shared between streams.
-type message struct{ buffers mem.BufferSlice }
+type message struct {
+	kind    kind
+	buffers mem.BufferSlice
+}
 
-func newMessage(pieces []*piece, frame []byte) *message {
+func newMessage(k kind, pieces []*piece, frame []byte) *message {
 	buffers := make(mem.BufferSlice, 0, len(pieces)+1)
 	for _, p := range pieces {
 		buffers = append(buffers, mem.SliceBuffer(p.wire))
 	}
-	return &message{append(buffers, mem.SliceBuffer(frame))}
+	return &message{k, append(buffers, mem.SliceBuffer(frame))}
 }
 
 // size is the length of the response in bytes.

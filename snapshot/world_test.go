@@ -45,6 +45,7 @@ func (c content) clone() content {
 type world struct {
 	t       testing.TB
 	changed chan struct{}
+	caches  []*snapshot.Cache
 
 	mu       sync.Mutex
 	mesh     *config.Mesh
@@ -117,10 +118,19 @@ func (w *world) endpoints(name string, addresses ...string) {
 	w.tell()
 }
 
+// tell says that there is a new Mesh, and waits until it is in service.
 func (w *world) tell() {
-	select {
-	case w.changed <- struct{}{}:
-	default:
+	for _, c := range w.caches {
+		for end := time.Now().Add(patience); c.Mesh() != w.Mesh(); {
+			select {
+			case w.changed <- struct{}{}:
+			default:
+			}
+			if time.Now().After(end) {
+				w.t.Fatal("the mesh was not taken into service")
+			}
+			time.Sleep(50 * time.Microsecond)
+		}
 	}
 }
 
@@ -248,13 +258,17 @@ type served struct {
 func serve(t testing.TB, w *world, o snapshot.Options) *served {
 	t.Helper()
 	s := &served{t: t, world: w, cache: snapshot.NewCache(w)}
+	w.caches = append(w.caches, s.cache)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		s.cache.Run(ctx, w)
 	}()
-	s.server = snapshot.NewServer(s.cache, o)
+	var err error
+	if s.server, err = snapshot.NewServer(s.cache, o); err != nil {
+		t.Fatal(err)
+	}
 	s.grpc = grpc.NewServer(o.GRPC()...)
 	s.server.Register(s.grpc)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -264,6 +278,7 @@ func serve(t testing.TB, w *world, o snapshot.Options) *served {
 	s.addr = l.Addr().String()
 	go func() { _ = s.grpc.Serve(l) }()
 	t.Cleanup(func() {
+		w.caches = slices.DeleteFunc(w.caches, func(c *snapshot.Cache) bool { return c == s.cache })
 		s.server.Close()
 		s.grpc.Stop()
 		cancel()
