@@ -108,12 +108,16 @@ func exportsPrivately(m *config.Mesh) bool {
 // ruleHost is a rule's host in full: a name without dots is a Service of the
 // rule's own namespace.
 func ruleHost(dr *config.DestinationRule, domain string) string {
-	host := strings.TrimSuffix(strings.ToLower(dr.Spec.GetHost()), ".")
+	host := plainHost(dr.Spec.GetHost())
 	if host == "" || strings.Contains(host, ".") || strings.HasPrefix(host, "*") {
 		return host
 	}
 	return host + "." + dr.Namespace + ".svc." + domain
 }
+
+// plainHost is the form in which hosts are compared: lower case, no trailing
+// dot.
+func plainHost(h string) string { return strings.TrimSuffix(strings.ToLower(h), ".") }
 
 func newMergedRule(dr *config.DestinationRule, privateDefault bool) *mergedRule {
 	r := &mergedRule{
