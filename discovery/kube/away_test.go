@@ -6,7 +6,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -253,6 +256,7 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: limited}]
 	apply(t, c, allow(most))
 	cfg := s.Config()
 	cfg.Impersonate.UserName = "limited"
+	untilAllowed(t, cfg)
 	w := watch(t, cfg)
 	w.logged(t, "refuses to show secrets", 1)
 	if w.store.Mesh() != nil {
@@ -263,6 +267,27 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: limited}]
 	w.logged(t, "shows secrets again", 1)
 	if n := len(w.lines("refuses")); n != 1 {
 		t.Errorf("%d lines about refusals:\n%s", n, w.logText())
+	}
+}
+
+// untilAllowed waits until the server knows of a new right to list namespaces.
+func untilAllowed(t *testing.T, cfg *rest.Config) {
+	t.Helper()
+	cs, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := time.After(patience)
+	for {
+		_, err := cs.CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{Limit: 1})
+		if err == nil {
+			return
+		}
+		select {
+		case <-late:
+			t.Fatal(err)
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 
