@@ -80,17 +80,16 @@ func (m *metrics) own() {
 
 // register offers the instruments to r, which may be nil. Instruments that
 // another Server over the same Cache has registered stay.
-func (m *metrics) register(r prometheus.Registerer) error {
+func (m *metrics) register(r prometheus.Registerer) {
 	if r == nil {
-		return nil
+		return
 	}
 	for _, c := range m.all {
 		var already prometheus.AlreadyRegisteredError
 		if err := r.Register(c); err != nil && (!errors.As(err, &already) || already.ExistingCollector != c) {
-			return err
+			panic(err) // two Caches in one registry: a mistake in wiring
 		}
 	}
-	return nil
 }
 
 func add[T prometheus.Collector](m *metrics, c T) T {

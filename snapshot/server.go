@@ -31,13 +31,11 @@ type Server struct {
 	served   sync.WaitGroup // streams and the sweeper
 }
 
-// NewServer returns a Server over a Cache. Close releases it. The error is
-// that of a metric's registration.
-func NewServer(c *Cache, o Options) (*Server, error) {
+// NewServer returns a Server over a Cache. Close releases it. It panics if
+// Options.Registerer has other metrics of the same names.
+func NewServer(c *Cache, o Options) *Server {
 	o = o.withDefaults()
-	if err := c.metrics.register(o.Registerer); err != nil {
-		return nil, err
-	}
+	c.metrics.register(o.Registerer)
 	s := &Server{
 		cache: c, options: o, metrics: c.metrics, stop: make(chan struct{}),
 		connects: rate.NewLimiter(rate.Limit(o.Connects), int(o.Connects)+1),
@@ -45,7 +43,7 @@ func NewServer(c *Cache, o Options) (*Server, error) {
 	}
 	s.served.Add(1)
 	go s.sweep()
-	return s, nil
+	return s
 }
 
 // Register makes a grpc.Server, made with Options.GRPC, serve s.

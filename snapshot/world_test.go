@@ -265,10 +265,7 @@ func serve(t testing.TB, w *world, o snapshot.Options) *served {
 		defer close(done)
 		s.cache.Run(ctx, w)
 	}()
-	var err error
-	if s.server, err = snapshot.NewServer(s.cache, o); err != nil {
-		t.Fatal(err)
-	}
+	s.server = snapshot.NewServer(s.cache, o)
 	s.grpc = grpc.NewServer(o.GRPC()...)
 	s.server.Register(s.grpc)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
