@@ -18,6 +18,16 @@ func (l *listeners) open(address, flag string) (net.Listener, error) {
 	if address == "" {
 		return nil, nil
 	}
+	s, err := Listen(address, flag)
+	if err == nil {
+		l.all = append(l.all, s)
+	}
+	return s, err
+}
+
+// Listen listens on a TCP address. Its errors are lines for people; flag names
+// the address in them.
+func Listen(address, flag string) (net.Listener, error) {
 	s, err := net.Listen("tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -27,7 +37,6 @@ func (l *listeners) open(address, flag string) (net.Listener, error) {
 	case err != nil:
 		return nil, fmt.Errorf("--%s %s: %w", flag, address, errors.Unwrap(err))
 	}
-	l.all = append(l.all, s)
 	return s, nil
 }
 
