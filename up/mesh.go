@@ -30,6 +30,8 @@ type Mesh struct {
 	ads     *grpc.Server
 	load    *Load
 
+	pageListener net.Listener // nil without a page
+
 	cancel  context.CancelFunc // ends the control plane and the loops
 	running sync.WaitGroup
 	ended   chan struct{} // closed when the control plane has ended
@@ -65,6 +67,9 @@ func Start(ctx context.Context, o Options) (_ *Mesh, err error) {
 			m.Close()
 		}
 	}()
+	if err := m.openPage(); err != nil {
+		return nil, err
+	}
 	if m.around.envoy, err = openEnvoy(o.Envoy); err != nil {
 		return nil, err
 	}
@@ -191,6 +196,7 @@ func (m *Mesh) finishStart(ctx context.Context, changed <-chan struct{}) error {
 		m.load = newLoad(m.options.LoadRate, m.loadTarget)
 		m.running.Go(func() { m.load.run(loop) })
 	}
+	m.servePage(loop)
 	return nil
 }
 
@@ -254,6 +260,9 @@ func (m *Mesh) Close() {
 	stopping.Wait()
 	if m.ground != nil {
 		m.ground.close()
+	}
+	if m.pageListener != nil {
+		_ = m.pageListener.Close()
 	}
 	if m.around.envoy != nil {
 		_ = m.around.envoy.Close()

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+
+	"github.com/pilotfish-mesh/pilotfish/serve"
 )
 
 // Mode is how pods are kept apart.
@@ -34,6 +36,11 @@ type Options struct {
 	// LoadRate is how many requests a second are sent to the first gateway;
 	// 0 means none.
 	LoadRate int
+	// PageAddress is where the web page is served, such as 127.0.0.1:0; empty
+	// means not at all.
+	PageAddress string
+	// Build is shown at /version of the page's address.
+	Build serve.Build
 	// Note receives one line at a time about what happens, for people. It may
 	// be called from any goroutine; nil discards.
 	Note func(string)
@@ -68,7 +75,10 @@ func openEnvoy(path string) (*os.File, error) {
 	}
 	found, err := exec.LookPath(path)
 	if err != nil {
-		return nil, fmt.Errorf("no Envoy at %s: %w", path, errors.Unwrap(err))
+		for u := err; u != nil; u = errors.Unwrap(u) { // what the path already says is left out
+			err = u
+		}
+		return nil, fmt.Errorf("no Envoy at %s: %w", path, err)
 	}
 	out, err := exec.Command(found, "--version").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "version:") {
@@ -79,8 +89,8 @@ func openEnvoy(path string) (*os.File, error) {
 
 func oneLine(out string, err error) string {
 	out = strings.Join(strings.Fields(out), " ")
-	if len(out) > 200 {
-		out = out[:200] + "…"
+	if len(out) > 100 {
+		out = out[:100] + "…"
 	}
 	switch {
 	case err == nil:
@@ -105,4 +115,13 @@ func newGround(mode Mode, note func(string)) (ground, error) {
 		note("no network namespaces (" + err.Error() + "): all pods share the loopback range")
 	}
 	return newLoopback()
+}
+
+// CanUseNamespaces says why mode netns is not possible here, or nil.
+func CanUseNamespaces() error {
+	g, err := newNamespaces()
+	if err == nil {
+		g.close()
+	}
+	return err
 }

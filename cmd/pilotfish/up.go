@@ -38,7 +38,7 @@ its Envoy as in a cluster. Without root all pods share the loopback range.`,
   pilotfish up examples/canary --mode loopback`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.Paths = args
+			o.Paths, o.Build = args, buildInfo()
 			o.Mode = up.Mode(mode)
 			if noRoot {
 				o.Mode = up.Loopback
@@ -63,6 +63,7 @@ its Envoy as in a cluster. Without root all pods share the loopback range.`,
 	f := cmd.Flags()
 	f.StringVar(&o.Envoy, "envoy", os.Getenv("ENVOY"), "Envoy to run; default $ENVOY")
 	f.Lookup("envoy").DefValue = ""
+	f.StringVar(&o.PageAddress, "http-address", "127.0.0.1:0", "the web page; empty for none")
 	f.StringVar(&mode, "mode", "auto", "auto, netns or loopback")
 	f.BoolVar(&noRoot, "no-root", false, "the same as --mode loopback")
 	f.StringVar(&ads, "ads", "delta", "delta or sotw: how the Envoys ask for configuration")
@@ -87,6 +88,9 @@ func runUp(cmd *cobra.Command, o up.Options) error {
 	}
 	defer o.Note("stopped")
 	defer m.Close()
+	if url := m.PageURL(); url != "" {
+		_, _ = fmt.Fprintln(cmd.OutOrStdout(), url)
+	}
 	o.Note("ready; Ctrl-C stops it")
 	return follow(cmd.Context(), m)
 }

@@ -1,0 +1,345 @@
+package up_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+	"github.com/pilotfish-mesh/pilotfish/up"
+	"github.com/pilotfish-mesh/pilotfish/up/echo"
+)
+
+// notes collects what a mesh says.
+type notes struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (n *notes) add(line string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lines = append(n.lines, line)
+}
+
+func (n *notes) text() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return strings.Join(n.lines, "\n")
+}
+
+// inModes runs a test in every mode that this machine has.
+func inModes(t *testing.T, f func(t *testing.T, mode up.Mode)) {
+	t.Run("netns", func(t *testing.T) {
+		if err := up.CanUseNamespaces(); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("needs root: %v", err)
+			}
+			t.Skipf("needs root: %v", err)
+		}
+		f(t, up.Namespaces)
+	})
+	t.Run("loopback", func(t *testing.T) { f(t, up.Loopback) })
+}
+
+// canary is a copy of the example that a test may edit.
+func canary(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("../examples/canary")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func start(t *testing.T, o up.Options) (*up.Mesh, *notes) {
+	t.Helper()
+	said := &notes{}
+	o.Note = said.add
+	o.Envoy = envoytest.Binary(t)
+	m, err := up.Start(context.Background(), o)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, said.text())
+	}
+	t.Cleanup(func() {
+		m.Close()
+		if t.Failed() {
+			t.Log(said.text())
+		}
+	})
+	return m, said
+}
+
+// edit replaces text in a file, in one step as editors do.
+func edit(t *testing.T, dir, file string, oldNew ...string) {
+	t.Helper()
+	path := filepath.Join(dir, file)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	for i := 0; i < len(oldNew); i += 2 {
+		if !strings.Contains(text, oldNew[i]) {
+			t.Fatalf("%s holds no %q:\n%s", file, oldNew[i], text)
+		}
+		text = strings.ReplaceAll(text, oldNew[i], oldNew[i+1])
+	}
+	write(t, dir, file, text)
+}
+
+func write(t *testing.T, dir, file, text string) {
+	t.Helper()
+	tmp := filepath.Join(dir, ".edit")
+	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(tmp, filepath.Join(dir, file)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// request is one request that a client made.
+type request struct {
+	started time.Time
+	version string
+	err     string // what went wrong, or ""
+}
+
+// traffic sends steadily until it is stopped.
+type traffic struct {
+	stop chan struct{}
+	done chan struct{}
+	mu   sync.Mutex
+	all  []request
+}
+
+func startTraffic(t *testing.T, c *http.Client, url string) *traffic {
+	tr := &traffic{stop: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(tr.done)
+		tick := time.NewTicker(4 * time.Millisecond)
+		defer tick.Stop()
+		var flying sync.WaitGroup
+		defer flying.Wait()
+		for {
+			select {
+			case <-tr.stop:
+				return
+			case <-tick.C:
+				flying.Go(func() {
+					r := get(c, url)
+					tr.mu.Lock()
+					defer tr.mu.Unlock()
+					tr.all = append(tr.all, r)
+				})
+			}
+		}
+	}()
+	t.Cleanup(func() { tr.end() })
+	return tr
+}
+
+func (tr *traffic) end() []request {
+	select {
+	case <-tr.stop:
+	default:
+		close(tr.stop)
+	}
+	<-tr.done
+	return tr.all
+}
+
+// latest returns the last n requests so far.
+func (tr *traffic) latest(n int) []request {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return append([]request(nil), tr.all[max(0, len(tr.all)-n):]...)
+}
+
+func get(c *http.Client, url string) request {
+	r := request{started: time.Now()}
+	resp, err := c.Get(url)
+	if err != nil {
+		r.err = err.Error()
+		return r
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	r.version = resp.Header.Get(echo.VersionHeader)
+	switch {
+	case err != nil:
+		r.err = err.Error()
+	case resp.StatusCode != 200:
+		r.err = fmt.Sprintf("%s: %s", resp.Status, body)
+	case r.version == "":
+		r.err = fmt.Sprintf("nobody answered: %s", body)
+	}
+	return r
+}
+
+func newClient(t *testing.T) *http.Client {
+	tr := &http.Transport{MaxIdleConnsPerHost: 100}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
+}
+
+func failures(all []request) (out []string) {
+	for _, r := range all {
+		if r.err != "" {
+			out = append(out, r.started.Format("15:04:05.000 ")+r.err)
+		}
+	}
+	return out
+}
+
+// within5Sigma reports whether k of n is what probability p would give but
+// once in a million times.
+func within5Sigma(k, n int, p float64) bool {
+	return math.Abs(float64(k)-p*float64(n)) <= 5*math.Sqrt(p*(1-p)*float64(n))
+}
+
+func share(all []request, version string) int {
+	k := 0
+	for _, r := range all {
+		if r.version == version {
+			k++
+		}
+	}
+	return k
+}
+
+// The canary's story, steps 3 to 6: split, shift back and forth, everything
+// to v2, and the end of v1. No request fails at any step.
+func TestCanaryStory(t *testing.T) {
+	inModes(t, func(t *testing.T, mode up.Mode) {
+		dir := canary(t)
+		m, said := start(t, up.Options{Paths: []string{dir}, Mode: mode})
+		addr, err := m.Gateway("myapp-gateway", 80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := startTraffic(t, newClient(t), "http://"+addr+"/")
+		collect := func(n int) []request {
+			from := time.Now()
+			var got []request
+			envoytest.Eventually(t, 30*time.Second, func() string {
+				got = got[:0]
+				for _, r := range tr.latest(10 * n) {
+					if r.started.After(from) {
+						got = append(got, r)
+					}
+				}
+				if len(got) < n {
+					return fmt.Sprintf("%d of %d requests", len(got), n)
+				}
+				return ""
+			})
+			return got[:n]
+		}
+		split := func(what string, p float64) {
+			t.Helper()
+			got := collect(400)
+			if k := share(got, "v2"); !within5Sigma(k, len(got), p) {
+				t.Errorf("%s: %d of %d requests went to v2, want %.0f%%", what, k, len(got), 100*p)
+			}
+		}
+		shift := func(oldNew ...string) {
+			t.Helper()
+			edit(t, dir, "myapp.yaml", oldNew...)
+			<-time.After(time.Second) // the promise that is tested: a second after the edit everything is new
+		}
+		split("70/30", 0.3)
+		shift("weight: 70", "weight: 50", "weight: 30", "weight: 50 # v2")
+		split("50/50", 0.5)
+		shift("weight: 50 # v2", "weight: 0 # v2", "weight: 50\n", "weight: 100\n")
+		split("all to v1", 0)
+		shift("weight: 100\n", "weight: 0\n", "weight: 0 # v2", "weight: 100 # v2")
+		split("all to v2", 1)
+
+		// v1's Deployment goes, then its subset and its route.
+		edit(t, dir, "deployments.yaml", "name: myapp-v1\nspec:\n  replicas: 1", "name: myapp-v1\nspec:\n  replicas: 0")
+		envoytest.Eventually(t, 30*time.Second, func() string {
+			if !strings.Contains(said.text(), "stopped") {
+				return "v1 is still running"
+			}
+			return ""
+		})
+		edit(t, dir, "myapp.yaml", "    - destination: {host: myapp, subset: v1}\n      weight: 0\n", "",
+			"  - {name: v1, labels: {version: v1}}\n", "")
+		split("without v1", 1)
+		// And v2 grows.
+		edit(t, dir, "deployments.yaml", "name: myapp-v2\nspec:\n  replicas: 1", "name: myapp-v2\nspec:\n  replicas: 3")
+		envoytest.Eventually(t, 30*time.Second, func() string {
+			for _, w := range m.Workloads() {
+				if w.Name == "myapp-v2" && len(w.Pods) == 3 {
+					return ""
+				}
+			}
+			return "v2 has not grown"
+		})
+		split("three of v2", 1)
+		all := tr.end()
+		if f := failures(all); len(f) > 0 {
+			t.Errorf("%d of %d requests failed:\n%s", len(f), len(all), strings.Join(f[:min(len(f), 10)], "\n"))
+		}
+	})
+}
+
+// An application's own request goes through its sidecar, which routes it.
+func TestClientSendsThroughTheSidecar(t *testing.T) {
+	inModes(t, func(t *testing.T, mode up.Mode) {
+		dir := canary(t)
+		edit(t, dir, "myapp.yaml", "gateways: [myapp-gateway]", "gateways: [myapp-gateway, mesh]", `hosts: ["*"]
+  gateways`, `hosts: [myapp]
+  gateways`)
+		m, _ := start(t, up.Options{Paths: []string{dir}, Mode: mode})
+		for _, from := range []string{"myapp-v1", "default/myapp-v2"} {
+			c, err := m.Client(from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v2 := 0
+			const n = 300
+			for range n {
+				r := get(c, "http://myapp/")
+				if r.err != "" {
+					t.Fatal(r.err)
+				}
+				if r.version == "v2" {
+					v2++
+				}
+			}
+			c.CloseIdleConnections()
+			if !within5Sigma(v2, n, 0.3) {
+				t.Errorf("from %s %d of %d requests went to v2, want 30%%", from, v2, n)
+			}
+		}
+		c, err := m.Client("myapp-v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.CloseIdleConnections()
+		resp, err := c.Get("http://myapp/path?q=1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var a echo.Answer
+		if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
+			t.Fatal(err)
+		}
+		if a.Host != "myapp" || a.Path != "/path?q=1" || a.Port != 8080 || a.Headers.Get("X-Request-Id") == "" {
+			t.Errorf("the application saw %+v: not a request through a sidecar", a)
+		}
+	})
+}
