@@ -2,6 +2,5 @@ package translate
 
 import "github.com/pilotfish-mesh/pilotfish/config"
 
-func (ix *Index) virtualServiceProblems() []config.Problem { return nil }
-func (ix *Index) gatewayProblems() []config.Problem        { return nil }
-func (ix *Index) sidecarProblems() []config.Problem        { return nil }
+func (ix *Index) gatewayProblems() []config.Problem { return nil }
+func (ix *Index) sidecarProblems() []config.Problem { return nil }

@@ -2,8 +2,9 @@ package translate
 
 import (
 	"slices"
-	"strings"
+	"strconv"
 
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -40,7 +41,7 @@ func (b *build) gatewayTable(t *routeTable) *Resource {
 		b.problems = append(b.problems, problems...)
 		parts = append(parts, p)
 	}
-	return b.spliceRoutes(t.Name, parts, !env.withPorts)
+	return b.spliceRoutes(t.Name, parts, true)
 }
 
 func (b *build) gatewayEgress(t *routeTable) *Egress {
@@ -55,6 +56,7 @@ type gatewayVhost struct {
 	hosts      []string
 	port       uint32
 	requireTLS bool
+	http3      bool     // say that the port is served over QUIC, too
 	rules      []*ruled // in order of precedence
 	hash       config.Hash
 }
@@ -64,10 +66,11 @@ type gatewayVhost struct {
 // older VirtualService first.
 func gatewayVhosts(t *routeTable, env *routeEnv, egress *Egress) []*gatewayVhost {
 	byHost := map[string]*gatewayVhost{}
+	http3 := slices.ContainsFunc(t.Servers, func(s *GatewayServer) bool { return s.HTTP3 })
 	get := func(host string, port uint32) *gatewayVhost {
 		v := byHost[host]
 		if v == nil {
-			v = &gatewayVhost{hosts: []string{host}, port: port}
+			v = &gatewayVhost{hosts: []string{host}, port: port, http3: http3}
 			byHost[host] = v
 		}
 		return v
@@ -88,9 +91,9 @@ func gatewayVhosts(t *routeTable, env *routeEnv, egress *Egress) []*gatewayVhost
 				v.requireTLS = v.requireTLS || toHTTPS
 			}
 		}
-		for _, h := range s.Spec.GetHosts() {
+		for _, h := range s.Hosts {
 			if toHTTPS {
-				get(serverHost(h), port).requireTLS = true
+				get(h.Host, port).requireTLS = true
 			}
 		}
 	}
@@ -120,7 +123,7 @@ func collapse(byHost map[string]*gatewayVhost) []*gatewayVhost {
 	out := make([]*gatewayVhost, 0, len(hosts))
 	for _, host := range hosts {
 		v := byHost[host]
-		h := config.NewHasher().Str("gateway vhost").Uint(uint64(v.port)).Bool(v.requireTLS).Uint(uint64(len(v.rules)))
+		h := config.NewHasher().Str("gateway vhost").Uint(uint64(v.port)).Bool(v.requireTLS).Bool(v.http3).Uint(uint64(len(v.rules)))
 		for _, r := range v.rules {
 			r.addTo(h)
 		}
@@ -168,8 +171,13 @@ func (b *build) gatewayVhost(env *routeEnv, v *gatewayVhost) *vhostPart {
 		if v.requireTLS {
 			vh.RequireTls = route.VirtualHost_ALL
 		}
+		if v.http3 {
+			vh.ResponseHeadersToAdd = []*core.HeaderValueOption{{Header: &core.HeaderValue{
+				Key: "alt-svc", Value: "h3=\":" + strconv.Itoa(int(v.port)) + "\"; ma=86400",
+			}}}
+		}
 		var d domains
-		d.add(env.withPorts, v.port, v.hosts...)
+		d.add(bareForm, v.port, v.hosts...)
 		d.proper = len(d.names)
 		p, problems := b.encodeVhost(vh, d, all.clusters, all.sources...)
 		if p != nil {
@@ -186,32 +194,16 @@ func rank(r *route.Route) int {
 	return 0
 }
 
-// serverHost is the DNS name of a server's host, without the namespace that
-// may stand before it.
-func serverHost(h string) string {
-	if _, name, ok := strings.Cut(h, "/"); ok {
-		h = name
-	}
-	return strings.TrimSuffix(strings.ToLower(h), ".")
-}
-
 // serverHostsOf are the hosts that a server and a VirtualService have in
-// common: the narrower one where one covers the other. A server's host may
-// name the namespace whose VirtualServices it admits: ns/host, "." for the
-// Gateway's own, "*" for any.
+// common: the narrower one where one covers the other.
 func serverHostsOf(s *GatewayServer, rules *SettledVirtualService) []string {
 	var out []string
-	for _, h := range s.Spec.GetHosts() {
-		if ns, _, ok := strings.Cut(h, "/"); ok {
-			if ns == "." {
-				ns = s.Gateway.Namespace
-			}
-			if ns != "*" && ns != rules.Namespace {
-				continue
-			}
+	for _, h := range s.Hosts {
+		if h.Namespace != "" && h.Namespace != rules.Namespace {
+			continue
 		}
 		for _, want := range rules.Hosts {
-			if host, ok := meet(serverHost(h), want); ok && !slices.Contains(out, host) {
+			if host, ok := meet(h.Host, want); ok && !slices.Contains(out, host) {
 				out = append(out, host)
 			}
 		}

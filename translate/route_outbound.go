@@ -25,7 +25,7 @@ type routeEnv struct {
 
 func (b *build) newRouteEnv(withPorts bool) *routeEnv {
 	s := b.scope
-	headers := s.Settings.Mesh.GetDefaultConfig().GetProxyHeaders()
+	headers := s.proxyConfig().GetProxyHeaders()
 	env := &routeEnv{
 		class: &s.Class, labels: s.Labels, dnsDomain: s.Class.Traits.DNSDomain,
 		retries:       s.Settings.Mesh.GetDefaultHttpRetryPolicy(),
@@ -88,7 +88,7 @@ func (b *build) catchAll(env *routeEnv) *vhostPart {
 		r := &route.Route{Name: BlackHoleRoute, Match: anyPath()}
 		vh.Routes = []*route.Route{r}
 		d := domains{names: []string{"*"}, proper: 1}
-		if policy != nil && policy.GetMode() == networking.OutboundTrafficPolicy_REGISTRY_ONLY {
+		if !b.scope.OutboundPolicy.AllowsAny() {
 			r.Action = &route.Route_DirectResponse{DirectResponse: &route.DirectResponseAction{Status: 502}}
 			return b.encodeVhost(vh, d, nil)
 		}

@@ -83,6 +83,19 @@ func underSharedDomain(host, domain string) []string {
 	return out
 }
 
+// nameForms are the forms in which a table knows a name.
+type nameForms int
+
+const (
+	// bareForm: the name. The table ignores the port of a request's host.
+	bareForm nameForms = iota
+	// bothForms: the name and host:port.
+	bothForms
+	// portForm: host:port alone, where several ports of a name are in one
+	// table.
+	portForm
+)
+
 // domains are what a client may call a virtual host. The first few, its
 // proper names, outrank the short forms and addresses of other hosts.
 type domains struct {
@@ -90,13 +103,15 @@ type domains struct {
 	proper int
 }
 
-func (d *domains) add(withPort bool, port uint32, names ...string) {
+func (d *domains) add(forms nameForms, port uint32, names ...string) {
 	for _, n := range names {
 		if strings.Contains(n, ":") {
 			n = "[" + n + "]" // an IPv6 address
 		}
-		d.addOnce(n)
-		if withPort {
+		if forms != portForm {
+			d.addOnce(n)
+		}
+		if forms != bareForm {
 			d.addOnce(n + ":" + strconv.Itoa(int(port)))
 		}
 	}
@@ -117,29 +132,27 @@ func properNames(host string) []string {
 }
 
 // domainsOf are the names of a virtual host. A host without a service has its
-// own name only. withPort adds the forms host:port, for tables that do not
-// ignore the port of a request.
-func domainsOf(host string, s *VisibleService, aliases []string, dnsDomain string, withPort bool, port uint32) domains {
+// own name only.
+func domainsOf(host string, s *VisibleService, aliases []string, dnsDomain string, forms nameForms, port uint32) domains {
 	var d domains
-	d.add(withPort, port, properNames(host)...)
+	d.add(forms, port, properNames(host)...)
 	d.proper = len(d.names)
 	if s == nil {
 		return d
 	}
-	short := shortNames(host, dnsDomain)
-	d.add(withPort, port, short...)
+	names := append(properNames(host), shortNames(host, dnsDomain)...)
 	for _, a := range aliases {
-		d.add(withPort, port, properNames(a)...)
-		d.add(withPort, port, shortNames(a, dnsDomain)...)
+		names = append(append(names, properNames(a)...), shortNames(a, dnsDomain)...)
 	}
+	d.add(forms, port, names...)
 	if s.Headless && s.Kubernetes {
-		for _, n := range slices.Clone(d.names) {
-			if !isWildcard(n) && !strings.Contains(n, ":") {
-				d.add(withPort, port, "*."+n)
+		for _, n := range names {
+			if !isWildcard(n) {
+				d.add(forms, port, "*."+n) // its pods
 			}
 		}
 	}
-	d.add(withPort, port, addressesOf(s.Service)...)
+	d.add(forms, port, addressesOf(s.Service)...)
 	return d
 }
 

@@ -148,7 +148,7 @@ func (b *build) outboundVhost(t *routeTable, env *routeEnv, in *vhostInput) *vho
 
 // addDomains adds what domainsOf reads.
 func (env *routeEnv) addDomains(h config.Hasher, t *routeTable, in *vhostInput) {
-	h.Str(in.host).Uint(uint64(in.port))
+	h.Str(in.host).Uint(uint64(in.port)).Uint(uint64(env.formsOf(t, in.port)))
 	if t.Only != nil {
 		h.Uint(uint64(allDomains))
 		return
@@ -164,11 +164,23 @@ func (env *routeEnv) addDomains(h config.Hasher, t *routeTable, in *vhostInput) 
 // allDomains stands in keys for a virtual host that answers to every name.
 const allDomains = 99
 
+// formsOf are the forms of names in a table. One for every port knows the
+// names alone for port 80 only.
+func (env *routeEnv) formsOf(t *routeTable, port uint32) nameForms {
+	switch {
+	case t.Port == 0 && port != 80:
+		return portForm
+	case env.withPorts:
+		return bothForms
+	}
+	return bareForm
+}
+
 func (env *routeEnv) domainsFor(t *routeTable, in *vhostInput) domains {
 	if t.Only != nil {
 		return domains{names: []string{"*"}, proper: 1}
 	}
-	return domainsOf(in.host, in.service, t.Egress.hosts.aliases[in.host], env.dnsDomain, env.withPorts, in.port)
+	return domainsOf(in.host, in.service, t.Egress.hosts.aliases[in.host], env.dnsDomain, env.formsOf(t, in.port), in.port)
 }
 
 // plainVhost leads everything to the service itself.
