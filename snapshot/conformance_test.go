@@ -92,8 +92,9 @@ func TestWildcard(t *testing.T) {
 			c.take("lds")
 			s.world.edit(small)
 			c.take("cds +a +b")
+			c.subscribe(eds, "a", "b")
+			c.take("eds +a +b")
 			c.take("lds +l")
-			c.quiet()
 		})
 	})
 	t.Run("explicit", func(t *testing.T) {

@@ -73,7 +73,7 @@ func (s *stream) blocked() bool {
 		return true
 	}
 	e := &s.feeds[endpoints]
-	if s.warming.len() == 0 || !e.open {
+	if s.warming.len() == 0 {
 		return false
 	}
 	if e.wildcard || within(s.warming, e.only) {
