@@ -30,6 +30,7 @@ type Cache struct {
 	names   *nameTable
 	metrics *metrics
 	ring    *ring
+	secrets secretShelf
 	// translating admits as many translations at once as there are
 	// processors, in the order of asking.
 	translating *semaphore.Weighted
@@ -64,7 +65,7 @@ func NewCache(source Source) *Cache {
 	}
 	m := newMetrics()
 	return &Cache{
-		source: source, names: newNameTable(), metrics: m,
+		source: source, names: newNameTable(), metrics: m, secrets: secretShelf{source: source},
 		ring:        &ring{onReach: func(d time.Duration) { m.convergence.Observe(d.Seconds()) }},
 		translating: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
 		assignments: remembered,
@@ -104,11 +105,11 @@ func (c *Cache) attach(ctx context.Context, p *config.Proxy, wake func()) (*seat
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	s := &seat{proxy: p, wake: wake, coalesced: c.metrics.coalesced}
+	s := &seat{proxy: p, viewer: translate.ViewerOf(p), wake: wake, coalesced: c.metrics.coalesced}
 	for {
 		c.mu.Lock()
 		a, m := c.arrangement, c.mesh
-		classes, v := a.Classes(p), viewer(p)
+		classes, v := a.Classes(p), s.viewer
 		missing := c.missing(classes, v)
 		if len(missing) == 0 {
 			c.sit(s, c.audience(classes, v))
@@ -131,7 +132,7 @@ func (c *Cache) missing(classes []translate.Class, v translate.Viewer) []transla
 		s := c.slots[class]
 		if s == nil {
 			out = append(out, class)
-		} else if _, ok := s.state.assignments[v]; !ok {
+		} else if _, ok := s.state.assignments[s.state.resources.viewer(v)]; !ok {
 			out = append(out, class)
 		}
 	}
@@ -164,6 +165,7 @@ func (c *Cache) provide(ctx context.Context, a Arrangement, m *config.Mesh, clas
 		if state == nil {
 			state = c.buildClass(a, class, nil, nil)
 		}
+		v = state.resources.viewer(v)
 		assigned := c.assign(state.resources.Endpoints, m, v, nil, nil)
 		c.translating.Release(1)
 		c.serve(m, class, state, v, assigned)
@@ -202,13 +204,14 @@ func (s *classState) assign(v translate.Viewer, l *layer) {
 
 // audience returns the audience of classes in service. c.mu is held.
 func (c *Cache) audience(classes []translate.Class, v translate.Viewer) *audience {
-	key := audienceKey{viewer: v}
+	var key audienceKey
 	for i, class := range classes {
 		key.slots[i] = c.slots[class]
+		key.viewers[i] = key.slots[i].state.resources.viewer(v)
 	}
 	a := c.audiences[key]
 	if a == nil {
-		a = &audience{slots: key.slots, viewer: v, seats: map[*seat]struct{}{}}
+		a = &audience{audienceKey: key, seats: map[*seat]struct{}{}}
 		a.view = a.look(c.mesh.Sequence, time.Now())
 		c.audiences[key] = a
 		for _, s := range a.slots {
@@ -246,7 +249,7 @@ func (c *Cache) leave(s *seat) {
 	if len(a.seats) > 0 {
 		return
 	}
-	delete(c.audiences, audienceKey{a.slots, a.viewer})
+	delete(c.audiences, a.audienceKey)
 	for _, s := range a.slots {
 		if s == nil {
 			continue
@@ -272,6 +275,7 @@ func (c *Cache) Problems() []config.Problem {
 			}
 		}
 	}
+	add(c.secrets.problems())
 	for _, s := range c.slots {
 		add(s.state.resources.Problems)
 		for k := range kinds {

@@ -25,10 +25,10 @@ type slot struct {
 // viewers are added under Cache.mu.
 type classState struct {
 	key       config.Hash
-	resources *translate.Resources
+	resources *resources
 	// layers are all but the endpoints'.
 	layers [kinds]*layer
-	// assignments are the endpoints, which differ by viewer.
+	// assignments are the endpoints, by what they depend on of a viewer.
 	assignments map[translate.Viewer]*layer
 }
 
@@ -41,8 +41,8 @@ func (c *Cache) buildClass(a Arrangement, class translate.Class, prev *classStat
 	if reused {
 		return &classState{key: key, resources: prev.resources, layers: prev.layers}
 	}
-	s := &classState{key: key, resources: translate()}
-	s.layers = settle(s.resources, prev, rejected)
+	s := &classState{key: key, resources: &resources{Resources: translate()}}
+	s.layers = settle(s.resources.Resources, prev, rejected)
 	return s
 }
 

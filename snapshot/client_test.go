@@ -24,6 +24,7 @@ const (
 	lds  = translate.ListenerType
 	rds  = translate.RouteType
 	ecds = translate.ExtensionType
+	sds  = translate.SecretType
 )
 
 // patience is how long a test waits for what must happen.
@@ -75,6 +76,8 @@ func short(url string) string {
 		return "rds"
 	case ecds:
 		return "ecds"
+	case sds:
+		return "sds"
 	}
 	return url
 }

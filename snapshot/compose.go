@@ -14,7 +14,7 @@ func (s *stream) compose(k kind) bool {
 	if len(f.split) > 0 {
 		return s.composeSplit(k)
 	}
-	now := s.view.layers[k]
+	now := s.now(k)
 	if f.have == now && f.force.len() == 0 && !f.owed {
 		return false
 	}
@@ -164,7 +164,7 @@ func (f *feed) hold(gone []*translate.Resource, now *layers) {
 func (s *stream) enqueue(k kind, batches []*batch, removed []string, owed bool) bool {
 	f := &s.feeds[k]
 	limit := s.server.options.ResponseSize
-	version := s.view.version(k)
+	version := s.version(k)
 	cur := &response{kind: k, version: version}
 	size := 0
 	for _, b := range batches {
@@ -190,7 +190,7 @@ func (s *stream) enqueue(k kind, batches []*batch, removed []string, owed bool) 
 func (s *stream) composeSplit(k kind) bool {
 	f := &s.feeds[k]
 	group := f.split[0]
-	now := &s.view.layers[k]
+	now := s.now(k)
 	var d difference
 	for _, name := range group {
 		if r := now.get(name); r != nil && f.wants(name) && !f.refuses(r) {

@@ -8,6 +8,7 @@ import (
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tls "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
@@ -25,6 +26,10 @@ func nameOf(url string, body []byte) (string, error) {
 		return m.ClusterName, err
 	case lds:
 		m := &listener.Listener{}
+		err := proto.Unmarshal(body, m)
+		return m.Name, err
+	case sds:
+		m := &tls.Secret{}
 		err := proto.Unmarshal(body, m)
 		return m.Name, err
 	case rds:

@@ -63,8 +63,8 @@ func (f *feed) wants(name string) bool { return f.open && (f.wildcard || f.only.
 
 // settled reports whether the client has answered everything that was
 // composed, and nothing new is to be sent of what now is offered.
-func (f *feed) settled(now *layers) bool {
-	return !f.open || f.answered() && f.have == *now && f.force.len() == 0 && !f.owed && len(f.split) == 0
+func (f *feed) settled(now layers) bool {
+	return !f.open || f.answered() && f.have == now && f.force.len() == 0 && !f.owed && len(f.split) == 0
 }
 
 // answered reports whether nothing is on its way.

@@ -44,6 +44,11 @@ func (s *stream) nack(k kind, f *feed, r *response, detail *rpc.Status) {
 		}
 		f.refused[b.Name] = b.Version
 	}
+	if k == clusters {
+		for _, b := range bad {
+			s.warming = s.names().without(s.warming, []string{b.Name})
+		}
+	}
 	if len(bad) > 0 {
 		s.judging++
 		s.server.cache.reject(s.seat, k, bad, text, func() {
@@ -70,7 +75,7 @@ func (r *response) items() []*translate.Resource {
 // retry takes away what is held and sends the items again.
 func (s *stream) retry(f *feed, items []*translate.Resource) {
 	if s.protocol == delta {
-		removal := &response{kind: listeners, version: s.view.version(listeners)}
+		removal := &response{kind: listeners, version: s.version(listeners)}
 		for _, h := range f.held {
 			removal.removed = append(removal.removed, h.Name)
 		}

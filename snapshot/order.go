@@ -53,7 +53,7 @@ func (s *stream) waits(k kind, now time.Time) bool {
 		s.waitSince = time.Time{}
 		return false
 	}
-	if f.have == s.view.layers[k] && f.force.len() == 0 && !f.owed {
+	if f.have == s.now(k) && f.force.len() == 0 && !f.owed {
 		return true // nothing to send anyway
 	}
 	if s.waitSince.IsZero() {
@@ -130,7 +130,7 @@ func (s *stream) release(now time.Time) *response {
 				}
 			}
 			if len(removed) > 0 {
-				return &response{kind: k, removed: removed, version: s.view.version(k)}
+				return &response{kind: k, removed: removed, version: s.version(k)}
 			}
 		case k.whole():
 			f.owed = true
@@ -155,7 +155,7 @@ func (s *stream) released(k kind, now time.Time) bool {
 	}
 	switch k {
 	case listeners:
-		return s.feeds[routes].settled(&s.view.layers[routes])
+		return s.feeds[routes].settled(s.now(routes))
 	case routes, extensions:
 		return s.quiet(listeners) && s.unreferenced(k)
 	case clusters:
@@ -168,7 +168,7 @@ func (s *stream) released(k kind, now time.Time) bool {
 
 func (s *stream) quiet(k kind) bool {
 	f := &s.feeds[k]
-	return f.settled(&s.view.layers[k]) && len(f.held) == 0
+	return f.settled(s.now(k)) && len(f.held) == 0
 }
 
 // unreferenced reports whether no listener or route that the client may still

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"maps"
 	"sort"
 	"sync"
 	"time"
@@ -93,8 +94,10 @@ type demand struct {
 	class translate.Class
 	slot  *slot // nil if it is new
 	prev  *classState
-	// viewers are those to assign endpoints for, with what they have now.
-	viewers map[translate.Viewer]*assigned
+	// viewers are those to assign endpoints for.
+	viewers map[translate.Viewer]bool
+	// before are the assignments of prev.
+	before map[translate.Viewer]*layer
 }
 
 // run builds what the present proxies need, outside the lock, until nothing
@@ -122,28 +125,23 @@ func (r *refresh) demands() []*demand {
 	need := map[translate.Class]*demand{}
 	want := func(class translate.Class, v translate.Viewer) {
 		if s := r.states[class]; s != nil {
-			if _, ok := s.assignments[v]; ok {
+			if _, ok := s.assignments[s.resources.viewer(v)]; ok {
 				return
 			}
 		}
 		d := need[class]
 		if d == nil {
-			d = &demand{class: class, slot: c.slots[class], viewers: map[translate.Viewer]*assigned{}}
+			d = &demand{class: class, slot: c.slots[class], viewers: map[translate.Viewer]bool{}}
 			if d.slot != nil {
-				d.prev = d.slot.state
+				d.prev, d.before = d.slot.state, maps.Clone(d.slot.state.assignments)
 			}
 			need[class] = d
 		}
-		d.viewers[v] = nil
-		if d.prev != nil {
-			if l, ok := d.prev.assignments[v]; ok {
-				d.viewers[v] = &assigned{d.prev.resources.Endpoints, l}
-			}
-		}
+		d.viewers[v] = true
 	}
 	for s := range c.seats {
 		for _, class := range r.arrangement.Classes(s.proxy) {
-			want(class, s.audience.viewer)
+			want(class, s.viewer)
 		}
 	}
 	now := time.Now()
@@ -188,7 +186,15 @@ func (r *refresh) buildOne(d *demand) {
 		state = r.cache.buildClass(r.arrangement, d.class, d.prev, rejected)
 	}
 	made := map[translate.Viewer]*layer{}
-	for v, before := range d.viewers {
+	for v := range d.viewers {
+		v = state.resources.viewer(v)
+		if _, ok := made[v]; ok {
+			continue
+		}
+		var before *assigned
+		if l, ok := d.before[v]; ok {
+			before = &assigned{d.prev.resources.Endpoints, l}
+		}
 		made[v] = r.cache.assign(state.resources.Endpoints, r.mesh, v, before, r.changed)
 	}
 	r.mu.Lock()
@@ -216,7 +222,7 @@ func (r *refresh) commit() {
 		}
 	}
 	for s := range c.seats {
-		a := c.audience(r.arrangement.Classes(s.proxy), s.audience.viewer)
+		a := c.audience(r.arrangement.Classes(s.proxy), s.viewer)
 		if a != s.audience {
 			c.leave(s)
 			s.audience = a
@@ -227,6 +233,7 @@ func (r *refresh) commit() {
 		s.forgive()
 	}
 	c.countRejections()
+	c.wakeForSecrets(r.mesh)
 	c.publish(c.ring.begin(r.mesh, r.prev, r.start))
 }
 
@@ -238,6 +245,7 @@ func (c *Cache) takeEndpoints(m, prev *config.Mesh, a Arrangement, start time.Ti
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mesh = m
+	c.wakeForSecrets(m)
 	if len(changed) == 0 {
 		return
 	}
@@ -317,8 +325,10 @@ func (c *Cache) dropViewers(s *slot) {
 	}
 	used := map[translate.Viewer]bool{}
 	for _, a := range c.audiences {
-		if a.slots[0] == s || a.slots[1] == s {
-			used[a.viewer] = true
+		for i := range a.slots {
+			if a.slots[i] == s {
+				used[a.viewers[i]] = true
+			}
 		}
 	}
 	for v := range s.state.assignments {

@@ -118,7 +118,7 @@ func (c *Cache) vindicate(st *seat, r *response) {
 // offers them. c.mu is held, in Run's goroutine.
 func (c *Cache) resettle(s *slot) {
 	next := &classState{key: s.state.key, resources: s.state.resources, assignments: s.state.assignments}
-	next.layers = settle(next.resources, s.state, &s.rejected)
+	next.layers = settle(next.resources.Resources, s.state, &s.rejected)
 	s.state = next
 	c.countRejections()
 	c.publish(nil)
@@ -127,7 +127,7 @@ func (c *Cache) resettle(s *slot) {
 // forgive drops the rejections of versions that are no longer wanted. c.mu is
 // held, in Run's goroutine.
 func (s *slot) forgive() {
-	sets := sets(s.state.resources)
+	sets := sets(s.state.resources.Resources)
 	for k, bad := range s.rejected {
 		for name, r := range bad {
 			if now := sets[k].Get(name); now == nil || now.Version != r.resource.Version {

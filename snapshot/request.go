@@ -55,6 +55,7 @@ func (s *stream) onDelta(req *discovery.DeltaDiscoveryRequest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := &s.feeds[k]
+	s.noteSecrets(k)
 	if !f.open {
 		s.openDelta(k, f, req)
 	} else {
@@ -87,7 +88,7 @@ func (s *stream) openDelta(k kind, f *feed, req *discovery.DeltaDiscoveryRequest
 		return
 	}
 	if !f.wildcard {
-		f.have, f.force = s.view.layers[k], f.only
+		f.have, f.force = s.now(k), f.only
 		return
 	}
 	// Names asked for by name besides the wildcard: those that do not exist
@@ -98,7 +99,7 @@ func (s *stream) openDelta(k kind, f *feed, req *discovery.DeltaDiscoveryRequest
 // resume brings a reconnected client's state in: it says which versions it
 // has, and is sent what differs.
 func (s *stream) resume(k kind, f *feed, known map[string]string) {
-	now := s.view.layers[k]
+	now := s.now(k)
 	var send []string
 	check := func(name string, r *translate.Resource) {
 		v, have := known[name]
@@ -184,6 +185,7 @@ func (s *stream) onSotW(req *discovery.DiscoveryRequest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := &s.feeds[k]
+	s.noteSecrets(k)
 	if !f.open {
 		s.openSotW(k, f, req)
 	} else if nonce := req.GetResponseNonce(); nonce != "" && f.nonce != 0 {
@@ -201,6 +203,13 @@ func (s *stream) onSotW(req *discovery.DiscoveryRequest) error {
 	return nil
 }
 
+// noteSecrets remembers that the stream asks for secrets.
+func (s *stream) noteSecrets(k kind) {
+	if k == secrets {
+		s.seat.secrets.Store(true)
+	}
+}
+
 func (s *stream) openSotW(k kind, f *feed, req *discovery.DiscoveryRequest) {
 	list := req.GetResourceNames()
 	f.open, f.owed = true, true
@@ -208,7 +217,7 @@ func (s *stream) openSotW(k kind, f *feed, req *discovery.DiscoveryRequest) {
 	f.legacy = k.whole() && len(list) == 0
 	f.setNames(s.names(), list)
 	if !f.wildcard {
-		f.have, f.force = s.view.layers[k], f.only
+		f.have, f.force = s.now(k), f.only
 	}
 }
 

@@ -21,6 +21,9 @@ type Source interface {
 	Arrange(*config.Mesh) Arrangement
 	// Endpoints makes the assignment of one cluster for one viewer.
 	Endpoints(spec *translate.EndpointSpec, eps *config.Endpoints, v translate.Viewer) *translate.Resource
+	// Secret makes the SDS resource of a name for a proxy of a namespace; nil
+	// if there is none that such a proxy may have.
+	Secret(m *config.Mesh, namespace, name string) (*translate.Resource, []config.Problem)
 }
 
 // Arrangement is one Mesh, ready to be asked what a proxy is served.
@@ -46,6 +49,10 @@ func (t translation) Endpoints(spec *translate.EndpointSpec, eps *config.Endpoin
 	return t.translator.Endpoints(spec, eps, v)
 }
 
+func (t translation) Secret(m *config.Mesh, namespace, name string) (*translate.Resource, []config.Problem) {
+	return t.translator.Secret(m, namespace, name)
+}
+
 type arrangement struct {
 	index      *translate.Index
 	translator *translate.Translator
@@ -56,9 +63,4 @@ func (a arrangement) Classes(p *config.Proxy) []translate.Class { return a.index
 func (a arrangement) Gather(c translate.Class) (config.Hash, func() *translate.Resources) {
 	s := a.index.Scope(c)
 	return s.Key(), func() *translate.Resources { return a.translator.Translate(s) }
-}
-
-// viewer is what the endpoints that a proxy is sent may depend on.
-func viewer(p *config.Proxy) translate.Viewer {
-	return translate.Viewer{Locality: p.Locality, Network: p.Network, Cluster: p.Cluster, Node: p.NodeName}
 }

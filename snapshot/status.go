@@ -82,12 +82,21 @@ func (s *stream) status() (ProxyStatus, bool) {
 	now := s.seat.offered()
 	out := ProxyStatus{Proxy: s.proxy, Protocol: s.protocol.String(), Connected: s.since, Sequence: now.sequence}
 	for k := range kinds {
-		out.Types = append(out.Types, s.feeds[k].status(k, now))
+		out.Types = append(out.Types, s.feeds[k].status(k, s.offered(now, k)))
 	}
 	return out, true
 }
 
-func (f *feed) status(k kind, now *view) TypeStatus {
+// offered is what the client is offered of a kind in a view that it may not
+// have taken up yet.
+func (s *stream) offered(v *view, k kind) layers {
+	if k == secrets {
+		return s.now(k)
+	}
+	return v.layers[k]
+}
+
+func (f *feed) status(k kind, now layers) TypeStatus {
 	t := TypeStatus{
 		Type: k.url(), Short: k.String(), Sync: NotSent, SentAt: f.sentAt, AckedAt: f.ackedAt, Error: f.lastError,
 	}
@@ -107,7 +116,7 @@ func (f *feed) status(k kind, now *view) TypeStatus {
 	case !f.open:
 	case f.lastError != "" || len(f.refused) > 0:
 		t.Sync = Failed
-	case !f.settled(&now.layers[k]) || len(f.held) > 0:
+	case !f.settled(now) || len(f.held) > 0:
 		t.Sync = Stale
 	case f.used:
 		t.Sync = Synced

@@ -56,6 +56,12 @@ type stream struct {
 	aside   []*message // answers to them
 }
 
+// version identifies what the client is offered of a kind.
+func (s *stream) version(k kind) config.Hash {
+	now := s.now(k)
+	return now.version()
+}
+
 func (s *stream) names() *nameTable { return s.server.cache.names }
 
 // kick makes sure that a pump looks at the stream's state after this moment.
@@ -141,7 +147,7 @@ func (s *stream) prepare() *message {
 func (s *stream) settle() {
 	for k := range kinds {
 		f := &s.feeds[k]
-		if !f.settled(&s.view.layers[k]) || len(f.held) > 0 {
+		if !f.settled(s.now(k)) || len(f.held) > 0 {
 			return
 		}
 	}

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,24 +56,21 @@ type view struct {
 	layers   [kinds]layers
 }
 
-// version identifies what is offered of one kind.
-func (v *view) version(k kind) config.Hash { return v.layers[k].version() }
-
 // same reports whether two views offer the same.
 func (v *view) same(o *view) bool { return o != nil && v.layers == o.layers }
 
-// audience are the proxies that share one view: equal classes, equal viewer.
+// audience are the proxies that share one view: equal classes, and nothing
+// between them that endpoints depend on.
 type audience struct {
-	slots  [classesPerProxy]*slot // the second one may be nil
-	viewer translate.Viewer
+	audienceKey
 	// view and seats are guarded by Cache.mu.
 	view  *view
 	seats map[*seat]struct{}
 }
 
 type audienceKey struct {
-	slots  [classesPerProxy]*slot
-	viewer translate.Viewer
+	slots   [classesPerProxy]*slot // the second one may be nil
+	viewers [classesPerProxy]translate.Viewer
 }
 
 // look makes the audience's view from its classes' states.
@@ -85,14 +83,15 @@ func (a *audience) look(sequence uint64, now time.Time) *view {
 		for k := range kinds {
 			v.layers[k][i] = s.state.layers[k]
 		}
-		v.layers[endpoints][i] = s.state.assignments[a.viewer]
+		v.layers[endpoints][i] = s.state.assignments[a.viewers[i]]
 	}
 	return v
 }
 
 // seat is one connected proxy's place in an audience.
 type seat struct {
-	proxy *config.Proxy
+	proxy  *config.Proxy
+	viewer translate.Viewer // all of it
 	// wake tells the stream that there is a new view or a new change. It does
 	// not block.
 	wake func()
@@ -100,6 +99,7 @@ type seat struct {
 	audience *audience // guarded by Cache.mu
 
 	coalesced prometheus.Counter
+	secrets   atomic.Bool // the stream has asked for secrets
 
 	mu      sync.Mutex
 	view    *view

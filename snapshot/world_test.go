@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tls "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
@@ -152,6 +154,40 @@ func (w *world) Endpoints(spec *translate.EndpointSpec, eps *config.Endpoints, _
 		}
 	}
 	return resource(spec.Cluster, a, translate.Refs{})
+}
+
+// Secret implements snapshot.Source: every Secret of the proxy's own
+// namespace, as its text.
+func (w *world) Secret(m *config.Mesh, namespace, name string) (*translate.Resource, []config.Problem) {
+	s, ok := m.Secrets.Get(namespace, strings.TrimPrefix(name, "kubernetes://"))
+	if !ok {
+		return nil, []config.Problem{config.At(&config.Meta{Key: config.Key{Kind: "Secret", Namespace: namespace, Name: name}},
+			"", config.Error, "SecretNotFound", "there is none")}
+	}
+	return resource(name, &tls.Secret{Name: name, Type: &tls.Secret_GenericSecret{GenericSecret: &tls.GenericSecret{
+		Secret: &core.DataSource{Specifier: &core.DataSource_InlineBytes{InlineBytes: s.Data["key"]}},
+	}}}, translate.Refs{}), nil
+}
+
+// secret publishes a Mesh with another content of a Secret, without it if
+// key is empty.
+func (w *world) secret(name, key string) {
+	w.mu.Lock()
+	b := config.NewBuilder(w.mesh)
+	index := func(m *config.Mesh) *config.Index[*config.Secret] { return &m.Secrets }
+	if key == "" {
+		config.Remove(b, index, "default", name)
+	} else {
+		s := &config.Secret{Data: map[string][]byte{"key": []byte(key)}}
+		s.Key = config.Key{Kind: "Secret", Namespace: "default", Name: name}
+		s.Hash = config.NewHasher().Str(name, key).Sum()
+		config.Put(b, index, s)
+	}
+	old := w.contents[w.mesh]
+	w.mesh = b.Mesh()
+	w.contents[w.mesh] = old
+	w.mu.Unlock()
+	w.tell()
 }
 
 func address(ip string, port uint32) *core.Address {
