@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -33,6 +34,7 @@ type Plane struct {
 	Registry *prometheus.Registry
 
 	sources []NamedSource
+	relayed relay
 	mu      sync.Mutex // guards watchers
 	watch   []chan struct{}
 }
@@ -50,6 +52,7 @@ func NewPlane(sources []NamedSource, o snapshot.Options) *Plane {
 		Cache:    snapshot.NewCache(snapshot.Translation(translate.NewTranslator(rememberedResources))),
 		Registry: prometheus.NewRegistry(),
 		sources:  sources,
+		relayed:  relay{changed: make(chan struct{}, 1)},
 	}
 	o.Registerer = p.Registry
 	p.Server = snapshot.NewServer(p.Cache, o)
@@ -68,37 +71,47 @@ func (p *Plane) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	relayed := &relay{store: p.Store, changed: make(chan struct{}, 1)}
 	g.Go(func() error {
-		p.relay(ctx, relayed.changed)
+		p.relay(ctx)
 		return nil
 	})
 	g.Go(func() error {
-		p.Cache.Run(ctx, relayed)
+		p.Cache.Run(ctx, &p.relayed)
 		return nil
 	})
 	return g.Wait()
 }
 
-// relay is the Store as the Cache sees it.
+// relay is the Store as the Cache sees it: with what is in effect of each
+// Mesh.
 type relay struct {
-	store   *discovery.Store
+	effect  atomic.Pointer[translate.Effect]
 	changed chan struct{}
 }
 
-func (r *relay) Mesh() *config.Mesh       { return r.store.Mesh() }
+func (r *relay) Mesh() *config.Mesh {
+	if e := r.effect.Load(); e != nil {
+		return e.Mesh()
+	}
+	return nil
+}
+
 func (r *relay) Changed() <-chan struct{} { return r.changed }
 
-// relay passes the Store's signal, which is for one reader, on to the Cache
-// and to every watcher.
-func (p *Plane) relay(ctx context.Context, cache chan struct{}) {
+// follow takes the Store's newest Mesh.
+func (r *relay) follow(m *config.Mesh) { r.effect.Store(r.effect.Load().Follow(m)) }
+
+// relay settles what of each Mesh is in effect, and passes the Store's signal,
+// which is for one reader, on to the Cache and to every watcher.
+func (p *Plane) relay(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.Store.Changed():
 		}
-		signal(cache)
+		p.relayed.follow(p.Store.Mesh())
+		signal(p.relayed.changed)
 		p.mu.Lock()
 		for _, w := range p.watch {
 			signal(w)
@@ -124,16 +137,16 @@ func (p *Plane) Watch() <-chan struct{} {
 	return c
 }
 
-// Problems are all known problems: the sources', those between objects, and
-// those of what is served.
+// Problems are all known problems: the sources', those between objects, what
+// waits for others, and those of what is served.
 func (p *Plane) Problems() []config.Problem {
-	m := p.Store.Mesh()
-	if m == nil {
+	m, e := p.Store.Mesh(), p.relayed.effect.Load()
+	if m == nil || e == nil {
 		return nil
 	}
 	seen := map[config.Problem]bool{}
 	var out []config.Problem
-	for _, list := range [][]config.Problem{m.Problems, translate.NewIndex(m).Problems(), p.Server.Problems()} {
+	for _, list := range [][]config.Problem{m.Problems, translate.NewIndex(e.Mesh()).Problems(), e.Problems(), p.Server.Problems()} {
 		for _, problem := range list {
 			if !seen[problem] {
 				seen[problem] = true
