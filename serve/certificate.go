@@ -59,8 +59,11 @@ func newSelfMade() (*selfMade, error) {
 	return &selfMade{&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}}, nil
 }
 
+// Serving implements Authority.
 func (s *selfMade) Serving() (*tls.Certificate, error) { return s.certificate, nil }
-func (s *selfMade) Clients() (*x509.CertPool, error)   { return x509.NewCertPool(), nil }
+
+// Clients implements Authority.
+func (s *selfMade) Clients() (*x509.CertPool, error) { return x509.NewCertPool(), nil }
 
 // files is the Authority of certificates that somebody else makes and renews.
 // They are read at each handshake: a renewed file is in use at once.
@@ -102,8 +105,10 @@ type mixed struct {
 	clients *files
 }
 
+// Clients implements Authority.
 func (m *mixed) Clients() (*x509.CertPool, error) { return m.clients.Clients() }
 
+// Serving implements Authority.
 func (f *files) Serving() (*tls.Certificate, error) {
 	c, err := tls.LoadX509KeyPair(f.certificate, f.key)
 	if err != nil {
@@ -112,6 +117,7 @@ func (f *files) Serving() (*tls.Certificate, error) {
 	return &c, nil
 }
 
+// Clients implements Authority.
 func (f *files) Clients() (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
 	if f.clients == "" {

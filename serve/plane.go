@@ -89,6 +89,7 @@ type relay struct {
 	changed chan struct{}
 }
 
+// Mesh implements snapshot.Meshes.
 func (r *relay) Mesh() *config.Mesh {
 	if e := r.effect.Load(); e != nil {
 		return e.Mesh()
@@ -96,6 +97,7 @@ func (r *relay) Mesh() *config.Mesh {
 	return nil
 }
 
+// Changed implements snapshot.Meshes.
 func (r *relay) Changed() <-chan struct{} { return r.changed }
 
 // follow takes the Store's newest Mesh.

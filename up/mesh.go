@@ -37,7 +37,9 @@ type Mesh struct {
 	ended   chan struct{} // closed when the control plane has ended
 	err     error         // why; valid after ended
 
-	told map[config.Problem]bool // problems; of Start, then of follow
+	// Of Start, then of follow: what was noted already.
+	told     map[config.Problem]bool
+	toldOnce map[string]bool
 
 	mu        sync.Mutex // guards what follows
 	pods      map[string]*pod
@@ -60,7 +62,7 @@ func Start(ctx context.Context, o Options) (_ *Mesh, err error) {
 	defer cancel()
 	m := &Mesh{
 		options: o, ended: make(chan struct{}), pods: map[string]*pod{}, stopping: map[*pod]bool{},
-		addresses: map[config.Key][]string{}, cancel: func() {},
+		addresses: map[config.Key][]string{}, cancel: func() {}, toldOnce: map[string]bool{},
 	}
 	defer func() {
 		if err != nil {
@@ -166,7 +168,7 @@ func (m *Mesh) firstMesh(ctx context.Context, changed <-chan struct{}) error {
 	}
 	mesh := m.plane.Store.Mesh()
 	m.around.domain = mesh.Settings.DomainSuffix
-	if len(plan(mesh)) == 0 {
+	if len(plan(mesh, nil)) == 0 {
 		return fmt.Errorf("%v: no workload in it: want a Deployment, a Pod, a WorkloadEntry or a Gateway", m.options.Paths)
 	}
 	return nil
@@ -229,6 +231,14 @@ func (m *Mesh) tellProblems() {
 		}
 	}
 	m.told = now
+}
+
+// tellOnce notes a line unless it was noted before.
+func (m *Mesh) tellOnce(line string) {
+	if !m.toldOnce[line] {
+		m.toldOnce[line] = true
+		m.options.Note(line)
+	}
 }
 
 // Close ends everything that the mesh started and removes its files. It may

@@ -179,7 +179,7 @@ func get(c *http.Client, url string) request {
 	switch {
 	case err != nil:
 		r.err = err.Error()
-	case resp.StatusCode != 200:
+	case resp.StatusCode != http.StatusOK:
 		r.err = fmt.Sprintf("%s: %s", resp.Status, body)
 	case r.version == "":
 		r.err = fmt.Sprintf("nobody answered: %s", body)
@@ -340,6 +340,126 @@ func TestClientSendsThroughTheSidecar(t *testing.T) {
 		}
 		if a.Host != "myapp" || a.Path != "/path?q=1" || a.Port != 8080 || a.Headers.Get("X-Request-Id") == "" {
 			t.Errorf("the application saw %+v: not a request through a sidecar", a)
+		}
+	})
+}
+
+// Addresses that the folder gives itself are the workloads' own.
+func TestFixedAddresses(t *testing.T) {
+	inModes(t, func(t *testing.T, mode up.Mode) {
+		dir := canary(t)
+		write(t, dir, "vm.yaml", `
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: vm-1, labels: {app: vm, version: vm}}
+spec:
+  address: 192.168.77.5
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: vm}
+spec:
+  hosts: [vm.example.com]
+  addresses: [240.10.0.1]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports:
+  - {number: 80, name: http, protocol: HTTP, targetPort: 8081}
+  workloadSelector: {labels: {app: vm}}
+`)
+		m, said := start(t, up.Options{Paths: []string{dir}, Mode: mode})
+		if mode == up.Loopback {
+			if want := "WorkloadEntry default/vm-1 at 192.168.77.5 is not run here: only mode netns can give it this address"; !strings.Contains(said.text(), want) {
+				t.Errorf("not told: %s", want)
+			}
+			return
+		}
+		c, err := m.Client("myapp-v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.CloseIdleConnections()
+		if r := get(c, "http://vm.example.com/"); r.err != "" || r.version != "vm" {
+			t.Errorf("answered by %q: %s", r.version, r.err)
+		}
+		// And the other way round, from outside of the pods' range.
+		c, err = m.Client("vm-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.CloseIdleConnections()
+		if r := get(c, "http://myapp.default.svc.cluster.local/"); r.err != "" {
+			t.Error(r.err)
+		}
+	})
+}
+
+// The older variant of ADS works as well.
+func TestStateOfTheWorld(t *testing.T) {
+	m, _ := start(t, up.Options{Paths: []string{canary(t)}, Mode: up.Loopback, StateOfTheWorld: true})
+	addr, err := m.Gateway("default/myapp-gateway", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newClient(t)
+	for range 20 {
+		if r := get(c, "http://"+addr+"/"); r.err != "" {
+			t.Fatal(r.err)
+		}
+	}
+	for _, p := range m.Plane().Server.Proxies() {
+		if p.Protocol != "sotw" {
+			t.Errorf("%s speaks %s", p.Proxy.ID, p.Protocol)
+		}
+	}
+}
+
+// A Gateway that selects no workload of the folder gets one.
+func TestMissingGatewayIsMade(t *testing.T) {
+	inModes(t, func(t *testing.T, mode up.Mode) {
+		dir := canary(t)
+		if err := os.Remove(filepath.Join(dir, "gateway.yaml")); err != nil {
+			t.Fatal(err)
+		}
+		m, said := start(t, up.Options{Paths: []string{dir}, Mode: mode})
+		addr, err := m.Gateway("myapp-gateway", 80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := get(newClient(t), "http://"+addr+"/"); r.err != "" {
+			t.Error(r.err)
+		}
+		if want := "istio-system/istio-ingressgateway: gateway (made for a Gateway that selects no workload here)"; !strings.Contains(said.text(), want) {
+			t.Errorf("not told: %s", want)
+		}
+	})
+}
+
+// A change of a pod's labels is a new pod; nobody notices.
+func TestChangedTemplateRollsOver(t *testing.T) {
+	inModes(t, func(t *testing.T, mode up.Mode) {
+		dir := canary(t)
+		m, said := start(t, up.Options{Paths: []string{dir}, Mode: mode})
+		addr, err := m.Gateway("myapp-gateway", 80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := startTraffic(t, newClient(t), "http://"+addr+"/")
+		edit(t, dir, "deployments.yaml", "labels: {app: myapp, version: v1}\n    spec", "labels: {app: myapp, version: v1, more: label}\n    spec")
+		envoytest.Eventually(t, 30*time.Second, func() string {
+			if !strings.Contains(said.text(), ": stopped") {
+				return "the old pod is still running"
+			}
+			return ""
+		})
+		all := tr.end()
+		if f := failures(all); len(f) > 0 || share(all, "v1") == 0 {
+			t.Errorf("%d of %d requests failed, %d reached v1:\n%s", len(f), len(all), share(all, "v1"), strings.Join(f[:min(len(f), 10)], "\n"))
+		}
+		for _, w := range m.Workloads() {
+			if w.Name == "myapp-v1" && w.Pods[0].Labels["more"] != "label" {
+				t.Errorf("v1 runs with %v", w.Pods[0].Labels)
+			}
 		}
 	})
 }

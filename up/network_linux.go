@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"strconv"
 	"sync"
@@ -73,6 +74,11 @@ func (n *network) makeBridge() error {
 	if err := setUp(h, "mesh"); err != nil {
 		return err
 	}
+	// Pods whose addresses lie outside of the range are reached through here.
+	// Where the setting cannot be changed, only they cannot be reached.
+	_ = within(n.hub, func() error {
+		return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0)
+	})
 	l, err := h.LinkByName("mesh")
 	if err != nil {
 		return err
@@ -130,7 +136,11 @@ func (n *network) connect(pod netns.NsHandle, addr netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	if err := h.AddrAdd(eth, ipNet(netip.PrefixFrom(addr, podRange.Bits()))); err != nil {
+	bits := podRange.Bits()
+	if !podRange.Contains(addr) {
+		bits = addr.BitLen()
+	}
+	if err := h.AddrAdd(eth, ipNet(netip.PrefixFrom(addr, bits))); err != nil {
 		return fmt.Errorf("add an address: %w", err)
 	}
 	if err := setUp(h, "eth0"); err != nil {
@@ -143,9 +153,15 @@ func (n *network) connect(pod netns.NsHandle, addr netip.Addr) error {
 		return err
 	}
 	// Virtual addresses need a route before redirection can catch them.
-	route := &netlink.Route{LinkIndex: eth.Attrs().Index, Gw: hubAddr.AsSlice()}
+	route := &netlink.Route{LinkIndex: eth.Attrs().Index, Gw: hubAddr.AsSlice(), Flags: int(netlink.FLAG_ONLINK)}
 	if err := h.RouteAdd(route); err != nil {
 		return fmt.Errorf("add the default route: %w", err)
+	}
+	if !podRange.Contains(addr) {
+		dst := ipNet(netip.PrefixFrom(addr, bits)).IPNet
+		if err := hub.RouteReplace(&netlink.Route{LinkIndex: n.bridge, Dst: dst}); err != nil {
+			return fmt.Errorf("add a route: %w", err)
+		}
 	}
 	return nil
 }

@@ -94,6 +94,7 @@ type (
 // shownTypes are the resource types that the page shows, by their short names.
 var shownTypes = []string{"cds", "eds", "lds", "rds"}
 
+// Proxies implements dashboard.Proxies.
 func (v proxiesView) Proxies() []dashboard.Proxy {
 	list := v.server.Proxies()
 	out := make([]dashboard.Proxy, len(list))
@@ -125,6 +126,7 @@ func syncView(t snapshot.TypeStatus) dashboard.Sync {
 	return s
 }
 
+// Changes implements dashboard.Changes.
 func (v changesView) Changes() []dashboard.Change {
 	list := v.server.Changes()
 	out := make([]dashboard.Change, len(list))
@@ -148,6 +150,7 @@ func proxyName(id string) string {
 	return id
 }
 
+// Seconds implements dashboard.Traffic.
 func (v trafficView) Seconds(from time.Time) []dashboard.Second {
 	list := v.load.Seconds(from)
 	out := make([]dashboard.Second, len(list))

@@ -26,6 +26,8 @@ type podPlan struct {
 	workload *config.Workload
 	// ports are those that the application listens on, sorted.
 	ports []uint32
+	// fixed is the address that the folder itself gives, if it does.
+	fixed string
 	// made: the folder has no such pod, it stands in for a Gateway's missing
 	// workload.
 	made bool
@@ -50,11 +52,14 @@ const (
 )
 
 // plan says which pods a mesh asks for, by key. It is a pure function of the
-// mesh: the same mesh always asks for the same pods.
-func plan(m *config.Mesh) map[string]*podPlan {
+// mesh and of the addresses that running pods were given.
+func plan(m *config.Mesh, given map[config.Key][]string) map[string]*podPlan {
 	out := map[string]*podPlan{}
 	for w := range m.Workloads.All() {
 		p := &podPlan{name: w.Name, workload: w, role: roleOf(m, w)}
+		if len(w.IPs) > 0 && len(given[podKey(p)]) == 0 {
+			p.fixed = w.IPs[0]
+		}
 		if p.role != gateway {
 			p.ports = applicationPorts(m, w)
 		}

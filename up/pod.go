@@ -153,7 +153,8 @@ func (s *surroundings) nodeOf(p *podPlan, at *place) agent.Node {
 const drainTime = "45"
 
 func (p *pod) startProxy(s *surroundings) error {
-	dir := filepath.Join(s.dir, fmt.Sprintf("%s.%s", p.plan.name, p.plan.workload.Namespace))
+	// By address, since a pod and the one that replaces it have one name.
+	dir := filepath.Join(s.dir, fmt.Sprintf("%s.%s-%s", p.plan.name, p.plan.workload.Namespace, p.place.addr))
 	if len(dir) > 80 { // a socket's path has at most 107 bytes
 		dir = filepath.Join(s.dir, p.place.addr.String())
 	}

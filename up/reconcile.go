@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
@@ -30,10 +31,10 @@ const (
 // addresses, by which others find them, when they are ready; pods that are
 // gone stop after every proxy knows.
 func (m *Mesh) reconcile(ctx context.Context, mesh *config.Mesh) error {
-	want := plan(mesh)
 	var start []*podPlan
 	var stop []*pod
 	m.mu.Lock()
+	want := plan(mesh, m.addresses)
 	for key, p := range want {
 		have := m.pods[key]
 		switch {
@@ -68,7 +69,7 @@ func (m *Mesh) reconcile(ctx context.Context, mesh *config.Mesh) error {
 // said about itself.
 func identity(p *podPlan) config.Hash {
 	w := p.workload
-	return config.NewHasher().Uint(uint64(p.role)).Map(w.Labels).Map(w.Annotations).
+	return config.NewHasher().Str(p.fixed).Uint(uint64(p.role)).Map(w.Labels).Map(w.Annotations).
 		Str(w.ServiceAccount, w.Node, w.Network, w.Locality.String(), workloadName(w)).Sum()
 }
 
@@ -91,6 +92,11 @@ func (m *Mesh) startPods(ctx context.Context, plans []*podPlan) (replaced []*pod
 	g.SetLimit(2 * runtime.GOMAXPROCS(0))
 	for i, p := range plans {
 		at, err := m.makePlace(p)
+		var not notHere
+		if errors.As(err, &not) {
+			m.tellOnce(not.Error())
+			continue
+		}
 		if err != nil {
 			failed[i] = err
 			continue
@@ -112,7 +118,9 @@ func (m *Mesh) startPods(ctx context.Context, plans []*podPlan) (replaced []*pod
 			m.stopping[old] = true
 		}
 		m.pods[key] = p
-		m.addresses[podKey(p.plan)] = []string{p.place.addr.String()}
+		if p.plan.fixed == "" {
+			m.addresses[podKey(p.plan)] = []string{p.place.addr.String()}
+		}
 	}
 	m.mu.Unlock()
 	m.source.Refresh()
@@ -120,11 +128,35 @@ func (m *Mesh) startPods(ctx context.Context, plans []*podPlan) (replaced []*pod
 }
 
 func (m *Mesh) makePlace(p *podPlan) (*place, error) {
-	addr, err := m.ground.address()
+	addr, err := m.addressFor(p)
 	if err != nil {
 		return nil, err
 	}
 	return m.ground.place(addr, p.role == sidecar)
+}
+
+// notHere is why a workload of the folder is left out.
+type notHere string
+
+// Error implements error.
+func (n notHere) Error() string { return string(n) }
+
+// addressFor is a new address, or the one that the folder gives.
+func (m *Mesh) addressFor(p *podPlan) (netip.Addr, error) {
+	if p.fixed == "" {
+		return m.ground.address()
+	}
+	what := fmt.Sprintf("%s %s at %s", p.workload.Kind, p.key(), p.fixed)
+	a, err := netip.ParseAddr(p.fixed)
+	switch {
+	case err != nil:
+		return a, notHere(what + " is not run here: it has no IP address")
+	case m.ground.interception() == config.NoneMode && !a.IsLoopback():
+		return a, notHere(what + " is not run here: only mode netns can give it this address")
+	case !a.Is4() || a.IsLoopback() != (m.ground.interception() == config.NoneMode):
+		return a, notHere(what + " is not run here: want the IPv4 address of a machine")
+	}
+	return a, nil
 }
 
 // startReady starts one pod and waits until it is ready.

@@ -63,9 +63,15 @@ func (c *command) output() string {
 func startCommand(t *testing.T, env []string, args ...string) *command {
 	t.Helper()
 	c := &command{cmd: exec.Command(os.Args[0], args...), exited: make(chan struct{})}
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.start(t, env)
+	return c
+}
+
+func (c *command) start(t *testing.T, env []string) {
+	t.Helper()
 	c.cmd.Env = append(append(os.Environ(), asCommand+"=1"), env...)
 	c.cmd.Stdout, c.cmd.Stderr = c, c
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +90,6 @@ func startCommand(t *testing.T, env []string, args ...string) *command {
 			t.Logf("the command said:\n%s", c.output())
 		}
 	})
-	return c
 }
 
 // wait returns the exit code.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -37,6 +38,12 @@ func inModes(t *testing.T, f func(t *testing.T, mode string)) {
 func startUp(t *testing.T, args ...string) *command {
 	t.Helper()
 	c := startCommand(t, []string{"ENVOY=" + envoytest.Binary(t)}, append([]string{"up"}, args...)...)
+	c.waitReady(t)
+	return c
+}
+
+func (c *command) waitReady(t *testing.T) {
+	t.Helper()
 	envoytest.Eventually(t, 60*time.Second, func() string {
 		select {
 		case <-c.exited:
@@ -48,7 +55,6 @@ func startUp(t *testing.T, args ...string) *command {
 		}
 		return ""
 	})
-	return c
 }
 
 var gatewayLine = regexp.MustCompile(`port 80 .*: (http://127\.0\.0\.1:\d+)`)
@@ -336,7 +342,7 @@ func TestUpKeepsGoingOnBrokenYAML(t *testing.T) {
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
 		_ = resp.Body.Close()
-		if resp.StatusCode != 200 {
+		if resp.StatusCode != http.StatusOK {
 			t.Fatalf("answered %s", resp.Status)
 		}
 	}
@@ -365,9 +371,53 @@ func TestUpStartsADeadEnvoyAgain(t *testing.T) {
 			return err.Error()
 		}
 		_ = resp.Body.Close()
-		if resp.StatusCode != 200 {
+		if resp.StatusCode != http.StatusOK {
 			return resp.Status
 		}
 		return ""
 	})
+}
+
+// Without root, and so without ports below 1024, the same folder works.
+func TestUpWithoutRoot(t *testing.T) {
+	dir, err := os.MkdirTemp("", "up") // t.TempDir is closed to other users
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.CopyFS(filepath.Join(dir, "canary"), os.DirFS("../../examples/canary")); err != nil {
+		t.Fatal(err)
+	}
+	copyFile(t, envoytest.Binary(t), filepath.Join(dir, "envoy"))
+	copyFile(t, "/proc/self/exe", filepath.Join(dir, "pilotfish"))
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := &command{cmd: exec.Command(filepath.Join(dir, "pilotfish"), "up", "canary", "--envoy", "./envoy"), exited: make(chan struct{})}
+	c.cmd.Dir = dir
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if os.Getuid() == 0 {
+		c.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+	}
+	c.start(t, nil)
+	c.waitReady(t)
+	if !strings.Contains(c.output(), "all pods share the loopback range") {
+		t.Error("it does not say how it keeps pods apart")
+	}
+	for range 20 {
+		if code, body := page(t, gatewayURL(t, c)); code != http.StatusOK {
+			t.Fatalf("answered %d %s", code, body)
+		}
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -91,6 +91,7 @@ func (q *connQueue) put(c net.Conn) {
 	}
 }
 
+// Accept implements net.Listener.
 func (q *connQueue) Accept() (net.Conn, error) {
 	select {
 	case c := <-q.conns:
@@ -100,9 +101,11 @@ func (q *connQueue) Accept() (net.Conn, error) {
 	}
 }
 
+// Close implements net.Listener.
 func (q *connQueue) Close() error {
 	q.close.Do(func() { close(q.done) })
 	return nil
 }
 
+// Addr implements net.Listener.
 func (q *connQueue) Addr() net.Addr { return &net.TCPAddr{} }

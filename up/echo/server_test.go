@@ -80,7 +80,7 @@ func TestSaysWhoItIsOverBothHTTPs(t *testing.T) {
 			if code != 200 || a.Workload != "myapp-v1" || a.Version != "v1" || a.Namespace != "shop" || a.Pod != "myapp-v1-0" {
 				t.Errorf("answered %d by %+v", code, a.Identity)
 			}
-			if a.Protocol != proto || a.Method != "POST" || a.Path != "/a/b?x=1" || a.Host != addr || a.BodyBytes != 5 {
+			if a.Protocol != proto || a.Method != http.MethodPost || a.Path != "/a/b?x=1" || a.Host != addr || a.BodyBytes != 5 {
 				t.Errorf("saw %+v", a)
 			}
 			if a.Headers.Get("X-Who") != "me" {
@@ -117,7 +117,7 @@ func TestMisbehavesOnDemand(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = resp.Body.Close()
-		if resp.StatusCode != 400 {
+		if resp.StatusCode != http.StatusBadRequest {
 			t.Errorf("%s answered %d, want 400", q, resp.StatusCode)
 		}
 	}
@@ -151,7 +151,7 @@ func TestEchoesTCP(t *testing.T) {
 func TestAnswersGRPC(t *testing.T) {
 	addr := start(t)
 	c := client(t, true)
-	req, _ := http.NewRequest("POST", "http://"+addr+"/shop.Cart/Get", strings.NewReader("\x00\x00\x00\x00\x02hi"))
+	req, _ := http.NewRequest(http.MethodPost, "http://"+addr+"/shop.Cart/Get", strings.NewReader("\x00\x00\x00\x00\x02hi"))
 	req.Header.Set("Content-Type", "application/grpc")
 	resp, err := c.Do(req)
 	if err != nil {
