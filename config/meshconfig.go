@@ -28,21 +28,22 @@ func ParseMeshConfig(text string) (mc *meshconfig.MeshConfig, unknown []string, 
 	if err := json.Unmarshal(js, &raw); err != nil {
 		return nil, nil, fmt.Errorf("mesh config: want a mapping: %w", err)
 	}
-	if raw == nil {
+	mc = DefaultMeshConfig()
+	md := mc.ProtoReflect().Descriptor()
+	unknown = dropUnknown("", raw, md, nil)
+	// What remains is read strictly, because a lenient reader passes over
+	// unknown enum values too.
+	if js, err = json.Marshal(raw); err != nil || raw == nil {
 		js = []byte("{}")
 	}
 	var over meshconfig.MeshConfig
-	js = PlainDurations(js, over.ProtoReflect().Descriptor())
-	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(js, &over); err != nil {
+	if err := protojson.Unmarshal(PlainDurations(js, md), &over); err != nil {
 		return nil, nil, fmt.Errorf("mesh config: %w", err)
 	}
-	mc = DefaultMeshConfig()
 	overlay(mc.ProtoReflect(), over.ProtoReflect(), raw, "defaultConfig")
 	if mc.GetRootNamespace() == "" {
 		mc.RootNamespace = DefaultMeshConfig().GetRootNamespace()
 	}
-	unknown = unknownFields("", raw, mc.ProtoReflect().Descriptor(), nil)
-	slices.Sort(unknown)
 	return mc, unknown, nil
 }
 
@@ -80,7 +81,9 @@ func fieldNamed(md protoreflect.MessageDescriptor, name string) protoreflect.Fie
 	return md.Fields().ByName(protoreflect.Name(name))
 }
 
-func unknownFields(path string, v any, md protoreflect.MessageDescriptor, out []string) []string {
+// dropUnknown removes the fields that a message does not have from its JSON,
+// and adds their paths to out.
+func dropUnknown(path string, v any, md protoreflect.MessageDescriptor, out []string) []string {
 	raw, ok := v.(map[string]any)
 	if !ok || md.FullName().Parent() == "google.protobuf" {
 		return out
@@ -89,6 +92,7 @@ func unknownFields(path string, v any, md protoreflect.MessageDescriptor, out []
 		fd := fieldNamed(md, name)
 		if fd == nil {
 			out = append(out, path+name)
+			delete(raw, name)
 			continue
 		}
 		at := path + fd.JSONName()
@@ -96,16 +100,16 @@ func unknownFields(path string, v any, md protoreflect.MessageDescriptor, out []
 		case fd.IsMap():
 			if entries, ok := raw[name].(map[string]any); ok && fd.MapValue().Message() != nil {
 				for _, k := range slices.Sorted(maps.Keys(entries)) {
-					out = unknownFields(at+"["+k+"].", entries[k], fd.MapValue().Message(), out)
+					out = dropUnknown(at+"["+k+"].", entries[k], fd.MapValue().Message(), out)
 				}
 			}
 		case fd.Message() == nil:
 		case fd.IsList() && isList:
 			for i, item := range list {
-				out = unknownFields(at+"["+strconv.Itoa(i)+"].", item, fd.Message(), out)
+				out = dropUnknown(at+"["+strconv.Itoa(i)+"].", item, fd.Message(), out)
 			}
 		default:
-			out = unknownFields(at+".", raw[name], fd.Message(), out)
+			out = dropUnknown(at+".", raw[name], fd.Message(), out)
 		}
 	}
 	return out

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -63,13 +64,14 @@ func TestParseMeshConfigNamesUnknownFields(t *testing.T) {
 	if err != nil || mc.GetTrustDomain() != "td" {
 		t.Fatal(mc, err)
 	}
+	slices.Sort(unknown)
 	if d := cmp.Diff([]string{"defaultConfig.bar", "extensionProviders[0].zipkn", "foo"}, unknown); d != "" {
 		t.Error(d)
 	}
 }
 
 func TestParseMeshConfigErrors(t *testing.T) {
-	for _, text := range []string{"a: [", "- a", "connectTimeout: soon", "enableTracing: 7"} {
+	for _, text := range []string{"a: [", "- a", "connectTimeout: soon", "enableTracing: 7", "outboundTrafficPolicy: {mode: REGISTRY_ONY}"} {
 		if mc, _, err := config.ParseMeshConfig(text); err == nil {
 			t.Errorf("%q: got %v, want an error", text, mc)
 		}

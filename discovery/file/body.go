@@ -84,14 +84,19 @@ func (b *body) checkHeader(kube kubeKind, istio discovery.Kind, isIstio bool) *h
 		return &headerFault{"metadata", "MissingName", msg}
 	}
 	if errs := validation.IsDNS1123Subdomain(b.key.Name); len(errs) > 0 {
-		return &headerFault{"metadata.name", "InvalidName", fmt.Sprintf("%q: %s", b.key.Name, errs[0])}
+		return invalidName("metadata.name", b.key.Name, errs[0])
 	}
 	if ns := b.key.Namespace; ns != "" {
 		if errs := validation.IsDNS1123Label(ns); len(errs) > 0 {
-			return &headerFault{"metadata.namespace", "InvalidName", fmt.Sprintf("%q: %s", ns, errs[0])}
+			return invalidName("metadata.namespace", ns, errs[0])
 		}
 	}
 	return nil
+}
+
+func invalidName(field, value, rule string) *headerFault {
+	rule, _, _ = strings.Cut(rule, " (e.g.")
+	return &headerFault{field, "InvalidName", fmt.Sprintf("%q: %s", value, rule)}
 }
 
 // lineOf is the line of a field of at most two steps.
@@ -116,28 +121,22 @@ func (b *body) report(s config.Severity, f fault) {
 	})
 }
 
-// encode makes JSON of the fields that want lets through, and reports what is
-// wrong with the YAML itself.
+// encode makes JSON of a value, and reports what is wrong with the YAML itself.
 func (b *body) encode(n *yaml.Node, path string) (enc *encoder, ok bool) {
 	enc = &encoder{offset: b.offset}
-	defer func() {
-		if r := recover(); r != nil {
-			if _, mine := r.(errTooLarge); !mine {
-				panic(r)
-			}
-			b.report(config.Error, fault{place{path, n.Line + b.offset}, "TooLarge",
-				fmt.Sprintf("expands to more than %d values, or is nested deeper than %d", maxNodes, maxDepth)})
-			ok = false
-		}
-	}()
 	enc.value(path, n)
+	if enc.tooLarge {
+		b.report(config.Error, fault{place{path, n.Line + b.offset}, "TooLarge",
+			fmt.Sprintf("its aliases stand for more than %d values, or it is nested deeper than %d", maxAliased, maxDepth)})
+		return enc, false
+	}
 	for _, f := range enc.faults {
 		b.report(config.Error, f)
 	}
 	return enc, len(enc.faults) == 0
 }
 
-// part is the node without some of its fields, or only one of them.
+// without is the node without some of its fields.
 func (b *body) without(names ...string) *yaml.Node {
 	out := *b.node
 	out.Content = nil
@@ -203,11 +202,17 @@ func (b *body) decodeProto(path string, n *yaml.Node, into proto.Message, lines 
 		lines[path] = b.lineOf(path)
 	}
 	w.message(path, n, into.ProtoReflect().Descriptor())
-	for _, f := range w.faults {
+	for _, f := range w.unknown {
 		b.report(unknown, f)
 	}
-	text := config.PlainDurations(enc.out, into.ProtoReflect().Descriptor())
-	err := protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(text, into)
+	for _, f := range w.invalid {
+		b.report(config.Error, f)
+	}
+	if len(w.invalid) > 0 {
+		return
+	}
+	js := config.PlainDurations(enc.out, into.ProtoReflect().Descriptor())
+	err := protojson.UnmarshalOptions{DiscardUnknown: len(w.unknown) > 0}.Unmarshal(js, into)
 	if err == nil {
 		return
 	}
@@ -218,19 +223,25 @@ func (b *body) decodeProto(path string, n *yaml.Node, into proto.Message, lines 
 		at = enc.atLine(line)
 		msg = msg[:m[0]] + msg[m[1]:]
 	}
+	if strings.Contains(msg, "for string field") {
+		msg += ": put it in quotes"
+	}
 	b.report(config.Error, fault{at, "InvalidValue", msg})
 }
 
 func (b *body) kube(kind kubeKind) *discovery.Object {
 	into := kind.new()
+	switch {
+	case b.key == meshConfig:
+		b.meshConfig()
+	case kind.kind == "Secret":
+		b.secretData()
+	}
 	enc, ok := b.encode(b.node, "")
-	if ok {
+	if ok && !b.failed {
 		// Pilotfish reads little of these kinds, and a newer Kubernetes has
 		// fields that it does not know: they are no reason to refuse one.
 		b.decodeGo(enc, into, config.Warning)
-	}
-	if b.key == meshConfig {
-		b.meshConfig()
 	}
 	if b.failed {
 		return nil
@@ -267,7 +278,7 @@ func (b *body) decodeGo(enc *encoder, into any, unknown config.Severity) {
 	at := enc.atLine(1)
 	if t := (*json.UnmarshalTypeError)(nil); errors.As(err, &t) {
 		at = enc.atOffset(int(t.Offset))
-		b.report(config.Error, fault{at, "InvalidValue", fmt.Sprintf("got a %s, want a %s", t.Value, t.Type)})
+		b.report(config.Error, fault{at, "InvalidValue", "got " + jsonWords(t.Value) + ", want " + goWords(t.Type)})
 		return
 	}
 	b.report(config.Error, fault{at, "InvalidValue", strings.TrimPrefix(err.Error(), "json: ")})

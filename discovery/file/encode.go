@@ -9,11 +9,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxNodes and maxDepth bound what one document may expand to: aliases of
-// aliases grow exponentially, and an alias may stand inside of its target.
+// Bounds of one document. Aliases of aliases grow exponentially, and an alias
+// may stand inside of its target: maxAliased bounds the values that aliases and
+// merge keys stand for.
 const (
-	maxNodes = 1 << 20
-	maxDepth = 1000
+	maxAliased = 1 << 16
+	maxDepth   = 1000
 )
 
 // place is where in the YAML a line of the JSON comes from.
@@ -29,9 +30,12 @@ type encoder struct {
 	out    []byte
 	places []place
 	offset int // added to the nodes' line numbers
-	nodes  int
 	depth  int
-	faults []fault
+	// aliased counts the values reached through aliases; inAlias is how many
+	// of these the current one stands in.
+	aliased, inAlias int
+	tooLarge         bool // the result is not complete
+	faults           []fault
 }
 
 // fault is something wrong at a place.
@@ -50,19 +54,23 @@ func (e *encoder) at(path string, n *yaml.Node) {
 	e.places = append(e.places, place{path, n.Line + e.offset})
 }
 
-// errTooLarge ends the encoding of a document.
-type errTooLarge struct{}
-
 func (e *encoder) value(path string, n *yaml.Node) {
-	e.nodes++
 	e.depth++
 	defer func() { e.depth-- }()
-	if e.nodes > maxNodes || e.depth > maxDepth {
-		panic(errTooLarge{})
+	if e.inAlias > 0 {
+		e.aliased++
+	}
+	if e.aliased > maxAliased || e.depth > maxDepth {
+		e.tooLarge = true
+	}
+	if e.tooLarge {
+		return
 	}
 	switch n.Kind {
 	case yaml.AliasNode:
+		e.inAlias++
 		e.value(path, n.Alias)
+		e.inAlias--
 	case yaml.MappingNode:
 		e.mapping(path, n)
 	case yaml.SequenceNode:
@@ -153,8 +161,11 @@ func (e *encoder) entries(path string, n *yaml.Node, depth int) []entry {
 }
 
 func (e *encoder) merged(path string, v *yaml.Node, depth int) []entry {
-	if e.nodes++; e.nodes > maxNodes {
-		panic(errTooLarge{})
+	if e.aliased++; e.aliased > maxAliased {
+		e.tooLarge = true
+	}
+	if e.tooLarge {
+		return nil
 	}
 	switch v.Kind {
 	case yaml.AliasNode:

@@ -67,3 +67,36 @@ func jsonNames(t reflect.Type) []string {
 	}
 	return out
 }
+
+// jsonWords and goWords say for people what a JSON decoder calls its values
+// and types.
+func jsonWords(value string) string {
+	kind, _, _ := strings.Cut(value, " ")
+	switch kind {
+	case "string":
+		return "text"
+	case "bool":
+		return "a truth value"
+	case "object":
+		return "a mapping"
+	case "array":
+		return "a list"
+	}
+	return "a " + value
+}
+
+func goWords(t reflect.Type) string {
+	switch t = deref(t); t.Kind() {
+	case reflect.String:
+		return "text: put it in quotes"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Struct, reflect.Map:
+		return "a mapping"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return "a whole number"
+	}
+	return "a " + t.String()
+}

@@ -1,6 +1,8 @@
 package file
 
 import (
+	"encoding/base64"
+
 	"go.yaml.in/yaml/v3"
 	meshconfig "istio.io/api/mesh/v1alpha1"
 
@@ -14,19 +16,9 @@ var meshConfig = config.Key{Kind: "ConfigMap", Namespace: "istio-system", Name: 
 // are found on their own lines. What is unknown there has no effect.
 func (b *body) meshConfig() {
 	const path = "data.mesh"
-	n := b.node
-	line := n.Line
-	for _, step := range []string{"data", "mesh"} {
-		var next *yaml.Node
-		for _, kv := range fields(&encoder{}, n) {
-			if kv.key.Value == step {
-				next, line = target(kv.value), kv.key.Line
-			}
-		}
-		if next == nil {
-			return
-		}
-		n = next
+	n, line := b.at("data", "mesh")
+	if n == nil {
+		return
 	}
 	in := *b
 	in.problems = nil
@@ -42,10 +34,45 @@ func (b *body) meshConfig() {
 		return
 	}
 	if len(root.Content) == 1 && target(root.Content[0]).Kind == yaml.MappingNode {
-		lines := config.Lines{path: line + b.offset}
+		lines := config.Lines{path: line}
 		in.decodeProto(path, root.Content[0], &meshconfig.MeshConfig{}, lines, config.Warning)
 	} else if len(root.Content) == 1 && root.Content[0].ShortTag() != "!!null" {
 		b.report(config.Error, fault{place{path, in.offset + 1}, "InvalidValue", "want a mapping of MeshConfig's fields"})
 	}
 	b.problems, b.failed = append(b.problems, in.problems...), b.failed || in.failed
+}
+
+// at is the value of nested fields and the file's line of the last one; nil if
+// there is none.
+func (b *body) at(steps ...string) (n *yaml.Node, line int) {
+	n = b.node
+	for _, step := range steps {
+		var next *yaml.Node
+		for _, kv := range fields(&encoder{}, n) {
+			if kv.key.Value == step {
+				next, line = target(kv.value), kv.key.Line+b.offset
+			}
+		}
+		if next == nil {
+			return nil, 0
+		}
+		n = next
+	}
+	return n, line
+}
+
+// secretData checks what a decoder would report without saying where.
+func (b *body) secretData() {
+	data, _ := b.at("data")
+	if data == nil {
+		return
+	}
+	for _, kv := range fields(&encoder{}, data) {
+		if _, err := base64.StdEncoding.DecodeString(text(kv.value)); err != nil {
+			b.report(config.Error, fault{
+				place{join("data", kv.key.Value), kv.key.Line + b.offset}, "InvalidValue",
+				"not base64: encode the value, or move it to stringData",
+			})
+		}
+	}
 }

@@ -3,6 +3,7 @@ package file
 import (
 	"bytes"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -85,6 +86,9 @@ func (r *reader) guessKey(text []byte, faulty int) config.Key {
 	return r.guessLines(text)
 }
 
+// flowName finds the names in metadata: {name: a, namespace: b}.
+var flowName = regexp.MustCompile(`[{,]\s*"?(name|namespace)"?:\s*"?([^,}"\s]+)`)
+
 func (r *reader) guessLines(text []byte) config.Key {
 	var apiVersion, kind string
 	meta := map[string]string{}
@@ -100,6 +104,9 @@ func (r *reader) guessLines(text []byte) config.Key {
 			kind = value
 		case strings.TrimLeft(field, " ") == field:
 			inMeta = field == "metadata"
+			for _, m := range flowName.FindAllStringSubmatch(line, -1) {
+				meta[m[1]] = m[2]
+			}
 		case inMeta && strings.TrimLeft(field, " ") == field[min(2, len(field)):]:
 			meta[strings.TrimSpace(field)] = value
 		}
