@@ -3,6 +3,7 @@ package translate
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -30,18 +31,21 @@ func (b *build) gatewayTable(t *routeTable) *Resource {
 	port := t.Servers[0].Spec.GetPort().GetNumber()
 	var parts []*vhostPart
 	for _, v := range gatewayVhosts(t, env, b.gatewayEgress(t)) {
-		if p := b.gatewayVhost(env, v); p != nil {
-			parts = append(parts, p)
+		made := b.gatewayVhost(env, v)
+		b.problems = append(b.problems, made.problems...)
+		if made.part != nil {
+			parts = append(parts, made.part)
 		}
 	}
 	if len(parts) == 0 {
 		// A table of no hosts at all: every request is a 404.
 		vh := &route.VirtualHost{Name: vhostName("blackhole", port)}
-		p, problems := b.encodeVhost(vh, domains{names: []string{"*"}, proper: 1}, nil)
-		b.problems = append(b.problems, problems...)
-		parts = append(parts, p)
+		made := b.encodeVhost(vh, domains{names: []string{"*"}, proper: 1}, nil)
+		parts = append(parts, made.part)
 	}
-	return b.spliceRoutes(t.Name, parts, true)
+	slices.SortStableFunc(parts, func(x, y *vhostPart) int { return strings.Compare(x.name, y.name) })
+	clusters, sources := clustersAndSources(parts)
+	return b.spliceRoutes(t.Name, parts, true, clusters, sources)
 }
 
 func (b *build) gatewayEgress(t *routeTable) *Egress {
@@ -138,30 +142,15 @@ func collapse(byHost map[string]*gatewayVhost) []*gatewayVhost {
 	return out
 }
 
-// gatewayVhost encodes a virtual host, or returns nil if it would answer
+// gatewayVhost encodes a virtual host. It has no part if it would answer
 // nothing: no rule applies to the gateway.
-func (b *build) gatewayVhost(env *routeEnv, v *gatewayVhost) *vhostPart {
+func (b *build) gatewayVhost(env *routeEnv, v *gatewayVhost) madeVhost {
 	key := config.NewHasher().Hash(v.hash).Bool(env.attemptCount).Str(v.hosts...).Sum()
-	return remember(b, key, func() (*vhostPart, []config.Problem) {
-		var all madeRoutes
-		for _, r := range v.rules {
-			made := r.make()
-			all.routes = append(all.routes, made.routes...)
-			all.clusters = append(all.clusters, made.clusters...)
-			all.problems = append(all.problems, made.problems...)
-			all.longestBody = max(all.longestBody, made.longestBody)
-			for _, m := range made.sources {
-				if !slices.Contains(all.sources, m) {
-					all.sources = append(all.sources, m)
-				}
-			}
-		}
+	return remember(b.t, key, func() madeVhost {
+		all := v.make()
 		if len(all.routes) == 0 && !v.requireTLS {
-			return nil, all.problems
+			return madeVhost{problems: all.problems}
 		}
-		// What takes every request must not hide the rules of the next
-		// VirtualService.
-		slices.SortStableFunc(all.routes, func(x, y *route.Route) int { return rank(x) - rank(y) })
 		vh := &route.VirtualHost{
 			Name: vhostName(v.hosts[0], v.port), Routes: all.routes, IncludeRequestAttemptCount: env.attemptCount,
 		}
@@ -179,12 +168,34 @@ func (b *build) gatewayVhost(env *routeEnv, v *gatewayVhost) *vhostPart {
 		var d domains
 		d.add(bareForm, v.port, v.hosts...)
 		d.proper = len(d.names)
-		p, problems := b.encodeVhost(vh, d, all.clusters, all.sources...)
-		if p != nil {
-			p.longestBody = all.longestBody
+		out := b.encodeVhost(vh, d, all.clusters, all.sources...)
+		if out.part != nil {
+			out.part.longestBody = all.longestBody
 		}
-		return p, append(all.problems, problems...)
+		out.problems = append(all.problems, out.problems...)
+		return out
 	})
+}
+
+// make puts the routes of all rules together.
+func (v *gatewayVhost) make() *madeRoutes {
+	all := &madeRoutes{}
+	for _, r := range v.rules {
+		made := r.make()
+		all.routes = append(all.routes, made.routes...)
+		all.clusters = append(all.clusters, made.clusters...)
+		all.problems = append(all.problems, made.problems...)
+		all.longestBody = max(all.longestBody, made.longestBody)
+		for _, m := range made.sources {
+			if !slices.Contains(all.sources, m) {
+				all.sources = append(all.sources, m)
+			}
+		}
+	}
+	// What takes every request must not hide the rules of the next
+	// VirtualService.
+	slices.SortStableFunc(all.routes, func(x, y *route.Route) int { return rank(x) - rank(y) })
+	return all
 }
 
 func rank(r *route.Route) int {

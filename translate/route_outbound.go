@@ -61,50 +61,41 @@ func (b *build) outboundTable(t *routeTable) *Resource {
 	// A listener for every port tells services apart by the port of the Host
 	// header; elsewhere the port has been decided already.
 	env := b.newRouteEnv(t.Port == 0)
-	inputs := vhostInputs(t)
-	parts := make([]*vhostPart, 0, len(inputs)+1)
-	for i := range inputs {
-		if p := b.outboundVhost(t, env, &inputs[i]); p != nil {
-			parts = append(parts, p)
-		}
+	if t.Only != nil {
+		made := b.outboundVhost(t, env, &vhostInputs(t)[0])
+		b.problems = append(b.problems, made.problems...)
+		parts := []*vhostPart{made.part}
+		clusters, sources := clustersAndSources(parts)
+		return b.spliceRoutes(t.Name, parts, !env.withPorts, clusters, sources)
 	}
-	if t.Only == nil {
-		if p := b.catchAll(env); p != nil {
-			parts = append(parts, p)
-		}
-		parts = b.settleDomains(parts)
-	}
-	return b.spliceRoutes(t.Name, parts, !env.withPorts)
+	parts, clusters, sources := b.tableParts(t, env)
+	return b.spliceRoutes(t.Name, parts, !env.withPorts, clusters, sources)
 }
 
 // catchAll answers for hosts that nobody names: on to where the connection
 // was going, to the egress proxy, or 502.
-func (b *build) catchAll(env *routeEnv) *vhostPart {
-	policy := b.scope.OutboundPolicy.Policy
-	h := config.NewHasher().Str("catch-all").Hash(env.hash)
-	b.scope.OutboundPolicy.addTo(h)
-	return remember(b, h.Sum(), func() (*vhostPart, []config.Problem) {
-		vh := &route.VirtualHost{Name: BlackHoleRoute, IncludeRequestAttemptCount: env.attemptCount}
-		r := &route.Route{Name: BlackHoleRoute, Match: anyPath()}
-		vh.Routes = []*route.Route{r}
-		d := domains{names: []string{"*"}, proper: 1}
-		if !b.scope.OutboundPolicy.AllowsAny() {
-			r.Action = &route.Route_DirectResponse{DirectResponse: &route.DirectResponseAction{Status: 502}}
-			return b.encodeVhost(vh, d, nil)
-		}
-		vh.Name, r.Name = PassthroughRoute, PassthroughRoute
-		cluster := PassthroughCluster
-		if proxy := policy.GetEgressProxy(); proxy != nil {
-			cluster = OutboundCluster(proxy.GetPort().GetNumber(), proxy.GetSubset(), proxy.GetHost())
-		}
-		action := &route.RouteAction{
-			ClusterSpecifier:     &route.RouteAction_Cluster{Cluster: cluster},
-			AppendXForwardedHost: env.forwardedHost,
-		}
-		setTimeout(action, nil, env)
-		r.Action = &route.Route_Route{Route: action}
-		return b.encodeVhost(vh, d, []string{cluster})
-	})
+func (b *build) catchAll(env *routeEnv) madeVhost {
+	policy := b.scope.OutboundPolicy
+	vh := &route.VirtualHost{Name: BlackHoleRoute, IncludeRequestAttemptCount: env.attemptCount}
+	r := &route.Route{Name: BlackHoleRoute, Match: anyPath()}
+	vh.Routes = []*route.Route{r}
+	d := domains{names: []string{"*"}, proper: 1}
+	if !policy.AllowsAny() {
+		r.Action = &route.Route_DirectResponse{DirectResponse: &route.DirectResponseAction{Status: 502}}
+		return b.encodeVhost(vh, d, nil)
+	}
+	vh.Name, r.Name = PassthroughRoute, PassthroughRoute
+	cluster := PassthroughCluster
+	if proxy := policy.Policy.GetEgressProxy(); proxy != nil {
+		cluster = OutboundCluster(proxy.GetPort().GetNumber(), proxy.GetSubset(), proxy.GetHost())
+	}
+	action := &route.RouteAction{
+		ClusterSpecifier:     &route.RouteAction_Cluster{Cluster: cluster},
+		AppendXForwardedHost: env.forwardedHost,
+	}
+	setTimeout(action, nil, env)
+	r.Action = &route.Route_Route{Route: action}
+	return b.encodeVhost(vh, d, []string{cluster})
 }
 
 func anyPath() *route.RouteMatch {

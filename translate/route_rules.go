@@ -182,29 +182,31 @@ func ruleProvenance(rule *httpRule) *core.Metadata {
 	return md
 }
 
-// ruledVhost makes a virtual host of a VirtualService's rules, or nil if none
-// of them applies to the client.
-func (b *build) ruledVhost(t *routeTable, env *routeEnv, in *vhostInput) *vhostPart {
-	r := &ruled{env: env, egress: t.Egress, rules: in.rules, gateway: meshGateway, port: in.port}
+// ruledVhost makes a virtual host of a VirtualService's rules; it has no part
+// if none of them applies to the client.
+func (b *build) ruledVhost(t *routeTable, env *routeEnv, in *vhostInput) madeVhost {
+	r := ruled{env: env, egress: t.Egress, rules: in.rules, gateway: meshGateway, port: in.port}
 	h := config.NewHasher().Str("ruled vhost")
 	r.addTo(h)
 	env.addDomains(h, t, in)
 	if in.service != nil {
 		h.Hash(in.service.routing)
 	}
-	return remember(b, h.Sum(), func() (*vhostPart, []config.Problem) {
-		made := r.make()
+	return remember(b.t, h.Sum(), func() madeVhost {
+		applied := r // on the heap only where routes are made
+		made := applied.make()
 		if len(made.routes) == 0 {
-			return nil, made.problems
+			return madeVhost{problems: made.problems}
 		}
 		vh := &route.VirtualHost{
 			Name: vhostName(in.host, in.port), Routes: made.routes,
 			IncludeRequestAttemptCount: env.attemptCount, Metadata: provenance(&in.rules.Meta),
 		}
-		p, problems := b.encodeVhost(vh, env.domainsFor(t, in), made.clusters, made.sources...)
-		if p != nil {
-			p.longestBody = made.longestBody
+		out := b.encodeVhost(vh, env.domainsFor(t, in), made.clusters, made.sources...)
+		if out.part != nil {
+			out.part.longestBody, out.part.ruled = made.longestBody, true
 		}
-		return p, append(made.problems, problems...)
+		out.problems = append(made.problems, out.problems...)
+		return out
 	})
 }

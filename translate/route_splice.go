@@ -2,7 +2,6 @@ package translate
 
 import (
 	"slices"
-	"strings"
 
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
@@ -19,50 +18,52 @@ const defaultDirectBody = 4096
 const maxDirectBody = 1 << 20
 
 // spliceRoutes makes a RouteConfiguration of virtual hosts that are encoded
-// already. Its version is the hash of their hashes, so a change of one of
-// thousands costs one virtual host and a list.
-func (b *build) spliceRoutes(name string, parts []*vhostPart, ignorePort bool) *Resource {
-	slices.SortStableFunc(parts, func(x, y *vhostPart) int { return strings.Compare(x.name, y.name) })
+// already; nil ones are left out. Its version is the hash of their hashes, so
+// a change of one of thousands costs one virtual host and a list. clusters and
+// sources are those of the virtual hosts.
+func (b *build) spliceRoutes(name string, parts []*vhostPart, ignorePort bool, clusters []string, sources []*config.Meta) *Resource {
 	head := &route.RouteConfiguration{
 		Name: name, ValidateClusters: wrapperspb.Bool(false), IgnorePortInHostMatching: ignorePort,
 	}
-	for _, p := range parts {
-		if p.longestBody > defaultDirectBody {
-			head.MaxDirectResponseBodySizeBytes = wrapperspb.UInt32(maxDirectBody)
-			break
-		}
+	if slices.ContainsFunc(parts, func(p *vhostPart) bool { return p != nil && p.longestBody > defaultDirectBody }) {
+		head.MaxDirectResponseBodySizeBytes = wrapperspb.UInt32(maxDirectBody)
 	}
 	prefix, err := proto.MarshalOptions{Deterministic: true}.Marshal(head)
 	if err != nil {
 		b.problems = append(b.problems, unencodable("route table "+name, err, nil))
 		return nil
 	}
+	body := make([][]byte, 0, len(parts)+1)
+	body = append(body, prefix)
 	h := config.NewHasher().Str("routes").Bytes(prefix)
 	for _, p := range parts {
+		if p == nil {
+			continue
+		}
+		body = append(body, p.bytes)
 		h.Hash(p.hash)
 	}
-	version := h.Sum()
-	return remember(b, version, func() (*Resource, []config.Problem) {
-		return joinParts(name, version, prefix, parts), nil
-	})
+	return &Resource{Name: name, Version: h.Sum(), Body: body, Refs: Refs{Clusters: clusters}, Sources: sources}
 }
 
-func joinParts(name string, version config.Hash, prefix []byte, parts []*vhostPart) *Resource {
-	r := &Resource{Name: name, Version: version, Body: make([][]byte, 0, len(parts)+1)}
-	r.Body = append(r.Body, prefix)
+// clustersAndSources are what virtual hosts lead to, sorted, and what they
+// were made of, each once.
+func clustersAndSources(parts []*vhostPart) ([]string, []*config.Meta) {
 	clusters := make([]string, 0, len(parts))
+	sources := make([]*config.Meta, 0, len(parts))
 	seen := make(map[*config.Meta]bool, len(parts))
 	for _, p := range parts {
-		r.Body = append(r.Body, p.bytes)
+		if p == nil {
+			continue
+		}
 		clusters = append(clusters, p.clusters...)
 		for _, m := range p.sources {
 			if !seen[m] {
 				seen[m] = true
-				r.Sources = append(r.Sources, m)
+				sources = append(sources, m)
 			}
 		}
 	}
 	slices.Sort(clusters)
-	r.Refs.Clusters = slices.Clip(slices.Compact(clusters))
-	return r
+	return slices.Clip(slices.Compact(clusters)), slices.Clip(sources)
 }

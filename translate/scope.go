@@ -51,6 +51,7 @@ type Egress struct {
 	Destinations []*VisibleService
 
 	hosts hostIndex
+	hash  config.Hash // of everything above
 }
 
 // VisibleService is a service as the clients of one scope see it. It is a
@@ -128,20 +129,4 @@ func (s *Scope) hash() config.Hash {
 	return h.Sum()
 }
 
-func (e *Egress) addTo(h config.Hasher) {
-	if e.Listener != nil {
-		e.Listener.addTo(h)
-	}
-	h.Uint(uint64(len(e.Services)))
-	for _, v := range e.Services {
-		h.Hash(v.Hash)
-	}
-	h.Uint(uint64(len(e.VirtualServices)))
-	for _, v := range e.VirtualServices {
-		h.Hash(v.Hash)
-	}
-	h.Uint(uint64(len(e.Destinations)))
-	for _, v := range e.Destinations {
-		h.Hash(v.Hash)
-	}
-}
+func (e *Egress) addTo(h config.Hasher) { h.Hash(e.hash) }

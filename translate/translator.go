@@ -13,7 +13,11 @@ import (
 // changes a result. Safe for concurrent use.
 type Translator struct {
 	memo *lru.Cache[config.Hash, remembered]
+	// tables are few and large: lists of thousands of virtual hosts.
+	tables *lru.Cache[config.Hash, *sharedTable]
 }
+
+const rememberedTables = 128
 
 // remembered is one memoized value with what must be told when it is used
 // again.
@@ -31,7 +35,11 @@ func NewTranslator(size int) *Translator {
 	if err != nil {
 		panic(err) // only for a size below one
 	}
-	return &Translator{memo: memo}
+	tables, err := lru.New[config.Hash, *sharedTable](rememberedTables)
+	if err != nil {
+		panic(err) // only for a size below one
+	}
+	return &Translator{memo: memo, tables: tables}
 }
 
 // build is what one Translate call accumulates.

@@ -133,17 +133,18 @@ func (e *Egress) claimant(host string) *SettledVirtualService {
 }
 
 // outboundVhost makes the virtual host that in describes.
-func (b *build) outboundVhost(t *routeTable, env *routeEnv, in *vhostInput) *vhostPart {
+func (b *build) outboundVhost(t *routeTable, env *routeEnv, in *vhostInput) madeVhost {
+	var made madeVhost
 	if in.rules != nil {
-		if p := b.ruledVhost(t, env, in); p != nil {
-			return p
-		}
-		// No rule applies to this client: as if there were none.
-		if in.service == nil || in.service.ExternalName != "" {
-			return nil
+		made = b.ruledVhost(t, env, in)
+		// Where no rule applies to this client it is as if there were none.
+		if made.part != nil || in.service == nil || in.service.ExternalName != "" {
+			return made
 		}
 	}
-	return b.plainVhost(t, env, in)
+	plain := b.plainVhost(t, env, in)
+	plain.problems = append(slices.Clip(made.problems), plain.problems...)
+	return plain
 }
 
 // addDomains adds what domainsOf reads.
@@ -184,10 +185,10 @@ func (env *routeEnv) domainsFor(t *routeTable, in *vhostInput) domains {
 }
 
 // plainVhost leads everything to the service itself.
-func (b *build) plainVhost(t *routeTable, env *routeEnv, in *vhostInput) *vhostPart {
+func (b *build) plainVhost(t *routeTable, env *routeEnv, in *vhostInput) madeVhost {
 	h := config.NewHasher().Str("plain vhost").Hash(env.hash, in.service.routing)
 	env.addDomains(h, t, in)
-	return remember(b, h.Sum(), func() (*vhostPart, []config.Problem) {
+	return remember(b.t, h.Sum(), func() madeVhost {
 		cluster := OutboundCluster(in.port, "", in.host)
 		r := defaultRoute(cluster, in.host, in.port, env)
 		if hash := hashPolicy(in.service.Rule, in.port, ""); hash != nil {
@@ -202,11 +203,11 @@ func (b *build) plainVhost(t *routeTable, env *routeEnv, in *vhostInput) *vhostP
 }
 
 // encodeVhost is newVhostPart with what can go wrong as a Problem.
-func (b *build) encodeVhost(vh *route.VirtualHost, d domains, clusters []string, sources ...*config.Meta) (*vhostPart, []config.Problem) {
+func (b *build) encodeVhost(vh *route.VirtualHost, d domains, clusters []string, sources ...*config.Meta) madeVhost {
 	p, err := newVhostPart(vh, d, sources...)
 	if err != nil {
-		return nil, []config.Problem{unencodable("virtual host "+vh.Name, err, sources)}
+		return madeVhost{problems: []config.Problem{unencodable("virtual host "+vh.Name, err, sources)}}
 	}
 	p.clusters = clusters
-	return p, nil
+	return madeVhost{part: p}
 }

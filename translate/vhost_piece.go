@@ -15,6 +15,9 @@ import (
 type vhostPart struct {
 	name string
 	domains
+	// ruled: of a VirtualService, so that its short forms go before those of
+	// services without one.
+	ruled bool
 	// clusters are what its routes lead to.
 	clusters []string
 	// sources are the objects that made it.
@@ -52,17 +55,14 @@ func vhostName(host string, port uint32) string {
 }
 
 // remember returns the value remembered under key, or makes and remembers it.
-// The key must cover everything that make reads. Problems are told again each
-// time.
-func remember[T any](b *build, key config.Hash, make func() (T, []config.Problem)) T {
-	if r, ok := b.t.memo.Get(key); ok {
+// The key must cover everything that make reads.
+func remember[T any](t *Translator, key config.Hash, make func() T) T {
+	if r, ok := t.memo.Get(key); ok {
 		if v, ok := r.value.(T); ok {
-			b.problems = append(b.problems, r.problems...)
 			return v
 		}
 	}
-	v, problems := make()
-	b.t.memo.Add(key, remembered{value: v, problems: problems})
-	b.problems = append(b.problems, problems...)
+	v := make()
+	t.memo.Add(key, remembered{value: v})
 	return v
 }

@@ -26,15 +26,15 @@ type overlap struct {
 
 // settleDomains leaves each domain to one virtual host: Envoy refuses a table
 // in which two have the same. Proper names go before short forms and
-// addresses, and the earlier virtual host before the later one. Who has what
-// depends on the domains alone, so it is remembered across changes of the
-// routes behind them.
+// addresses, virtual hosts with rules before those without, and then the
+// earlier name before the later one. Who has what depends on the domains
+// alone, so it is remembered across changes of the routes behind them.
 func (b *build) settleDomains(parts []*vhostPart) []*vhostPart {
 	h := config.NewHasher().Str("domains").Uint(uint64(len(parts)))
 	for _, p := range parts {
-		h.Hash(p.domainsHash)
+		h.Hash(p.domainsHash).Bool(p.ruled)
 	}
-	o := remember(b, h.Sum(), func() (overlap, []config.Problem) { return findOverlap(parts), nil })
+	o := remember(b.t, h.Sum(), func() *overlap { return findOverlap(parts) })
 	if len(o.lost) == 0 {
 		return parts
 	}
@@ -53,15 +53,23 @@ func (b *build) settleDomains(parts []*vhostPart) []*vhostPart {
 	return out
 }
 
-func findOverlap(parts []*vhostPart) overlap {
+func findOverlap(parts []*vhostPart) *overlap {
 	owners := make(map[string]int, 8*len(parts))
-	for i, p := range parts {
-		claim(owners, p.names[:p.proper], i)
+	for _, short := range []bool{false, true} {
+		for _, ruled := range []bool{true, false} {
+			for i, p := range parts {
+				if p.ruled != ruled {
+					continue
+				}
+				if short {
+					claim(owners, p.names[p.proper:], i)
+				} else {
+					claim(owners, p.names[:p.proper], i)
+				}
+			}
+		}
 	}
-	for i, p := range parts {
-		claim(owners, p.names[p.proper:], i)
-	}
-	var out overlap
+	out := &overlap{}
 	for i, p := range parts {
 		left := make([]string, 0, len(p.names))
 		for _, d := range p.names {
@@ -112,17 +120,19 @@ func (b *build) cutVhost(p *vhostPart, left []string) *vhostPart {
 		return nil
 	}
 	key := config.NewHasher().Str("cut vhost").Hash(p.hash).Str(left...).Sum()
-	return remember(b, key, func() (*vhostPart, []config.Problem) {
+	made := remember(b.t, key, func() madeVhost {
 		var vh route.VirtualHost
 		_, _, n := protowire.ConsumeTag(p.bytes)
 		body, _ := protowire.ConsumeBytes(p.bytes[n:])
 		if err := proto.Unmarshal(body, &vh); err != nil {
-			return nil, []config.Problem{unencodable("virtual host "+p.name, err, p.sources)}
+			return madeVhost{problems: []config.Problem{unencodable("virtual host "+p.name, err, p.sources)}}
 		}
-		cut, problems := b.encodeVhost(&vh, domains{names: left, proper: min(p.proper, len(left))}, p.clusters, p.sources...)
-		if cut != nil {
-			cut.longestBody = p.longestBody
+		cut := b.encodeVhost(&vh, domains{names: left, proper: min(p.proper, len(left))}, p.clusters, p.sources...)
+		if cut.part != nil {
+			cut.part.longestBody, cut.part.ruled = p.longestBody, p.ruled
 		}
-		return cut, problems
+		return cut
 	})
+	b.problems = append(b.problems, made.problems...)
+	return made.part
 }

@@ -10,7 +10,7 @@ import (
 // service of that name in ns. Wildcards and IP addresses stay as they are.
 func fullHost(host, ns, domainSuffix string) string {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	if host == "" || host[0] == '*' || strings.IndexByte(host, '.') >= 0 || isIP(host) {
+	if host == "" || host[0] == '*' || strings.ContainsAny(host, ".:") { // a colon: IPv6
 		return host
 	}
 	return host + "." + ns + ".svc." + domainSuffix

@@ -1,6 +1,10 @@
 package translate
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
 
 // hostIndex finds what an Egress says about a host.
 type hostIndex struct {
@@ -33,7 +37,26 @@ func newEgress(l *EgressListener, services []*VisibleService, rules []*SettledVi
 			}
 		}
 	}
+	e.hash = e.identity()
 	return e
+}
+
+func (e *Egress) identity() config.Hash {
+	h := config.NewHasher()
+	if e.Listener != nil {
+		e.Listener.addTo(h)
+	}
+	for _, list := range [][]*VisibleService{e.Services, e.Destinations} {
+		h.Uint(uint64(len(list)))
+		for _, v := range list {
+			h.Hash(v.Hash)
+		}
+	}
+	h.Uint(uint64(len(e.VirtualServices)))
+	for _, v := range e.VirtualServices {
+		h.Hash(v.Hash)
+	}
+	return h.Sum()
 }
 
 func (x *hostIndex) findAliases(services []*VisibleService) {
@@ -85,6 +108,7 @@ func (ix *Index) reachOnly(s *Scope, l *EgressListener, services []*VisibleServi
 			e.Destinations = append(e.Destinations, v)
 		}
 	}
+	e.hash = e.identity()
 	return e
 }
 
