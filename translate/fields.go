@@ -93,7 +93,13 @@ func (r *Report) in(step string, f func()) {
 // tested by Index.Problems. An Error among the problems means that the object
 // must not be put into effect.
 func Check(meta *config.Meta, spec proto.Message) []config.Problem {
-	r := &Report{meta: meta, path: []string{"spec"}}
+	return checkUnder("spec", meta, spec)
+}
+
+// checkUnder is Check for a message that stands at another place of its
+// object.
+func checkUnder(root string, meta *config.Meta, spec proto.Message) []config.Problem {
+	r := &Report{meta: meta, path: []string{root}}
 	r.message(spec.ProtoReflect())
 	return r.problems
 }

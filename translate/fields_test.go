@@ -12,7 +12,7 @@ import (
 )
 
 // tablesPending is true until every concept has brought its tables.
-const tablesPending = true
+const tablesPending = false
 
 // roots are the messages whose every field must have one owner.
 func roots() []protoreflect.MessageDescriptor {

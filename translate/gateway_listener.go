@@ -63,6 +63,8 @@ func (g *gateway) tcpChains(p *GatewayPort) []*chain {
 	for _, s := range p.Servers {
 		before := len(out)
 		switch tls := s.Spec.GetTls(); {
+		case tls.GetMode() == networking.ServerTLSSettings_ISTIO_MUTUAL:
+			continue // reported by the field table
 		case kindOf(s.Spec) == plainHTTP:
 			if plain == nil {
 				plain = &chain{http: g.httpChainOf(p, s), source: &s.Gateway.Meta}
@@ -136,7 +138,7 @@ func (g *gateway) askForTables(p *GatewayPort) {
 	var names []string
 	byName := map[string]*routeTable{}
 	for _, s := range p.Servers {
-		if s.Route == "" {
+		if s.Route == "" || s.Spec.GetTls().GetMode() == networking.ServerTLSSettings_ISTIO_MUTUAL {
 			continue
 		}
 		t := byName[s.Route]

@@ -24,7 +24,6 @@ type gatewayMerge struct {
 	names    map[string]string // container ports
 	ports    map[socketKey]*mergedPort
 	order    []*mergedPort
-	routes   map[string]*GatewayServer // by name, of servers that terminate HTTPS
 	problems []config.Problem
 }
 
@@ -66,7 +65,7 @@ func passesThrough(t *networking.ServerTLSSettings) bool {
 func newGatewayMerge(services []*config.Service, names map[string]string) *gatewayMerge {
 	return &gatewayMerge{
 		services: services, names: names,
-		ports: map[socketKey]*mergedPort{}, routes: map[string]*GatewayServer{},
+		ports: map[socketKey]*mergedPort{},
 	}
 }
 
@@ -106,12 +105,10 @@ func (m *gatewayMerge) addServer(g *GatewayServer) {
 		for _, h := range g.Hosts {
 			p.sni[h.Host] = g
 		}
-		if g.Route != "" {
-			m.routes[g.Route] = g
-		}
 		// Envoy's QUIC does not ask for client certificates: a server that
 		// wants them must not be reachable without.
-		g.HTTP3 = g.Route != "" && !asksForCertificate(g.Spec.GetTls()) && m.servesUDP(g.Spec.GetPort().GetNumber())
+		mode := g.Spec.GetTls().GetMode()
+		g.HTTP3 = g.Route != "" && mode == networking.ServerTLSSettings_SIMPLE && m.servesUDP(g.Spec.GetPort().GetNumber())
 	}
 	p.Servers = append(p.Servers, g)
 	if m.ports[key] == nil {
@@ -147,11 +144,6 @@ func (m *gatewayMerge) fits(p *mergedPort, g *GatewayServer) bool {
 				"host %q on port %d is served by %s already: one name can have one certificate only", h.Host, p.Port, nameOfServer(other))
 			return false
 		}
-	}
-	if other := m.routes[g.Route]; g.Route != "" && other != nil {
-		m.refuseAt(g, g.Field()+".port.name", "DuplicatePortName",
-			"port name %q is used by %s already: HTTPS servers of a Gateway are told apart by it", g.Spec.GetPort().GetName(), nameOfServer(other))
-		return false
 	}
 	return true
 }

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"slices"
 	"strings"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -120,8 +121,8 @@ func (t *listenerTexts) secret(name string) *tls.SdsSecretConfig {
 func (e *listenerEnv) tlsParams(s *networking.ServerTLSSettings) *tls.TlsParameters {
 	d := e.mesh.GetTlsDefaults()
 	p := &tls.TlsParameters{
-		EcdhCurves:                d.GetEcdhCurves(),
-		CipherSuites:              d.GetCipherSuites(),
+		EcdhCurves:                known(curves, d.GetEcdhCurves()),
+		CipherSuites:              known(ciphers, d.GetCipherSuites()),
 		TlsMinimumProtocolVersion: minVersions[d.GetMinProtocolVersion()],
 	}
 	// The enums agree in their numbers.
@@ -131,7 +132,7 @@ func (e *listenerEnv) tlsParams(s *networking.ServerTLSSettings) *tls.TlsParamet
 	if v := s.GetMaxProtocolVersion(); v != networking.ServerTLSSettings_TLS_AUTO {
 		p.TlsMaximumProtocolVersion = tls.TlsParameters_TlsProtocol(v)
 	}
-	if suites := knownCiphers(s.GetCipherSuites()); len(suites) > 0 {
+	if suites := known(ciphers, s.GetCipherSuites()); len(suites) > 0 {
 		p.CipherSuites = suites
 	}
 	if proto.Size(p) == 0 {
@@ -156,16 +157,17 @@ var ciphers = map[string]bool{
 	"AES128-SHA": true, "AES256-SHA": true, "DES-CBC3-SHA": true,
 }
 
-// knownCiphers leaves out duplicates and names that Envoy would refuse the
-// whole listener for; the field table reports them.
-func knownCiphers(in []string) []string {
+// curves are those that Envoy's TLS library has.
+var curves = map[string]bool{"P-256": true, "P-384": true, "P-521": true, "X25519": true, "X25519MLKEM768": true}
+
+// known leaves out duplicates, and names that Envoy would refuse the whole
+// listener for; the field tables report them.
+func known(names map[string]bool, in []string) []string {
 	var out []string
-	seen := map[string]bool{}
-	for _, c := range in {
-		name := strings.TrimSpace(c)
-		if ciphers[name] && !seen[name] {
-			seen[name] = true
-			out = append(out, name)
+	for _, n := range in {
+		n = strings.TrimSpace(n)
+		if names[n] && !slices.Contains(out, n) {
+			out = append(out, n)
 		}
 	}
 	return out

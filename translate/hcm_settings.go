@@ -70,24 +70,24 @@ func (e *listenerEnv) connectionSettings(m *hcm.HttpConnectionManager) {
 		return
 	}
 	common := &core.HttpProtocolOptions{
-		IdleTimeout:                  cs.GetHttpIdleTimeout(),
-		MaxConnectionDuration:        cs.GetHttpMaxConnectionDuration(),
-		MaxStreamDuration:            cs.GetHttpMaxStreamDuration(),
+		IdleTimeout:                  usable(cs.GetHttpIdleTimeout()),
+		MaxConnectionDuration:        usable(cs.GetHttpMaxConnectionDuration()),
+		MaxStreamDuration:            usable(cs.GetHttpMaxStreamDuration()),
 		HeadersWithUnderscoresAction: underscoreActions[cs.GetHttpHeadersWithUnderscoresAction()],
 	}
 	if proto.Size(common) > 0 {
 		m.CommonHttpProtocolOptions = common
 	}
-	if d := cs.GetHttpStreamIdleTimeout(); d != nil {
+	if d := usable(cs.GetHttpStreamIdleTimeout()); d != nil {
 		m.StreamIdleTimeout = d
 	}
-	m.RequestTimeout = cs.GetHttpRequestTimeout()
-	m.RequestHeadersTimeout = cs.GetHttpRequestHeadersTimeout()
-	m.DrainTimeout = cs.GetHttpDrainTimeout()
+	m.RequestTimeout = usable(cs.GetHttpRequestTimeout())
+	m.RequestHeadersTimeout = usable(cs.GetHttpRequestHeadersTimeout())
+	m.DrainTimeout = usable(cs.GetHttpDrainTimeout())
 	h2 := &core.Http2ProtocolOptions{
 		MaxConcurrentStreams:        natural(cs.GetHttpMaxConcurrentStreams()),
-		InitialStreamWindowSize:     natural(cs.GetHttp2InitialStreamWindowSize()),
-		InitialConnectionWindowSize: natural(cs.GetHttp2InitialConnectionWindowSize()),
+		InitialStreamWindowSize:     window(cs.GetHttp2InitialStreamWindowSize()),
+		InitialConnectionWindowSize: window(cs.GetHttp2InitialConnectionWindowSize()),
 	}
 	if proto.Size(h2) > 0 {
 		m.Http2ProtocolOptions = h2
@@ -106,4 +106,24 @@ func natural(v *wrapperspb.Int32Value) *wrapperspb.UInt32Value {
 		return nil
 	}
 	return wrapperspb.UInt32(uint32(v.GetValue()))
+}
+
+// window is the value unsigned, nil below the least that HTTP/2 starts with.
+func window(v *wrapperspb.Int32Value) *wrapperspb.UInt32Value {
+	if v.GetValue() < leastWindow {
+		return nil
+	}
+	return natural(v)
+}
+
+// leastWindow is the initial flow-control window (RFC 9113 section 6.9.2),
+// below which Envoy does not go.
+const leastWindow = 65535
+
+// usable is the duration, nil for one that no timer can have.
+func usable(d *durationpb.Duration) *durationpb.Duration {
+	if d.CheckValid() != nil || d.AsDuration() < 0 {
+		return nil
+	}
+	return d
 }

@@ -72,7 +72,7 @@ func (in *inbound) addressesOf(p *InboundPort, real bool) []string {
 }
 
 func (in *inbound) virtualInbound(ports []*chain) *draft {
-	port := uint32(in.env.mesh.GetProxyInboundListenPort())
+	port := in.env.inboundPort()
 	d := &draft{
 		socket: socket{
 			name: VirtualInboundListener, addresses: in.env.wildcards(), port: port, bound: port, real: true,
@@ -118,7 +118,7 @@ func variants(p config.Protocol) []variant {
 // terminated is the one form of a port whose Sidecar terminates TLS.
 func terminated(p config.Protocol, spec *networking.ServerTLSSettings) []variant {
 	return []variant{{
-		match: chainMatch{transport: tlsBytes}, http: afterTLS(p).IsHTTP(), tls: &tlsTermination{spec: spec},
+		match: chainMatch{transport: tlsBytes}, http: afterTLS(p).IsHTTP(), tls: &tlsTermination{spec: spec, alpn: []string{"h2", "http/1.1"}},
 	}}
 }
 
@@ -154,8 +154,12 @@ func (in *inbound) chainsOf(p *InboundPort, address string, real bool) []*chain 
 			}
 		} else {
 			c.tcp = toCluster(cluster)
-			if pattern := in.env.mesh.GetInboundClusterStatName(); pattern != "" && p.Service != nil {
-				c.tcp.statPrefix = statPattern(pattern, p.Service, p.ServicePort, p.Port, "")
+			if pattern := in.env.mesh.GetInboundClusterStatName(); pattern != "" {
+				svc := p.Service
+				if svc == nil {
+					svc = &config.Service{Hostname: p.hostname(in.b.scope)}
+				}
+				c.tcp.statPrefix = statPattern(pattern, svc, p.ServicePort, p.Port, "")
 			}
 		}
 		out = append(out, c)

@@ -64,7 +64,23 @@ func (e *listenerEnv) bindPort(port uint32, real bool) uint32 {
 	return port
 }
 
-// canBind reports whether the proxy may bind a port.
+// canBind reports whether the proxy may bind a port; 0 stands for a Unix
+// domain socket.
 func (e *listenerEnv) canBind(port uint32, real bool) bool {
-	return !real || !e.traits.Unprivileged || e.bindPort(port, real) >= 1024
+	return !real || !e.traits.Unprivileged || port == 0 || e.bindPort(port, real) >= 1024
+}
+
+// usablePort is a port of the mesh's settings, or the default for one that no
+// socket can have.
+func usablePort(n int32, otherwise uint32) uint32 {
+	if n < 1 || n > 65535 {
+		return otherwise
+	}
+	return uint32(n)
+}
+
+func (e *listenerEnv) outboundPort() uint32 { return usablePort(e.mesh.GetProxyListenPort(), 15001) }
+
+func (e *listenerEnv) inboundPort() uint32 {
+	return usablePort(e.mesh.GetProxyInboundListenPort(), 15006)
 }

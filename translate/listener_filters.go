@@ -69,7 +69,7 @@ func (t *listenerTexts) inspectionTimeout(l *listener.Listener, http bool) {
 	}
 	l.ContinueOnListenerFiltersTimeout = true
 	l.ListenerFiltersTimeout = durationpb.New(0)
-	if d := t.env.mesh.GetProtocolDetectionTimeout(); d != nil && (http || t.env.side == Inbound) {
+	if d := usable(t.env.mesh.GetProtocolDetectionTimeout()); d != nil && (http || t.env.side == Inbound) {
 		l.ListenerFiltersTimeout = d
 	}
 }

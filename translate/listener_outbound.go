@@ -138,9 +138,7 @@ func (o *outbound) reserved(bind binding, p config.ServicePort) bool {
 	if a := bind.primary(); a != "" && a != o.env.wildcards()[0] || a == "" && !p.Protocol.IsHTTP() {
 		return false
 	}
-	mc := o.env.mesh
-	return p.Number == uint32(mc.GetProxyListenPort()) || p.Number == uint32(mc.GetProxyInboundListenPort()) ||
-		ownPorts[p.Number]
+	return p.Number == o.env.outboundPort() || p.Number == o.env.inboundPort() || ownPorts[p.Number]
 }
 
 // ownPorts are those of the proxy's static listeners: readiness and
@@ -204,7 +202,7 @@ func (o *outbound) virtualOutbound() *draft {
 	if o.env.traits.Interception == config.NoneMode {
 		return nil
 	}
-	port := uint32(o.env.mesh.GetProxyListenPort())
+	port := o.env.outboundPort()
 	return &draft{
 		socket: socket{
 			name: VirtualOutboundListener, addresses: o.env.wildcards(), port: port, bound: port, real: true,

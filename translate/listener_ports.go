@@ -164,7 +164,7 @@ func (o *outbound) newDraft(p *outboundPort, s socket) *outboundDraft {
 // addHTTPProxy makes the listener of MeshConfig.proxyHttpPort, for
 // applications that are told to use an HTTP proxy.
 func (o *outbound) addHTTPProxy() {
-	port := uint32(o.env.mesh.GetProxyHttpPort())
+	port := usablePort(o.env.mesh.GetProxyHttpPort(), 0)
 	if port == 0 || len(o.b.scope.Egress) == 0 {
 		return
 	}

@@ -1,3 +1,154 @@
 package translate
 
-func meshConfigTables() []Table { return nil }
+import (
+	"slices"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// Why fields of MeshConfig have no effect yet: what will bring them.
+const (
+	comesWithTelemetry = "it comes with the Telemetry API"
+	comesWithAuthority = "it comes with the mesh's own certificate authority"
+	comesWithPolicy    = "it comes with the security policies"
+	comesWithInjection = "it comes with the injection of sidecars, which sets up the proxy's bootstrap"
+	comesWithIngress   = "Kubernetes Ingress objects are not read; use Gateway and VirtualService"
+	ambientOnly        = "it is for Istio's ambient mode, which pilotfish does not have"
+	removedInIstio     = "it is deprecated and has no effect in Istio either"
+)
+
+func meshConfigTables() []Table {
+	return slices.Concat(
+		[]Table{{Message: "istio.mesh.v1alpha1.MeshConfig", Check: checkMeshConfig, Fields: slices.Concat(
+			meshConnectionFields(), meshLogFields(), meshVisibilityFields(), meshLaterFields(),
+		)}},
+		meshConfigParts(), proxyConfigTables(), proxyHeaderTables(), providerTables(), tracingTables(),
+	)
+}
+
+func meshConnectionFields() []Field {
+	return []Field{
+		{Name: "proxy_listen_port", Feature: "port of virtualOutbound", Case: "meshconfig/proxy_listen_port"},
+		{Name: "proxy_inbound_listen_port", Feature: "port of virtualInbound", Case: "meshconfig/proxy_inbound_listen_port"},
+		{Name: "proxy_http_port", Feature: "HTTP proxy for applications", Case: "listener/proxy_http_port"},
+		{Name: "connect_timeout", Feature: "time to connect to an endpoint", Case: "meshconfig/connect_timeout", Check: checkDuration},
+		{Name: "protocol_detection_timeout", Feature: "time to wait for bytes that tell the protocol", Case: "meshconfig/protocol_detection_timeout", Check: checkDurationOrZero},
+		{Name: "tcp_keepalive", Feature: "keepalive of connections to endpoints", Case: "cluster/tcpKeepalive-mesh"},
+		{Name: "outbound_traffic_policy", Feature: "connections to unknown destinations", Case: "listener/outbound_policy_registry_only"},
+		{Name: "inbound_traffic_policy", Feature: "the address at which applications are reached", Case: "cluster/inbound-localhost"},
+		{Name: "locality_lb_setting", Feature: "preference of localities", Case: "meshconfig/locality_lb_setting"},
+		{Name: "zone_aware_lb_setting", Feature: "preference of the own zone", Case: "meshconfig/zone_aware_lb_setting"},
+		{Name: "dns_refresh_rate", Feature: "how often names are resolved", Case: "meshconfig/dns_refresh_rate", Check: checkDuration},
+		{Name: "h2_upgrade_policy", Feature: "HTTP/2 to endpoints", Case: "cluster/h2UpgradePolicy-mesh"},
+		{Name: "path_normalization", Feature: "normal forms of request paths", Case: "meshconfig/path_normalization"},
+		{Name: "default_http_retry_policy", Feature: "retries of requests", Case: "meshconfig/default_http_retry_policy"},
+		{Name: "default_traffic_policy", Feature: "connection pool and outlier detection for all hosts", Case: "cluster/defaultTrafficPolicy"},
+		{Name: "tls_defaults", Feature: "versions and ciphers of TLS outside the mesh", Case: "gateway/tls_defaults"},
+		{Name: "service_settings", Feature: "hosts that stay in their cluster", Case: "endpoints/clusterLocal"},
+		{Name: "inbound_cluster_stat_name", Feature: "names of statistics of inbound clusters", Case: "cluster/inboundClusterStatName"},
+		{Name: "outbound_cluster_stat_name", Feature: "names of statistics of outbound clusters", Case: "cluster/outboundClusterStatName"},
+		{Name: "default_config", Feature: "settings of proxies that bring none", Case: "meshconfig/default_config"},
+	}
+}
+
+func meshLogFields() []Field {
+	return []Field{
+		{Name: "access_log_file", Feature: "file of access logs", Case: "meshconfig/access_log_file"},
+		{Name: "access_log_format", Feature: "format of access logs", Case: "meshconfig/access_log_format"},
+		{Name: "access_log_encoding", Feature: "text or JSON", Case: "meshconfig/access_log_encoding"},
+		{Name: "enable_envoy_access_log_service", Feature: "access logs to the service of the bootstrap", Case: "meshconfig/enable_envoy_access_log_service"},
+		{Name: "disable_envoy_listener_log", Feature: "no log of connections that no chain takes", Case: "meshconfig/disable_envoy_listener_log"},
+		{Name: "extension_providers", Feature: "access logs by provider", Case: "meshconfig/extension_providers"},
+		{Name: "default_providers", Feature: "providers in use", Case: "meshconfig/extension_providers"},
+	}
+}
+
+func meshVisibilityFields() []Field {
+	return []Field{
+		{Name: "root_namespace", Feature: "namespace of mesh-wide configuration", Case: "meshconfig/root_namespace"},
+		{Name: "default_service_export_to", Feature: "who sees services", Case: "meshconfig/default_service_export_to"},
+		{Name: "default_virtual_service_export_to", Feature: "who sees VirtualServices", Case: "meshconfig/default_virtual_service_export_to"},
+		{Name: "default_destination_rule_export_to", Feature: "who sees DestinationRules", Case: "destinationrule/exportTo-default"},
+		{Name: "discovery_selectors", Feature: "namespaces that are read", Case: "meshconfig/discovery_selectors"},
+	}
+}
+
+func meshLaterFields() []Field {
+	return []Field{
+		{Name: "enable_tracing", Unsupported: comesWithTelemetry},
+		{Name: "enable_auto_mtls", Unsupported: comesWithAuthority},
+		{Name: "trust_domain", Unsupported: comesWithAuthority},
+		{Name: "trust_domain_aliases", Unsupported: comesWithAuthority},
+		{Name: "ca_certificates", Unsupported: comesWithAuthority},
+		{Name: "ca", Unsupported: comesWithAuthority},
+		{Name: "mesh_mTLS", Unsupported: comesWithAuthority},
+		{Name: "certificates", Unsupported: removedInIstio},
+		{Name: "verify_certificate_at_client", Unsupported: "it is deprecated; DestinationRules say what is verified, and by default everything is"},
+		{Name: "enable_prometheus_merge", Unsupported: comesWithInjection},
+		{Name: "ingress_class", Unsupported: comesWithIngress},
+		{Name: "ingress_service", Unsupported: comesWithIngress},
+		{Name: "ingress_controller_mode", Unsupported: comesWithIngress},
+		{Name: "ingress_selector", Unsupported: comesWithIngress},
+		{Name: "config_sources", Unsupported: "configuration is read from the API server and from folders (--config)"},
+		{Name: "hbone_idle_timeout", Unsupported: ambientOnly},
+		{Name: "service_scope_configs", Unsupported: ambientOnly},
+		{Name: "service_entry_visibility", Unsupported: "only exportTo says who sees a ServiceEntry"},
+	}
+}
+
+func meshConfigParts() []Table {
+	return []Table{
+		{Message: "istio.mesh.v1alpha1.MeshConfig.OutboundTrafficPolicy", Check: checkMeshOutboundPolicy, Fields: []Field{
+			{Name: "mode", Feature: "refuse or let through", Case: "listener/outbound_policy_registry_only"},
+			{Name: "tls", Unsupported: "it is for mode ALLOW_ANY_DYNAMIC_DNS, which acts as ALLOW_ANY"},
+		}},
+		{Message: "istio.mesh.v1alpha1.MeshConfig.InboundTrafficPolicy", Fields: []Field{
+			{Name: "mode", Feature: "the workload's own address or localhost", Case: "cluster/inbound-localhost"},
+		}},
+		{Message: "istio.mesh.v1alpha1.MeshConfig.ProxyPathNormalization", Fields: []Field{
+			{Name: "normalization", Feature: "normal forms of request paths", Case: "meshconfig/path_normalization"},
+		}},
+		{Message: "istio.mesh.v1alpha1.MeshConfig.DefaultTrafficPolicy", Fields: []Field{
+			{Name: "connection_pool", Feature: "limits of connections to all hosts", Case: "cluster/defaultTrafficPolicy"},
+			{Name: "outlier_detection", Feature: "ejection of failing endpoints of all hosts", Case: "cluster/defaultTrafficPolicy"},
+		}},
+		{Message: "istio.mesh.v1alpha1.MeshConfig.TLSConfig", Fields: []Field{
+			{Name: "min_protocol_version", Feature: "oldest TLS version", Case: "gateway/tls_defaults"},
+			{Name: "ecdh_curves", Feature: "curves", Case: "gateway/tls_defaults", Check: checkCurve},
+			{Name: "cipher_suites", Feature: "ciphers", Case: "gateway/tls_defaults", Check: checkCipher},
+		}},
+		{Message: "istio.mesh.v1alpha1.MeshConfig.ServiceSettings", Fields: []Field{
+			{Name: "settings", Feature: "what holds for the hosts", Case: "endpoints/clusterLocal"},
+			{Name: "hosts", Feature: "hosts that the settings are for", Case: "endpoints/clusterLocal"},
+		}},
+		{Message: "istio.mesh.v1alpha1.MeshConfig.ServiceSettings.Settings", Fields: []Field{
+			{Name: "cluster_local", Feature: "endpoints of the own cluster only", Case: "endpoints/clusterLocal"},
+		}},
+		{Message: "istio.mesh.v1alpha1.LabelSelector", Fields: []Field{
+			{Name: "matchLabels", Feature: "namespaces with these labels", Case: "meshconfig/discovery_selectors"},
+			{Name: "matchExpressions", Feature: "namespaces whose labels fulfil these", Case: "meshconfig/discovery_selectors"},
+		}},
+		{Message: "istio.mesh.v1alpha1.LabelSelectorRequirement", Fields: []Field{
+			{Name: "key", Feature: "label", Case: "meshconfig/discovery_selectors"},
+			{Name: "operator", Feature: "In, NotIn, Exists or DoesNotExist", Case: "meshconfig/discovery_selectors", Check: checkOperator},
+			{Name: "values", Feature: "values to compare with", Case: "meshconfig/discovery_selectors"},
+		}},
+		later("istio.mesh.v1alpha1.MeshConfig.CA", comesWithAuthority, "address", "tls_settings", "request_timeout", "istiod_side"),
+		later("istio.mesh.v1alpha1.MeshConfig.CertificateData", comesWithAuthority, "pem", "spiffe_bundle_url", "cert_signers", "trust_domains"),
+		later("istio.mesh.v1alpha1.Certificate", removedInIstio, "secret_name", "dns_names"),
+		later("istio.mesh.v1alpha1.ConfigSource", "configuration is read from the API server and from folders (--config)", "address", "tls_settings", "subscribed_resources"),
+		later("istio.mesh.v1alpha1.MeshConfig.ServiceScopeConfigs", ambientOnly, "namespace_selector", "services_selector", "scope"),
+		later("istio.mesh.v1alpha1.ServiceEntryVisibility", "only exportTo says who sees a ServiceEntry", "default_visibility", "apply_to_sidecars", "policies"),
+		later("istio.mesh.v1alpha1.ServiceEntryVisibility.Policy", "only exportTo says who sees a ServiceEntry", "visibility", "matching_rules"),
+		later("istio.mesh.v1alpha1.ServiceEntryVisibility.MatchRule", "only exportTo says who sees a ServiceEntry", "namespace_selector"),
+	}
+}
+
+// later is the table of a message that has no effect yet.
+func later(message protoreflect.FullName, why string, fields ...protoreflect.Name) Table {
+	t := Table{Message: message}
+	for _, f := range fields {
+		t.Fields = append(t.Fields, Field{Name: f, Unsupported: why})
+	}
+	return t
+}

@@ -1,0 +1,134 @@
+package translate
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// gatewayProblems are references of Gateways that lead nowhere, and servers
+// that cannot share a port of some workload.
+func (ix *Index) gatewayProblems() []config.Problem {
+	var out []config.Problem
+	groups := ix.gatewayWorkloads()
+	for _, g := range groups {
+		m := newGatewayMerge(ix.servicesSelecting(g.namespace, g.labels), g.ports)
+		for _, gw := range ix.gatewaysSelecting(g.labels) {
+			m.add(gw)
+		}
+		out = append(out, m.problems...)
+	}
+	for gw := range ix.mesh.Gateways.All() {
+		namespaces := selectedNamespaces(gw, groups)
+		if len(namespaces) == 0 {
+			if other := nearMiss(gw.Spec.GetSelector(), ix.mesh.Workloads.All()); other != "" {
+				out = append(out, config.At(&gw.Meta, "spec.selector", config.Warning, "WorkloadNotFound",
+					"no workload of the mesh has the labels %s; there are some with %s", labelText(gw.Spec.GetSelector()), other))
+			}
+			namespaces = []string{gw.Namespace}
+		}
+		for i, s := range gw.Spec.GetServers() {
+			out = append(out, ix.serverProblems(gw, i, s, namespaces)...)
+		}
+	}
+	return out
+}
+
+// gatewayGroup stands for workloads that the same Gateways select and the same
+// Services map ports for.
+type gatewayGroup struct {
+	namespace string
+	labels    map[string]string
+	ports     map[string]string
+}
+
+// gatewayWorkloads are the workloads that a Gateway selects by name, each kind
+// once.
+func (ix *Index) gatewayWorkloads() []gatewayGroup {
+	var out []gatewayGroup
+	seen := map[string]bool{}
+	for w := range ix.mesh.Workloads.All() {
+		if !ix.selectedByGateway(w.Labels) {
+			continue
+		}
+		g := gatewayGroup{namespace: w.Namespace, ports: map[string]string{}}
+		for name, n := range w.Ports {
+			g.ports[name] = fmt.Sprint(n)
+		}
+		labels := canonicalLabels(w.Labels, ix.testedGateway)
+		id := w.Namespace + "|" + labels + "|" + canonicalLabels(g.ports, sortedKeys(g.ports))
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		g.labels = parseLabels(labels)
+		out = append(out, g)
+	}
+	return out
+}
+
+func (ix *Index) selectedByGateway(labels map[string]string) bool {
+	for gw := range ix.mesh.Gateways.All() {
+		if len(gw.Spec.GetSelector()) > 0 && config.Selects(gw.Spec.GetSelector(), labels) {
+			return true
+		}
+	}
+	return false
+}
+
+func selectedNamespaces(gw *config.Gateway, groups []gatewayGroup) []string {
+	var out []string
+	for _, g := range groups {
+		if config.Selects(gw.Spec.GetSelector(), g.labels) {
+			out = append(out, g.namespace)
+		}
+	}
+	return sortedSet(out)
+}
+
+// serverProblems are the credentials of a server that are missing or broken
+// where its gateways run.
+func (ix *Index) serverProblems(gw *config.Gateway, i int, s *networking.Server, namespaces []string) []config.Problem {
+	tls := s.GetTls()
+	if !terminates(tls) || tls.GetMode() == networking.ServerTLSSettings_ISTIO_MUTUAL {
+		return nil
+	}
+	own, authority := serverSecrets(tls)
+	if asksForCertificate(tls) {
+		own = append(slices.Clone(own), authority)
+	}
+	var out []config.Problem
+	at := fmt.Sprintf("spec.servers[%d].tls", i)
+	for _, ns := range namespaces {
+		for _, name := range own {
+			_, found := NewTranslator(1).Secret(ix.mesh, ns, name)
+			for _, p := range found {
+				out = append(out, config.At(&gw.Meta, at, config.Error, "CredentialUnusable",
+					"clients of %s are refused, those of other servers are not: %s %s", listText(s.GetHosts()), p.Object, p.Message))
+			}
+		}
+	}
+	return out
+}
+
+// nearMiss are the labels of a workload that has the keys of a selector with
+// other values; empty if there is none. A selector whose keys nothing has may
+// be meant for workloads that the mesh does not know.
+func nearMiss(selector map[string]string, workloads iter.Seq[*config.Workload]) string {
+	best := ""
+	for w := range workloads {
+		text := canonicalLabels(w.Labels, sortedKeys(selector))
+		if len(parseLabels(text)) == len(selector) && len(selector) > 0 && (best == "" || text < best) {
+			best = text
+		}
+	}
+	return best
+}
+
+func labelText(labels map[string]string) string {
+	return canonicalLabels(labels, sortedKeys(labels))
+}

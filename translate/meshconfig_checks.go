@@ -1,0 +1,118 @@
+package translate
+
+import (
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+	meshconfig "istio.io/api/mesh/v1alpha1"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+func checkMeshConfig(r *Report, m proto.Message) {
+	mc, _ := m.(*meshconfig.MeshConfig)
+	for _, p := range []struct {
+		field string
+		port  int32
+	}{
+		{"proxyListenPort", mc.GetProxyListenPort()},
+		{"proxyInboundListenPort", mc.GetProxyInboundListenPort()},
+		{"proxyHttpPort", mc.GetProxyHttpPort()},
+	} {
+		if p.port < 0 || p.port > 65535 {
+			r.ErrorAt(p.field, "PortInvalid", "is %d; want a port from 1 to 65535", p.port)
+		}
+	}
+	if f := mc.GetAccessLogFormat(); f != "" && mc.GetAccessLogEncoding() == meshconfig.MeshConfig_JSON {
+		if protojson.Unmarshal([]byte(f), &structpb.Struct{}) != nil {
+			r.ErrorAt("accessLogFormat", "FormatInvalid", "is %s, but accessLogEncoding JSON wants a JSON object; the default format is used", shown(f))
+		}
+	}
+	checkDefaultProviders(r, mc)
+}
+
+// checkDefaultProviders wants the access log providers that are in use to be
+// defined, and to be of a kind that has an effect.
+func checkDefaultProviders(r *Report, mc *meshconfig.MeshConfig) {
+	known := map[string]*meshconfig.MeshConfig_ExtensionProvider{builtinLog: nil}
+	for _, p := range mc.GetExtensionProviders() {
+		known[p.GetName()] = p
+	}
+	for i, name := range mc.GetDefaultProviders().GetAccessLogging() {
+		at := indexed("defaultProviders.accessLogging", i)
+		switch p, ok := known[name]; {
+		case !ok:
+			r.ErrorAt(at, "ProviderNotFound", "is %s, which extensionProviders does not have", shown(name))
+		case p != nil && p.GetEnvoyFileAccessLog() == nil:
+			r.WarnAt(at, "FieldUnsupported", "is %s, which is no envoyFileAccessLog; other access log providers have no effect: %s", shown(name), comesWithTelemetry)
+		}
+	}
+}
+
+func checkMeshOutboundPolicy(r *Report, m proto.Message) {
+	p, _ := m.(*meshconfig.MeshConfig_OutboundTrafficPolicy)
+	if p.GetMode() == meshconfig.MeshConfig_OutboundTrafficPolicy_ALLOW_ANY_DYNAMIC_DNS {
+		r.WarnAt("mode", "FieldUnsupported", "is ALLOW_ANY_DYNAMIC_DNS, which acts as ALLOW_ANY: requests go to the address that the application connects to")
+	}
+}
+
+func checkOperator(r *Report, v protoreflect.Value) {
+	switch v.String() {
+	case "In", "NotIn", "Exists", "DoesNotExist":
+	default:
+		r.Errorf("ValueInvalid", "is %s; want In, NotIn, Exists or DoesNotExist", shown(v.String()))
+	}
+}
+
+func checkCurve(r *Report, v protoreflect.Value) {
+	if !curves[v.String()] {
+		r.Warnf("CurveUnknown", "is %s; want %s; it is left out", shown(v.String()), strings.Join(sortedKeys(curves), ", "))
+	}
+}
+
+func checkWrappedNatural(r *Report, v protoreflect.Value) {
+	if n, ok := v.Message().Interface().(*wrapperspb.Int32Value); ok && n.GetValue() < 0 {
+		r.Errorf("OutOfRange", "is %d; want 0 or more", n.GetValue())
+	}
+}
+
+// checkWindow wants what HTTP/2 allows for a flow-control window that is no
+// smaller than its default (RFC 9113 section 6.9.2).
+func checkWindow(r *Report, v protoreflect.Value) {
+	if n, ok := v.Message().Interface().(*wrapperspb.Int32Value); ok && n.GetValue() < leastWindow {
+		r.Errorf("OutOfRange", "is %d; want from 65535 to 2147483647", n.GetValue())
+	}
+}
+
+// meshConfigProblems checks the mesh's settings as far as they are not the
+// defaults, which are the same whether they are written down or not.
+func (ix *Index) meshConfigProblems() []config.Problem {
+	s := ix.mesh.Settings
+	if s.Key == (config.Key{}) {
+		return nil
+	}
+	said := proto.CloneOf(s.Mesh)
+	dropDefaults(said.ProtoReflect(), config.DefaultMeshConfig().ProtoReflect())
+	return checkUnder(meshConfigRoot, &s.Meta, said)
+}
+
+// dropDefaults clears the fields that equal those of def.
+func dropDefaults(m, def protoreflect.Message) {
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case !def.Has(fd):
+		case v.Equal(def.Get(fd)):
+			m.Clear(fd)
+		case fd.Message() != nil && !fd.IsList() && !fd.IsMap() && fd.Message().FullName().Parent() != "google.protobuf":
+			dropDefaults(v.Message(), def.Get(fd).Message())
+		}
+		return true
+	})
+}
+
+// meshConfigRoot is where the ConfigMap istio holds the MeshConfig.
+const meshConfigRoot = "data.mesh"
