@@ -9,9 +9,14 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	meshconfig "istio.io/api/mesh/v1alpha1"
+	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
+
+// anyHostCache stands for every host in the name of a DNS cache.
+const anyHostCache = "allow_any"
 
 // passthroughIdle closes connections to unknown destinations that carry no
 // requests: their number has no other bound.
@@ -24,6 +29,9 @@ func (b *build) addSpecialClusters(traits clusterTraits) {
 	b.special(traits, BlackHoleCluster, b.blackHole)
 	if b.scope.Class.Side == Outbound {
 		b.special(traits, PassthroughCluster, func(name string) *cluster.Cluster { return b.passthrough(traits, name) })
+		if b.scope.Settings.Mesh.GetOutboundTrafficPolicy().GetMode() == meshconfig.MeshConfig_OutboundTrafficPolicy_ALLOW_ANY_DYNAMIC_DNS {
+			b.special(traits, AllowAnyDynamicDNSCluster, func(name string) *cluster.Cluster { return b.anyHost(traits, name) })
+		}
 	}
 }
 
@@ -67,5 +75,23 @@ func (b *build) passthrough(traits clusterTraits, name string) *cluster.Cluster 
 		proto.Merge(options.CommonHttpProtocolOptions, common)
 	}
 	d.out.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsName: packed(options)}
+	return d.out
+}
+
+// anyHost resolves whatever host a request asks for (outboundTrafficPolicy
+// ALLOW_ANY_DYNAMIC_DNS), with the TLS that the mesh asks for.
+func (b *build) anyHost(traits clusterTraits, name string) *cluster.Cluster {
+	d := &clusterDraft{
+		settings: b.scope.Settings, traits: traits,
+		service: &VisibleService{Service: &config.Service{Hostname: anyHostCache, Resolution: config.ResolveDynamicDNS, External: true}},
+		policy:  &networking.TrafficPolicy{Tls: b.scope.Settings.Mesh.GetOutboundTrafficPolicy().GetTls()},
+		out:     &cluster.Cluster{Name: name, AltStatName: name + statSuffix},
+	}
+	d.forwardByName()
+	d.useClientProtocol()
+	d.connectionPool()
+	d.http.CommonHttpProtocolOptions = &core.HttpProtocolOptions{IdleTimeout: durationpb.New(passthroughIdle)}
+	d.tls()
+	d.finish()
 	return d.out
 }

@@ -39,7 +39,7 @@ func (d *clusterDraft) tls() {
 func (d *clusterDraft) withheld(t *networking.ClientTLSSettings) bool {
 	return !d.traits.gateway && t.GetCredentialName() != "" &&
 		!strings.HasPrefix(t.GetCredentialName(), configMapScheme) &&
-		d.service.Rule.Spec.GetWorkloadSelector() == nil
+		(d.service.Rule == nil || d.service.Rule.Spec.GetWorkloadSelector() == nil)
 }
 
 // originate is TLS to a server outside the mesh's own certificates.

@@ -10,6 +10,7 @@ const (
 	BlackHoleCluster           = "BlackHoleCluster"
 	PassthroughCluster         = "PassthroughCluster"
 	InboundPassthroughCluster  = "InboundPassthroughCluster"
+	AllowAnyDynamicDNSCluster  = "AllowAnyDynamicDNSCluster"
 	VirtualOutboundListener    = "virtualOutbound"
 	VirtualInboundListener     = "virtualInbound"
 	VirtualInboundBlackHole    = "virtualInbound-blackhole"
