@@ -2,11 +2,9 @@ package dashboard_test
 
 import (
 	"context"
-	"flag"
+	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,8 +16,6 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/dashboard"
 	"github.com/pilotfish-mesh/pilotfish/dashboard/browsertest"
 )
-
-var screenshots = flag.String("screenshots", "", "the folder to write screenshots of the page to")
 
 // lively returns a world with two minutes of load and, until the test ends, a
 // new second every second.
@@ -81,16 +77,6 @@ func sound(t *testing.T, tab *browsertest.Tab) {
 	}
 }
 
-func shoot(t *testing.T, tab *browsertest.Tab, name string) {
-	t.Helper()
-	if *screenshots == "" {
-		return
-	}
-	if err := os.WriteFile(filepath.Join(*screenshots, name+".png"), tab.Screenshot(), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
 const (
 	sliderV2 = `input[type=range][aria-label="Weight of v2 in percent"]`
 	numberV2 = `input[type=number][aria-label="Weight of v2, number"]`
@@ -128,15 +114,18 @@ func TestPageInChromium(t *testing.T) {
 		typeInto(tab, numberV2, "40")
 		tab.UntilShown("v2 33 → 40 %")
 		tab.Until(`document.activeElement.matches('` + numberV2 + `')`)
-		if n := len(w.Changes()); n != 2 {
-			t.Errorf("the file was changed %d times, want 2", n)
-		}
 		if !strings.Contains(w.text(), "weight: 40   # the new one") {
 			t.Errorf("file:\n%s", w.text())
 		}
+		// A choice can be taken back before it is written.
+		tab.Do(chromedp.Focus(chromedp.CSS(sliderV2)), chromedp.KeyEvent(kb.End+kb.Escape))
+		tab.Until(`document.querySelector('` + sliderV2 + `').value === "40"`)
 		// A number out of range is not taken.
 		typeInto(tab, numberV2, "400")
 		tab.Until(`document.querySelector('` + sliderV2 + `').value === "40"`)
+		if n := len(w.Changes()); n != 2 {
+			t.Errorf("the file was changed %d times, want 2", n)
+		}
 		sound(t, tab)
 	})
 	t.Run("says why a weight cannot be moved", func(t *testing.T) {
@@ -186,6 +175,39 @@ func TestPageInChromium(t *testing.T) {
 		sound(t, tab)
 	})
 	t.Run("says when the server is gone, and comes back", func(t *testing.T) { reconnects(t, browser) })
+	t.Run("among many routes", func(t *testing.T) {
+		w := lively(t)
+		text := meshYAML
+		for i := range 20 {
+			text += fmt.Sprintf("---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: shop-%02d}\nspec:\n  hosts: [shop-%02d]\n"+
+				"  http: [{route: [{destination: {host: shop, subset: a}, weight: 1}, {destination: {host: shop, subset: b}, weight: 2}]}]\n", i, i)
+		}
+		w.write(text)
+		url, _ := site(t, w.options())
+		tab := browser.Open(t, url, browsertest.Phone)
+		tab.UntilShown("6 of 21 routes")
+		tab.Do(chromedp.SendKeys(chromedp.CSS("input[type=search]"), "shop-17"))
+		tab.UntilShown("1 of 1 routes")
+		tab.UntilShown("VirtualService default/shop-17")
+		tab.Until(`document.activeElement.matches("input[type=search]")`)
+		// A file that says it in relative weights can be moved too.
+		tab.Do(chromedp.Focus(chromedp.CSS(`input[type=range][aria-label="Weight of b in percent"]`)), chromedp.KeyEvent(kb.End))
+		tab.UntilShown("a 33 → 0 %, b 67 → 100 %")
+		sound(t, tab)
+	})
+	t.Run("two pages agree", func(t *testing.T) {
+		w := lively(t)
+		url, _ := site(t, w.options())
+		one, two := browser.Open(t, url, browsertest.Desktop), browser.Open(t, url, browsertest.Phone)
+		one.UntilShown("% observed")
+		two.UntilShown("% observed")
+		one.Do(chromedp.Focus(chromedp.CSS(sliderV2)), chromedp.KeyEvent(kb.End))
+		two.Until(`document.querySelector('` + numberV2 + `').value === "100"`)
+		two.Do(chromedp.Focus(chromedp.CSS(sliderV2)), chromedp.KeyEvent(kb.Home))
+		one.Until(`document.querySelector('` + numberV2 + `').value === "0"`)
+		sound(t, one)
+		sound(t, two)
+	})
 	t.Run("without routes, proxies and traffic", func(t *testing.T) {
 		w := newWorld(t)
 		w.mu.Lock()
@@ -207,7 +229,7 @@ func moveWeight(t *testing.T, w *world, browser *browsertest.Browser) {
 	tab := browser.Open(t, url, browsertest.Desktop)
 	tab.UntilShown("% observed")
 	drag(tab, sliderV2, 30, 80)
-	tab.UntilShown("v1 70 → 20 %, v2 30 → 80 %: written to myapp.yaml. All 3 proxies have it after 41 ms.")
+	tab.UntilShown("v1 70 → 20 %, v2 30 → 80 %: written to myapp.yaml. All 3 proxies that it concerns have it after 41 ms.")
 	want := strings.NewReplacer("weight: 70", "weight: 20", "weight: 30", "weight: 80").Replace(meshYAML)
 	if w.text() != want {
 		t.Errorf("file:\n%s\nwant:\n%s", w.text(), want)

@@ -69,6 +69,7 @@ func (s series) learn(m *config.Mesh) {
 // empty.
 func routesOf(m *config.Mesh, known series, writable bool) []routeView {
 	out := []routeView{}
+	d := newDirectory(m)
 	for vs := range m.VirtualServices.All() {
 		for i, rule := range vs.Spec.GetHttp() {
 			if len(rule.GetRoute()) < 2 {
@@ -80,7 +81,7 @@ func routesOf(m *config.Mesh, known series, writable bool) []routeView {
 				Rule:  rule.GetName(),
 				Hosts: vs.Spec.GetHosts(), Gateways: vs.Spec.GetGateways(),
 				File: vs.File, Line: vs.LineOf(fmt.Sprintf("spec.http[%d].route", i)),
-				Destinations: destinationsOf(m, vs, rule, known),
+				Destinations: d.destinationsOf(vs, rule, known),
 			}
 			r.ID = r.Namespace + "/" + r.Name + "/" + r.Field
 			for _, match := range rule.GetMatch() {
@@ -98,7 +99,7 @@ func routesOf(m *config.Mesh, known series, writable bool) []routeView {
 	return out
 }
 
-func destinationsOf(m *config.Mesh, vs *config.VirtualService, rule *networking.HTTPRoute, known series) []destinationView {
+func (dir directory) destinationsOf(vs *config.VirtualService, rule *networking.HTTPRoute, known series) []destinationView {
 	var out []destinationView
 	var weights []int32
 	hosts, subsets := map[string]bool{}, map[string]bool{}
@@ -112,7 +113,7 @@ func destinationsOf(m *config.Mesh, vs *config.VirtualService, rule *networking.
 		v := destinationView{
 			Host: d.GetHost(), Subset: d.GetSubset(),
 			Weight: weights[i], Percent: percent,
-			Series: workloadsBehind(m, vs.Namespace, d, known),
+			Series: dir.workloadsBehind(vs.Namespace, d, known),
 		}
 		switch {
 		case v.Subset == "":
@@ -127,24 +128,48 @@ func destinationsOf(m *config.Mesh, vs *config.VirtualService, rule *networking.
 	return out
 }
 
+// directory finds services and subsets by their full host names.
+type directory struct {
+	domain   string
+	services map[string][]*config.Service
+	rules    map[string][]*config.DestinationRule
+}
+
+func newDirectory(m *config.Mesh) directory {
+	d := directory{m.Settings.DomainSuffix, map[string][]*config.Service{}, map[string][]*config.DestinationRule{}}
+	for s := range m.Services.All() {
+		d.services[s.Hostname] = append(d.services[s.Hostname], s)
+	}
+	for r := range m.DestinationRules.All() {
+		host := d.fullName(r.Spec.GetHost(), r.Namespace)
+		d.rules[host] = append(d.rules[host], r)
+	}
+	return d
+}
+
+// fullName resolves a host as the VirtualService's documentation says: a short
+// name is in the namespace of the object that names it.
+func (dir directory) fullName(host, ns string) string {
+	host = strings.ToLower(host)
+	if strings.Contains(host, ".") {
+		return host
+	}
+	return host + "." + ns + ".svc." + dir.domain
+}
+
 // workloadsBehind are the known workloads that a destination can reach: those
-// that the service's selector and the subset's labels pick. A host is resolved
-// as the VirtualService's documentation says: a short name is in the
-// namespace of the VirtualService.
-func workloadsBehind(m *config.Mesh, ns string, d *networking.Destination, known series) []string {
-	host := fullName(d.GetHost(), ns, m.Settings.DomainSuffix)
+// that the service's selector and the subset's labels pick.
+func (dir directory) workloadsBehind(ns string, d *networking.Destination, known series) []string {
+	host := dir.fullName(d.GetHost(), ns)
 	found := []string{}
-	for service := range m.Services.All() {
-		if service.Hostname != host || len(service.Selector) == 0 {
-			continue
-		}
-		labels, ok := subsetLabels(m, host, d.GetSubset())
-		if !ok {
-			continue
-		}
+	subset, ok := dir.subsetLabels(host, d.GetSubset())
+	if !ok {
+		return found
+	}
+	for _, service := range dir.services[host] {
 		for _, name := range slices.Sorted(maps.Keys(known)) {
-			if strings.HasPrefix(name, service.Namespace+"/") &&
-				config.Selects(service.Selector, known[name]) && config.Selects(labels, known[name]) &&
+			if len(service.Selector) > 0 && strings.HasPrefix(name, service.Namespace+"/") &&
+				config.Selects(service.Selector, known[name]) && config.Selects(subset, known[name]) &&
 				!slices.Contains(found, name) {
 				found = append(found, name)
 			}
@@ -153,22 +178,11 @@ func workloadsBehind(m *config.Mesh, ns string, d *networking.Destination, known
 	return found
 }
 
-func fullName(host, ns, domain string) string {
-	host = strings.ToLower(host)
-	if strings.Contains(host, ".") {
-		return host
-	}
-	return host + "." + ns + ".svc." + domain
-}
-
-func subsetLabels(m *config.Mesh, host, subset string) (map[string]string, bool) {
+func (dir directory) subsetLabels(host, subset string) (map[string]string, bool) {
 	if subset == "" {
 		return nil, true
 	}
-	for rule := range m.DestinationRules.All() {
-		if fullName(rule.Spec.GetHost(), rule.Namespace, m.Settings.DomainSuffix) != host {
-			continue
-		}
+	for _, rule := range dir.rules[host] {
 		for _, s := range rule.Spec.GetSubsets() {
 			if s.GetName() == subset {
 				return s.GetLabels(), true

@@ -103,10 +103,14 @@ func (v proxiesView) Proxies() []dashboard.Proxy {
 			ID: s.Proxy.ID, Name: s.Proxy.Name, Namespace: s.Proxy.Namespace, Type: s.Proxy.Type,
 			Version: s.Proxy.EnvoyVersion, Connected: s.Connected,
 		}
+		has := map[string]int{}
+		for _, sent := range v.server.Config(p.ID) {
+			has[sent.Type] = len(sent.Resources)
+		}
 		for _, short := range shownTypes {
 			for _, t := range s.Types {
 				if t.Short == short {
-					p.Syncs = append(p.Syncs, syncView(t))
+					p.Syncs = append(p.Syncs, v.sync(t, has[t.Type]))
 				}
 			}
 		}
@@ -115,13 +119,21 @@ func (v proxiesView) Proxies() []dashboard.Proxy {
 	return out
 }
 
-func syncView(t snapshot.TypeStatus) dashboard.Sync {
-	s := dashboard.Sync{Type: strings.ToUpper(t.Short), Status: dashboard.Status(t.Sync), Resources: -1}
-	if t.Sync == snapshot.Failed {
-		s.Rejection = &config.Problem{Severity: config.Error, Code: "ProxyRejected", Message: t.Error}
-		if t.Error == "" {
-			s.Rejection.Message = fmt.Sprintf("%d resources stay as they were", len(t.Rejected))
+func (v proxiesView) sync(t snapshot.TypeStatus, resources int) dashboard.Sync {
+	s := dashboard.Sync{Type: strings.ToUpper(t.Short), Status: dashboard.Status(t.Sync), Resources: resources}
+	if t.Sync != snapshot.Failed {
+		return s
+	}
+	s.Rejection = &config.Problem{Severity: config.Error, Code: "ProxyRejected"}
+	for _, p := range v.server.Problems() {
+		// The server's problem names the object; its message quotes the proxy.
+		if p.Code == s.Rejection.Code && t.Error != "" && strings.Contains(p.Message, t.Error) {
+			*s.Rejection = p
+			break
 		}
+	}
+	if s.Rejection.Message = t.Error; t.Error == "" {
+		s.Rejection.Message = fmt.Sprintf("%d resources stay as they were", len(t.Rejected))
 	}
 	return s
 }

@@ -272,6 +272,12 @@ func (p *Tab) Screenshot() []byte {
 	return get(p, chromedp.FullScreenshot(100))
 }
 
+// View returns what the window shows as PNG.
+func (p *Tab) View() []byte {
+	p.t.Helper()
+	return get(p, chromedp.CaptureScreenshot())
+}
+
 // Complaints are the errors and warnings so far, of scripts and of the
 // browser (blocked content, failed requests).
 func (p *Tab) Complaints() []string {

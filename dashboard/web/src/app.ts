@@ -1,7 +1,7 @@
 // The page: takes the stream's events apart and hands them to its parts.
 
 import { byId, h, say } from "./dom";
-import { ago, clock } from "./format";
+import { ago, clock, count } from "./format";
 import type { Change, Page, Problem, Proxy, Route } from "./model";
 import { learn } from "./palette";
 import { showChanges, showProblems, showProxies } from "./panels";
@@ -10,6 +10,9 @@ import { connect, type Link } from "./stream";
 import { Tiles } from "./tiles";
 import { themeButton } from "./toggle";
 import { Traffic } from "./traffic";
+
+// shownRoutes is how many cards are shown at once: each one draws all the time.
+const shownRoutes = 6;
 
 // spans are the windows of the plots, in seconds.
 const spans = [{ seconds: 60, name: "1 min" }, { seconds: 180, name: "3 min" }, { seconds: 600, name: "10 min" }];
@@ -20,6 +23,8 @@ let link: Link = "connecting";
 let lostAt = 0;
 let span = 60;
 let changes: Change[] = [];
+let routes: Route[] | null = null;
+let wanted = ""; // what the user looks for among many routes
 let tiles: Tiles | null = null;
 const traffic = new Traffic();
 const cards = new Map<string, RouteCard>();
@@ -29,10 +34,7 @@ const measured = (): boolean => page?.sections.includes("traffic") ?? false;
 
 function onPage(p: Page): void {
   offset = p.now - Date.now() / 1000;
-  if (page && page.boot !== p.boot) for (const [id, card] of cards) {
-    card.root.remove();
-    cards.delete(id);
-  }
+  if (page && page.boot !== p.boot) dropCards(() => false);
   const first = !page || page.boot !== p.boot;
   page = p;
   say(byId("title"), p.title);
@@ -40,17 +42,34 @@ function onPage(p: Page): void {
   if (first) tiles = new Tiles(byId("tiles"), p.sections);
 }
 
-function onRoutes({ routes }: { routes: Route[] | null }): void {
-  const parent = byId("routes");
-  if (routes === null) return; // nothing is published yet: the skeleton stays
-  parent.setAttribute("aria-busy", "false");
-  parent.querySelector(".skeleton")?.remove();
-  learn(routes.flatMap((r) => r.destinations.map((d) => d.label)));
+function dropCards(keep: (id: string) => boolean): void {
   for (const [id, card] of cards) {
-    if (routes.some((r) => r.id === id)) continue;
-    card.root.remove();
+    if (keep(id)) continue;
+    card.destroy();
     cards.delete(id);
   }
+}
+
+function onRoutes(e: { routes: Route[] | null }): void {
+  routes = e.routes;
+  if (routes === null) return; // nothing is published yet: the skeleton stays
+  learn(routes.flatMap((r) => r.destinations.map((d) => d.label)));
+  showRoutes(routes);
+}
+
+// showRoutes shows a card for each route, or for the first ones that the user
+// looks for.
+function showRoutes(all: Route[]): void {
+  const parent = byId("routes");
+  parent.setAttribute("aria-busy", "false");
+  parent.querySelector(".skeleton")?.remove();
+  const words = wanted.toLowerCase().split(/\s+/);
+  const found = all.filter((r) => {
+    const text = [r.id, r.rule, ...r.hosts, ...r.destinations.map((d) => `${d.host} ${d.subset ?? ""}`)].join(" ").toLowerCase();
+    return words.every((w) => text.includes(w));
+  });
+  const shown = found.slice(0, shownRoutes);
+  dropCards((id) => shown.some((r) => r.id === id));
   // Elements are moved only where the order asks for it: moving one takes the
   // focus from it.
   let before: Element | null = null;
@@ -58,16 +77,21 @@ function onRoutes({ routes }: { routes: Route[] | null }): void {
     if (el.previousElementSibling !== before || el.parentElement !== parent) parent.insertBefore(el, before ? before.nextSibling : parent.firstChild);
     before = el;
   };
-  if (routes.length > 0 && measured()) follow(parent.querySelector(".routes-head") ?? routesHead());
-  else parent.querySelector(".routes-head")?.remove();
-  for (const r of routes) {
+  const head = parent.querySelector<HTMLElement>(".routes-head") ?? routesHead();
+  head.hidden = all.length === 0;
+  follow(head);
+  const search = head.querySelector<HTMLElement>(".search")!;
+  search.hidden = all.length <= shownRoutes;
+  say(search.querySelector("span")!, `${count(shown.length)} of ${count(found.length)} routes`);
+  for (const r of shown) {
     let card = cards.get(r.id);
     if (card) card.setRoute(r);
     else cards.set(r.id, card = new RouteCard(r, measured() ? traffic : null, now));
     follow(card.root);
   }
-  if (routes.length === 0) follow(parent.querySelector(".empty-routes") ?? noRoutes());
+  if (all.length === 0) follow(parent.querySelector(".empty-routes") ?? noRoutes());
   else parent.querySelector(".empty-routes")?.remove();
+  for (const card of cards.values()) card.setEnabled(link === "live");
   refresh();
 }
 
@@ -78,11 +102,17 @@ function noRoutes(): HTMLElement {
     h("pre", {}, "http:\n- route:\n  - destination: {host: myapp, subset: v1}\n    weight: 90\n  - destination: {host: myapp, subset: v2}\n    weight: 10"));
 }
 
-// routesHead heads the cards, with the choice of the time that they show.
+// routesHead heads the cards, with the search among many and the choice of the
+// time that they show.
 function routesHead(): HTMLElement {
+  const search = h("input", {
+    type: "search", placeholder: "Find by name or host", "aria-label": "Find a route",
+    oninput: () => { wanted = search.value.trim(); showRoutes(routes ?? []); },
+  });
   return h("div", { class: "routes-head" },
     h("h2", {}, "Traffic"),
-    h("fieldset", { class: "spans" }, h("legend", { class: "hidden" }, "Time shown"),
+    h("label", { class: "search", hidden: true }, search, h("span", { role: "status" })),
+    h("fieldset", { class: "spans", hidden: !measured() }, h("legend", { class: "hidden" }, "Time shown"),
       ...spans.map((s) => h("label", {},
         h("input", { type: "radio", name: "span", value: s.seconds, checked: s.seconds === span, onchange: () => { span = s.seconds; refresh(); } }),
         h("span", {}, s.name)))));

@@ -5,16 +5,18 @@ import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { clock, percent, rate } from "./format";
 import type { Route } from "./model";
 import { colour, onTheme, themeColour } from "./palette";
-import { shares, type Traffic } from "./traffic";
+import { middle, shares, type Traffic } from "./traffic";
 
 // delay keeps the newest second just outside on the right, so that lines
 // glide in instead of jumping.
-const delay = 1.2;
+const delay = 1.6;
 
 export class Charts {
   private share: uPlot;
   private load: uPlot;
   private range: [number, number] = [0, 1];
+  private sized: ResizeObserver;
+  private forget: () => void;
 
   // onPoint gets a description of the second under the pointer, or null.
   constructor(
@@ -24,9 +26,16 @@ export class Charts {
   ) {
     this.share = this.makeShare();
     this.load = this.makeLoad();
-    const sized = new ResizeObserver(() => this.resize());
-    sized.observe(shareBox);
-    onTheme(() => this.draw());
+    this.sized = new ResizeObserver(() => this.resize());
+    this.sized.observe(shareBox);
+    this.forget = onTheme(() => this.draw());
+  }
+
+  destroy(): void {
+    this.sized.disconnect();
+    this.forget();
+    this.share.destroy();
+    this.load.destroy();
   }
 
   setRoute(route: Route): void {
@@ -41,7 +50,7 @@ export class Charts {
   // setData takes over what traffic has, for the window that ends at now.
   setData(now: number, window: number): void {
     const seconds = this.traffic.since(now - window - 15);
-    const x = seconds.map((s) => s.at);
+    const x = seconds.map(middle);
     this.share.setData([x, ...shares(this.route, seconds)], false);
     this.load.setData([x, seconds.map((s) => s.requests / s.length), seconds.map((s) => s.errors > 0 ? s.errors / s.length : null)], false);
     this.scroll(now, window);
@@ -143,7 +152,8 @@ export class Charts {
     ctx.setLineDash([6 * dpr, 5 * dpr]);
     for (let d = 0; d < this.route.destinations.length; d++) {
       ctx.strokeStyle = this.colourOf(d);
-      ctx.globalAlpha = 0.75;
+      ctx.globalAlpha = 0.8;
+      ctx.lineDashOffset = d * 11 / this.route.destinations.length * dpr; // equal weights show all their colours
       ctx.beginPath();
       history.forEach((c, i) => {
         const v = y(c.percents[d] ?? 0), end = history[i + 1]?.at ?? this.range[1];

@@ -30,8 +30,14 @@ export function themeColour(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-// onTheme calls f whenever the theme has changed.
-export function onTheme(f: () => void): void {
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", f);
+// onTheme calls f whenever the theme has changed, until the returned function
+// is called.
+export function onTheme(f: () => void): () => void {
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  system.addEventListener("change", f);
   document.addEventListener("themechange", f);
+  return () => {
+    system.removeEventListener("change", f);
+    document.removeEventListener("themechange", f);
+  };
 }

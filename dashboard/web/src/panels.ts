@@ -81,7 +81,10 @@ export function showProxies(section: HTMLElement, proxies: Proxy[]): void {
   const table = into(section, `table[data-types="${types.join()}"]`, () => h("table", { class: "proxies", role: "table", "data-types": types.join() },
     h("thead", { role: "rowgroup" }, h("tr", { role: "row" },
       ...["Proxy", ...types].map((t) => h("th", { role: "columnheader", scope: "col" }, t))))));
-  keyed(table, proxies.slice(0, limit), (p) => p.id, (p) => proxyRow(p, types));
+  // Among many, those that need a look come first.
+  const rank = (p: Proxy): number => Math.max(...p.syncs.map((s) => s.status === "ERROR" ? 2 : s.status === "STALE" ? 1 : 0));
+  const sorted = proxies.length > 20 ? [...proxies].sort((a, b) => rank(b) - rank(a)) : proxies;
+  keyed(table, sorted.slice(0, limit), (p) => p.id, (p) => proxyRow(p, types));
   const more = body(section).querySelector(".more") ?? body(section).appendChild(h("p", { class: "more" }));
   more.textContent = proxies.length > limit ? `and ${count(proxies.length - limit)} more` : "";
 }

@@ -21,7 +21,9 @@ export class RouteCard {
   private rows: Row[] = [];
   private charts: Charts | null = null;
   private draft: number[] | null = null; // what the user is choosing, or has chosen and is not in effect yet
-  private timer = 0;
+  private awaited: number[] | null = null; // what was written and is not in effect yet
+  private timer = 0; // of the pause before a draft is written
+  private forget: () => void;
   private written: { at: number; object: string; text: string } | null = null;
   private point = h("p", { class: "point" });
   private status = h("p", { class: "status", "aria-live": "polite" });
@@ -54,18 +56,27 @@ export class RouteCard {
       this.heading, h("div", { class: traffic ? "split" : "split single" }, plots, control));
     this.build();
     if (traffic) this.charts = new Charts(route, traffic, share, load, (text) => say(this.point, text ?? ""));
-    onTheme(() => this.paint());
+    this.forget = onTheme(() => this.paint());
+  }
+
+  destroy(): void {
+    clearTimeout(this.timer);
+    this.forget();
+    this.charts?.destroy();
+    this.root.remove();
   }
 
   setRoute(route: Route): void {
     const rebuilt = JSON.stringify([route.destinations.map((d) => d.label), route.readOnly]) !==
       JSON.stringify([this.route.destinations.map((d) => d.label), this.route.readOnly]);
     this.route = route;
+    if (this.awaited && same(this.awaited, percents(route))) this.awaited = null;
     if (this.draft && !this.timer && same(this.draft, percents(route))) this.draft = null;
     if (rebuilt) this.build();
     else this.head();
     this.charts?.setRoute(route);
     this.show();
+    if (!this.timer) this.flush(); // what was chosen while the last change was on its way
   }
 
   setTraffic(now: number, window: number): void {
@@ -83,7 +94,7 @@ export class RouteCard {
     if (!w) return;
     const change = changes.find((c) => c.at >= w.at - 0.2 && c.objects.some((o) => o.object === w.object));
     if (!change || change.proxies === 0 || change.reached < change.proxies) return;
-    say(this.status, `${w.text} ${change.proxies === 1 ? "The proxy has" : `All ${change.proxies} proxies have`} it after ${ms(change.last)}.`);
+    say(this.status, `${w.text} ${change.proxies === 1 ? "The proxy that it concerns has" : `All ${change.proxies} proxies that it concerns have`} it after ${ms(change.last)}.`);
     this.written = null;
   }
 
@@ -127,6 +138,15 @@ export class RouteCard {
       oninput: () => { if (number.checkValidity() && number.value !== "") this.choose(i, number.valueAsNumber); },
       onchange: () => { if (number.checkValidity() && number.value !== "") this.commit(200); else this.show(); },
     });
+    const cancel = (e: Event) => {
+      if ((e as KeyboardEvent).key !== "Escape") return;
+      clearTimeout(this.timer);
+      this.timer = 0;
+      this.draft = this.awaited;
+      this.show();
+    };
+    slider.addEventListener("keydown", cancel);
+    number.addEventListener("keydown", cancel);
     const row: Row = {
       slider, number, swatch: h("span", { class: "swatch" }), numbers: h("p", { class: "numbers" }),
       configured: h("span"), observed: h("span"),
@@ -150,37 +170,47 @@ export class RouteCard {
     clearTimeout(this.timer);
     this.timer = window.setTimeout(() => {
       this.timer = 0;
-      if (this.draft && !same(this.draft, percents(this.route))) void this.write(this.draft, percents(this.route));
+      this.flush();
     }, pause);
   }
 
-  private async write(next: number[], before: number[]): Promise<void> {
-    const route = this.route, at = this.now();
+  // flush writes the draft, one change at a time: each starts from what the one
+  // before has brought about.
+  private flush(): void {
+    const before = percents(this.route);
+    if (this.awaited || !this.draft || same(this.draft, before)) return;
+    this.awaited = this.draft;
     this.root.classList.remove("refused");
     this.undo.hidden = true;
-    try {
-      await writeWeights(route, next);
-      const moved = route.destinations.map((d, i) => `${d.label} ${before[i]} → ${next[i]} %`).filter((_, i) => before[i] !== next[i]);
-      const text = `${moved.join(", ")}: written to ${route.file?.split("/").at(-1)}.`;
-      this.written = { at, object: `VirtualService ${route.namespace}/${route.name}`, text };
-      say(this.status, text);
-      this.undo.hidden = false;
-      this.undo.onclick = () => { this.draft = before; this.show(); void this.write(before, next); };
-      setTimeout(() => {
-        if (this.timer || !this.draft || this.draft !== next) return;
-        say(this.status, `${text} It is not in effect yet; see the problems.`);
-        this.draft = null;
-        this.show();
-      }, 5000);
-    } catch (e) {
-      this.draft = null;
-      this.written = null;
+    this.write(this.draft, before).catch((e: unknown) => {
+      this.draft = this.awaited = this.written = null;
       this.root.classList.add("refused");
       const p = e instanceof Refused ? e.problem : null;
       const where = p?.file ? `${p.file.split("/").at(-1)}${p.line ? ":" + p.line : ""}: ` : "";
       say(this.status, `Not changed. ${where}${p ? p.message : "The server cannot be reached."}`);
       this.show();
-    }
+    });
+  }
+
+  private async write(next: number[], before: number[]): Promise<void> {
+    const route = this.route, at = this.now();
+    await writeWeights(route, next);
+    const moved = route.destinations.map((d, i) => `${d.label} ${before[i]} → ${next[i]} %`).filter((_, i) => before[i] !== next[i]);
+    const text = `${moved.join(", ")}: written to ${route.file?.split("/").at(-1)}.`;
+    this.written = { at, object: `VirtualService ${route.namespace}/${route.name}`, text };
+    say(this.status, text);
+    this.undo.hidden = false;
+    this.undo.onclick = () => {
+      this.draft = before;
+      this.show();
+      this.commit(0);
+    };
+    setTimeout(() => {
+      if (this.awaited !== next) return;
+      say(this.status, `${text} It is not in effect yet; see the problems.`);
+      this.draft = this.awaited = null;
+      this.show();
+    }, 5000);
   }
 
   // show brings sliders, numbers and the configured bar up to date, without

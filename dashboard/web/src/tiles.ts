@@ -44,8 +44,8 @@ export class Tiles {
     if (length === 0) this.requests.set("–", "", "no measurements yet");
     else this.requests.set(rate(five.reduce((sum, s) => sum + s.requests, 0) / length), "req/s", "average of the last 5 s");
     const requests = minute.reduce((sum, s) => sum + s.requests, 0), errors = minute.reduce((sum, s) => sum + s.errors, 0);
-    if (errors === 0) this.errors.set("0", "", `of ${plural(requests, "request")} in the last minute`, requests > 0 ? "good" : "");
-    else this.errors.set(count(errors), percent(100 * errors / requests), traffic.lastError || `of ${plural(requests, "request")} in the last minute`, "bad");
+    if (errors === 0) this.errors.set("0", "", `of ${count(requests)} in the last minute`, requests > 0 ? "good" : "");
+    else this.errors.set(count(errors), percent(100 * errors / requests), traffic.lastError || `of ${count(requests)} in the last minute`, "bad");
   }
 
   setProxies(proxies: Proxy[]): void {

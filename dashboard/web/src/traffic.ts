@@ -61,18 +61,18 @@ export function observe(route: Route, seconds: Second[]): Observed[] {
 
 // shares gives for each second the observed shares of the route's
 // destinations. Each is taken over the last five seconds, but never across a
-// change of the weights: what was measured before says nothing about after.
+// change of the weights: what was measured before says nothing about after,
+// and the second in which they changed stands for itself.
 export function shares(route: Route, seconds: Second[]): (number | null)[][] {
   const out: (number | null)[][] = route.destinations.map(() => []);
   const counts = seconds.map((s) => route.destinations.map((d) => d.series.reduce((sum, name) => sum + (s.by[name]?.n ?? 0), 0)));
   for (let i = 0; i < seconds.length; i++) {
     const end = seconds[i]!.at;
-    // The second in which the weights changed is mixed: it belongs to neither.
-    const changed = route.history.findLast((c) => c.at <= end - seconds[i]!.length)?.at ?? -Infinity;
+    const changed = route.history.findLast((c) => c.at < end)?.at ?? -Infinity;
     const sums = route.destinations.map(() => 0);
     for (let j = i; j >= 0; j--) {
       const start = seconds[j]!.at - seconds[j]!.length;
-      if (j < i && (end - start > average + 0.01 || start < changed)) break;
+      if (j < i && (end - start > average + 0.1 || start < changed)) break;
       counts[j]!.forEach((n, d) => { sums[d]! += n; });
     }
     const total = sums.reduce((a, b) => a + b, 0);
@@ -80,3 +80,6 @@ export function shares(route: Route, seconds: Second[]): (number | null)[][] {
   }
   return out;
 }
+
+// middle is where a second is drawn: what it counts happened around then.
+export const middle = (s: Second): number => s.at - s.length / 2;
