@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -54,6 +55,7 @@ func NewPlane(sources []NamedSource, o snapshot.Options) *Plane {
 		sources:  sources,
 		relayed:  relay{changed: make(chan struct{}, 1)},
 	}
+	p.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	o.Registerer = p.Registry
 	p.Server = snapshot.NewServer(p.Cache, o)
 	return p

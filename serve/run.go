@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -62,7 +63,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	r.plane = NewPlane(sources, o.snapshotOptions())
 	defer r.plane.Server.Close()
-	return r.run(ctx, &o)
+	return r.run(ctx)
 }
 
 func (o *Options) sources() ([]NamedSource, error) {
@@ -109,14 +110,20 @@ func (o *Options) snapshotOptions() snapshot.Options {
 
 // running are the parts of one Run.
 type running struct {
-	plane                               *Plane
+	options  *Options
+	plane    *Plane
+	group    *errgroup.Group
+	draining chan struct{} // closed when the end has been asked for
+	grpc     []*grpc.Server
+	pages    []*http.Server
+
 	xds, secure, hook, monitoring, http net.Listener
 }
 
 // newRunning opens every address before anything else happens: an address in
 // use must not leave half a control plane running.
 func newRunning(o *Options, open *listeners) (*running, error) {
-	r := &running{}
+	r := &running{options: o, draining: make(chan struct{})}
 	for _, l := range []struct {
 		to            *net.Listener
 		address, flag string
@@ -136,90 +143,88 @@ func newRunning(o *Options, open *listeners) (*running, error) {
 	return r, nil
 }
 
-func (r *running) run(ctx context.Context, o *Options) error {
-	draining := make(chan struct{})
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.plane.Run(ctx) })
-	var grpcServers []*grpc.Server
-	serveGRPC := func(l net.Listener, what string, more ...grpc.ServerOption) {
-		if l == nil {
-			return
-		}
-		o.Log.Info("serving "+what, zap.Stringer("address", l.Addr()))
-		s := grpc.NewServer(append(o.snapshotOptions().GRPC(), more...)...)
-		r.plane.Server.Register(s)
-		grpcServers = append(grpcServers, s)
-		g.Go(func() error { return s.Serve(l) })
-	}
-	serveGRPC(r.xds, "ADS in plaintext")
-	serveGRPC(r.secure, "ADS over TLS", grpc.Creds(credentials.NewTLS(tlsConfig(o.Authority, true, "h2"))))
-
-	var httpServers []*http.Server
-	serveHTTP := func(l net.Listener, what string, h http.Handler, tls bool) {
-		if l == nil {
-			return
-		}
-		o.Log.Info("serving "+what, zap.Stringer("address", l.Addr()))
-		s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: zap.NewStdLog(o.Log)}
-		httpServers = append(httpServers, s)
-		g.Go(func() error {
-			var err error
-			if tls {
-				s.TLSConfig = tlsConfig(o.Authority, false, "h2", "http/1.1")
-				err = s.ServeTLS(l, "", "")
-			} else {
-				err = s.Serve(l)
-			}
-			if errors.Is(err, http.ErrServerClosed) {
-				return nil
-			}
-			return err
-		})
-	}
-	pages := &Pages{Plane: r.plane, Build: o.Build, Draining: draining, Pprof: o.Pprof}
-	serveHTTP(r.http, "readiness", pages.Readiness(), false)
-	serveHTTP(r.monitoring, "metrics and debug pages", pages.Monitoring(), false)
-	serveHTTP(r.hook, "webhooks", http.NotFoundHandler(), true)
-	g.Go(func() error {
+func (r *running) run(ctx context.Context) error {
+	log := r.options.Log
+	r.group, ctx = errgroup.WithContext(ctx)
+	r.group.Go(func() error { return r.plane.Run(ctx) })
+	r.serveADS(r.xds, "ADS in plaintext")
+	r.serveADS(r.secure, "ADS over TLS", grpc.Creds(credentials.NewTLS(tlsConfig(r.options.Authority, true, "h2"))))
+	pages := &Pages{Plane: r.plane, Build: r.options.Build, Draining: r.draining, Pprof: r.options.Pprof}
+	r.servePages(r.http, "readiness", pages.Readiness(), nil)
+	r.servePages(r.monitoring, "metrics and debug pages", pages.Monitoring(), nil)
+	r.servePages(r.hook, "webhooks", http.NotFoundHandler(), tlsConfig(r.options.Authority, false, "h2", "http/1.1"))
+	r.group.Go(func() error {
 		select {
 		case <-r.plane.Cache.Ready():
-			o.Log.Info("ready: the first mesh is in service", zap.Int("services", r.plane.Store.Mesh().Services.Len()))
+			log.Info("ready: the first mesh is in service", zap.Int("services", r.plane.Store.Mesh().Services.Len()))
 		case <-ctx.Done():
 		}
 		return nil
 	})
-	g.Go(func() error {
+	r.group.Go(func() error {
 		<-ctx.Done()
-		close(draining)
-		o.Log.Info("draining")
-		r.drain(grpcServers, httpServers)
+		close(r.draining)
+		log.Info("draining")
+		r.drain()
 		return nil
 	})
-	err := g.Wait()
-	o.Log.Info("stopped")
+	err := r.group.Wait()
+	log.Info("stopped")
 	return err
 }
 
+// serveADS serves proxies on l, unless it is nil.
+func (r *running) serveADS(l net.Listener, what string, more ...grpc.ServerOption) {
+	if l == nil {
+		return
+	}
+	r.options.Log.Info("serving "+what, zap.Stringer("address", l.Addr()))
+	s := grpc.NewServer(append(r.options.snapshotOptions().GRPC(), more...)...)
+	r.plane.Server.Register(s)
+	r.grpc = append(r.grpc, s)
+	r.group.Go(func() error { return s.Serve(l) })
+}
+
+// servePages serves HTTP on l, unless it is nil; over TLS if secure is given.
+func (r *running) servePages(l net.Listener, what string, h http.Handler, secure *tls.Config) {
+	if l == nil {
+		return
+	}
+	r.options.Log.Info("serving "+what, zap.Stringer("address", l.Addr()))
+	if secure != nil {
+		l = tls.NewListener(l, secure)
+	}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: zap.NewStdLog(r.options.Log)}
+	r.pages = append(r.pages, s)
+	r.group.Go(func() error {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+}
+
 // drain sends the proxies elsewhere, then ends the pages.
-func (r *running) drain(gs []*grpc.Server, hs []*http.Server) {
+func (r *running) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	var stopping errgroup.Group
-	for _, s := range gs {
-		stopping.Go(func() error { s.GracefulStop(); return nil })
-	}
-	r.plane.Server.Drain(ctx)
 	done := make(chan struct{})
-	go func() { _ = stopping.Wait(); close(done) }()
+	go func() {
+		defer close(done)
+		for _, s := range r.grpc {
+			s.GracefulStop()
+		}
+	}()
+	r.plane.Server.Drain(ctx)
 	select {
 	case <-done:
 	case <-ctx.Done():
+		for _, s := range r.grpc {
+			s.Stop()
+		}
+		<-done
 	}
-	for _, s := range gs {
-		s.Stop()
-	}
-	<-done
-	for _, s := range hs {
+	for _, s := range r.pages {
 		if s.Shutdown(ctx) != nil {
 			_ = s.Close()
 		}

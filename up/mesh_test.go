@@ -218,9 +218,29 @@ func share(all []request, version string) int {
 	return k
 }
 
-// The canary's story, steps 3 to 6: split, shift back and forth, everything
-// to v2, and the end of v1. No request fails at any step.
-func TestCanaryStory(t *testing.T) {
+// after returns n requests that began from now on.
+func (tr *traffic) after(t *testing.T, n int) []request {
+	t.Helper()
+	from := time.Now()
+	var got []request
+	envoytest.Eventually(t, 30*time.Second, func() string {
+		got = got[:0]
+		for _, r := range tr.latest(10 * n) {
+			if r.started.After(from) {
+				got = append(got, r)
+			}
+		}
+		if len(got) < n {
+			return fmt.Sprintf("%d of %d requests", len(got), n)
+		}
+		return ""
+	})
+	return got[:n]
+}
+
+// An edit shifts the traffic within a second, a workload grows and shrinks,
+// and no request fails. Package e2e/story tells the rest of the story.
+func TestEditsShiftTraffic(t *testing.T) {
 	inModes(t, func(t *testing.T, mode up.Mode) {
 		dir := canary(t)
 		m, said := start(t, up.Options{Paths: []string{dir}, Mode: mode})
@@ -229,65 +249,38 @@ func TestCanaryStory(t *testing.T) {
 			t.Fatal(err)
 		}
 		tr := startTraffic(t, newClient(t), "http://"+addr+"/")
-		collect := func(n int) []request {
-			from := time.Now()
-			var got []request
+		if got := tr.after(t, 400); !within5Sigma(share(got, "v2"), len(got), 0.3) {
+			t.Errorf("at 70/30 %d of %d requests went to v2", share(got, "v2"), len(got))
+		}
+		edit(t, dir, "myapp.yaml", "weight: 70", "weight: 0", "weight: 30", "weight: 100")
+		<-time.After(time.Second) // the promise that is tested
+		if got := tr.after(t, 200); share(got, "v2") != len(got) {
+			t.Errorf("a second after the edit to 0/100 %d of %d requests went to v2", share(got, "v2"), len(got))
+		}
+
+		const replicas = "name: myapp-v2\nspec:\n  replicas: "
+		edit(t, dir, "deployments.yaml", replicas+"1", replicas+"3")
+		pods := func(n int) {
+			t.Helper()
 			envoytest.Eventually(t, 30*time.Second, func() string {
-				got = got[:0]
-				for _, r := range tr.latest(10 * n) {
-					if r.started.After(from) {
-						got = append(got, r)
+				for _, w := range m.Workloads() {
+					if w.Name == "myapp-v2" && len(w.Pods) == n {
+						return ""
 					}
 				}
-				if len(got) < n {
-					return fmt.Sprintf("%d of %d requests", len(got), n)
-				}
-				return ""
+				return fmt.Sprintf("v2 has not %d pods", n)
 			})
-			return got[:n]
 		}
-		split := func(what string, p float64) {
-			t.Helper()
-			got := collect(400)
-			if k := share(got, "v2"); !within5Sigma(k, len(got), p) {
-				t.Errorf("%s: %d of %d requests went to v2, want %.0f%%", what, k, len(got), 100*p)
-			}
-		}
-		shift := func(oldNew ...string) {
-			t.Helper()
-			edit(t, dir, "myapp.yaml", oldNew...)
-			<-time.After(time.Second) // the promise that is tested: a second after the edit everything is new
-		}
-		split("70/30", 0.3)
-		shift("weight: 70", "weight: 50", "weight: 30", "weight: 50 # v2")
-		split("50/50", 0.5)
-		shift("weight: 50 # v2", "weight: 0 # v2", "weight: 50\n", "weight: 100\n")
-		split("all to v1", 0)
-		shift("weight: 100\n", "weight: 0\n", "weight: 0 # v2", "weight: 100 # v2")
-		split("all to v2", 1)
-
-		// v1's Deployment goes, then its subset and its route.
-		edit(t, dir, "deployments.yaml", "name: myapp-v1\nspec:\n  replicas: 1", "name: myapp-v1\nspec:\n  replicas: 0")
+		pods(3)
+		tr.after(t, 200)
+		edit(t, dir, "deployments.yaml", replicas+"3", replicas+"1")
+		pods(1)
 		envoytest.Eventually(t, 30*time.Second, func() string {
-			if !strings.Contains(said.text(), "stopped") {
-				return "v1 is still running"
+			if n := strings.Count(said.text(), ": stopped"); n != 2 {
+				return fmt.Sprintf("%d pods have stopped, want 2", n)
 			}
 			return ""
 		})
-		edit(t, dir, "myapp.yaml", "    - destination: {host: myapp, subset: v1}\n      weight: 0\n", "",
-			"  - {name: v1, labels: {version: v1}}\n", "")
-		split("without v1", 1)
-		// And v2 grows.
-		edit(t, dir, "deployments.yaml", "name: myapp-v2\nspec:\n  replicas: 1", "name: myapp-v2\nspec:\n  replicas: 3")
-		envoytest.Eventually(t, 30*time.Second, func() string {
-			for _, w := range m.Workloads() {
-				if w.Name == "myapp-v2" && len(w.Pods) == 3 {
-					return ""
-				}
-			}
-			return "v2 has not grown"
-		})
-		split("three of v2", 1)
 		all := tr.end()
 		if f := failures(all); len(f) > 0 {
 			t.Errorf("%d of %d requests failed:\n%s", len(f), len(all), strings.Join(f[:min(len(f), 10)], "\n"))
