@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pilotfish-mesh/pilotfish/e2e/kubetest"
 	"github.com/pilotfish-mesh/pilotfish/up"
 )
 
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
-	os.Exit(m.Run())
+	kubetest.Main(m)
 }
 
 // run executes a command line in this process.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+	"github.com/pilotfish-mesh/pilotfish/e2e/kubetest"
 )
 
 // everywhere are flags for addresses that clash with nobody.
@@ -180,5 +181,59 @@ func TestServeBrokenYAML(t *testing.T) {
 	}
 	if _, body := page(t, at+"/debug/configz"); !strings.Contains(body, "myapp-virtualservice") {
 		t.Errorf("the rest is not served: %s", body)
+	}
+}
+
+// A cluster is read with a kubeconfig; what is applied later is served.
+func TestServeKubeconfig(t *testing.T) {
+	server := kubetest.Shared(t)
+	client := server.Client(t)
+	client.InstallCRDs(t)
+	canary, err := os.ReadFile("../../examples/canary/myapp.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := startServe(t, "--kubeconfig", server.Kubeconfig())
+	at := "http://" + logged(c, "serving metrics and debug pages")
+	objects := strings.ReplaceAll(string(canary), "\nmetadata:\n", "\nmetadata:\n  namespace: default\n")
+	client.Apply(t, objects)
+	t.Cleanup(func() { client.Delete(t, objects) })
+	envoytest.Eventually(t, 30*time.Second, func() string {
+		if _, body := page(t, at+"/debug/configz"); !strings.Contains(body, `"name":"myapp-virtualservice","namespace":"default"`) {
+			return "not served: " + body
+		}
+		return ""
+	})
+	if _, body := page(t, at+"/debug/registryz"); !strings.Contains(body, `"hostname":"kubernetes.default.svc.cluster.local"`) {
+		t.Errorf("the API server's own Service is not known: %s", body)
+	}
+}
+
+// Without a cluster to reach it waits, unready, and ends when it is told to.
+func TestServeWaitsForTheCluster(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(config, []byte(`
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}]
+contexts: [{name: c, context: {cluster: c}}]
+current-context: c
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := startCommand(t, nil, append(append([]string{"serve"}, everywhere...), "--kubeconfig", config)...)
+	var ready string
+	envoytest.Eventually(t, 20*time.Second, func() string {
+		if ready = logged(c, "serving readiness"); ready == "" {
+			return "not serving yet"
+		}
+		return ""
+	})
+	if code, body := page(t, "http://"+ready+"/ready"); code != http.StatusServiceUnavailable {
+		t.Errorf("/ready: %d %s", code, body)
+	}
+	_ = c.cmd.Process.Signal(syscall.SIGTERM)
+	if code := c.wait(t, 15*time.Second); code != exitOK {
+		t.Errorf("exit code %d after SIGTERM", code)
 	}
 }
