@@ -13,7 +13,7 @@ import (
 // as a single specification. Immutable and shared by scopes.
 type Rule struct {
 	Spec    *networking.DestinationRule
-	Sources []*config.Meta // the first one gave the traffic policy
+	Sources []*config.Meta // by precedence
 	Hash    config.Hash
 }
 

@@ -49,29 +49,29 @@ func covers(all, some []string) bool {
 	return true
 }
 
-// with returns a new rule: r's subsets that earlier lacks are added, and r's
-// traffic policy counts if earlier has none.
-func (earlier *mergedRule) with(r *mergedRule) *mergedRule {
-	out := *earlier
+// with returns a new rule: next's subsets that r lacks are added, and next's
+// traffic policy counts if r has none.
+func (r *mergedRule) with(next *mergedRule) *mergedRule {
+	out := *r
 	spec := &networking.DestinationRule{
-		Host:             earlier.rule.Spec.GetHost(),
-		TrafficPolicy:    earlier.rule.Spec.GetTrafficPolicy(),
-		Subsets:          slices.Clone(earlier.rule.Spec.GetSubsets()),
-		ExportTo:         earlier.rule.Spec.GetExportTo(),
-		WorkloadSelector: earlier.rule.Spec.GetWorkloadSelector(),
+		Host:             r.rule.Spec.GetHost(),
+		TrafficPolicy:    r.rule.Spec.GetTrafficPolicy(),
+		Subsets:          slices.Clone(r.rule.Spec.GetSubsets()),
+		ExportTo:         r.rule.Spec.GetExportTo(),
+		WorkloadSelector: r.rule.Spec.GetWorkloadSelector(),
 	}
-	for _, s := range r.rule.Spec.GetSubsets() {
+	for _, s := range next.rule.Spec.GetSubsets() {
 		if subsetNamed(spec, s.GetName()) == nil {
 			spec.Subsets = append(spec.Subsets, s)
 		}
 	}
 	if spec.TrafficPolicy == nil {
-		spec.TrafficPolicy = r.rule.Spec.GetTrafficPolicy()
+		spec.TrafficPolicy = next.rule.Spec.GetTrafficPolicy()
 	}
 	out.rule = Rule{
 		Spec:    spec,
-		Sources: append(slices.Clone(earlier.rule.Sources), r.rule.Sources...),
-		Hash:    config.NewHasher().Hash(earlier.rule.Hash, r.rule.Hash).Sum(),
+		Sources: append(slices.Clone(r.rule.Sources), next.rule.Sources...),
+		Hash:    config.NewHasher().Hash(r.rule.Hash, next.rule.Hash).Sum(),
 	}
 	return &out
 }
