@@ -1,12 +1,16 @@
 package translate
 
 import (
+	"regexp"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	networking "istio.io/api/networking/v1alpha3"
 )
+
+// probeHeader is what Kubernetes takes for a probe's header.
+var probeHeader = regexp.MustCompile(`^[-_A-Za-z0-9]+$`)
 
 func workloadTables() []Table {
 	return []Table{
@@ -132,8 +136,8 @@ func checkHTTPProbe(r *Report, m proto.Message) {
 }
 
 func checkProbeHeader(r *Report, m proto.Message) {
-	if name := m.(*networking.HTTPHeader).GetName(); name == "" || strings.ContainsAny(name, " \t\r\n:") {
-		r.ErrorAt("name", "NameInvalid", "is %s; want a header's name", shown(name))
+	if name := m.(*networking.HTTPHeader).GetName(); !probeHeader.MatchString(name) {
+		r.ErrorAt("name", "NameInvalid", "is %s; want a header's name (letters, digits, '-' and '_')", shown(name))
 	}
 }
 
