@@ -133,6 +133,15 @@ func checkPassthroughEntry(r *Report, e *networking.ServiceEntry) {
 	if e.GetWorkloadSelector() != nil {
 		r.WarnAt("workloadSelector", "NoEffect", "has no effect with resolution NONE; want STATIC")
 	}
+	for i, p := range e.GetPorts() {
+		switch config.ParseProtocol(p.GetProtocol()) {
+		case config.ProtocolTCP, config.ProtocolUnset:
+			if len(e.GetAddresses()) == 0 {
+				r.WarnAt(indexed("ports", i), "AddressMissing",
+					"is TCP without addresses, so connections to any address on port %d count as this service's; want addresses", p.GetNumber())
+			}
+		}
+	}
 }
 
 func checkStaticEntry(r *Report, e *networking.ServiceEntry) {
