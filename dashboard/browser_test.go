@@ -208,6 +208,18 @@ func TestPageInChromium(t *testing.T) {
 		sound(t, one)
 		sound(t, two)
 	})
+	t.Run("without measurements", func(t *testing.T) {
+		w := newWorld(t)
+		o := w.options()
+		o.Traffic = nil
+		url, _ := site(t, o)
+		tab := browser.Open(t, url, browsertest.Desktop)
+		tab.UntilShown("Nothing measures the traffic")
+		drag(tab, sliderV2, 30, 60)
+		tab.UntilShown("v2 30 → 60 %")
+		shoot(t, tab, "unmeasured")
+		sound(t, tab)
+	})
 	t.Run("without routes, proxies and traffic", func(t *testing.T) {
 		w := newWorld(t)
 		w.mu.Lock()
@@ -280,6 +292,12 @@ func fits(t *testing.T, browser *browsertest.Browser) {
 		shoot(t, tab, name)
 		w.troubled()
 		tab.UntilShown("RDS refused")
+		if faint := browsertest.Value[[]string](tab, faintText); len(faint) > 0 {
+			t.Errorf("%s: contrast below 4.5:1: %q", name, faint)
+		}
+		if nameless := browsertest.Value[[]string](tab, namelessControls); len(nameless) > 0 {
+			t.Errorf("%s: controls without a name: %q", name, nameless)
+		}
 		shoot(t, tab, name+"-troubled")
 		sound(t, tab)
 	}
@@ -328,3 +346,24 @@ func reconnects(t *testing.T, browser *browsertest.Browser) {
 	drag(tab, sliderV2, 30, 60)
 	tab.UntilShown("v2 30 → 60 %")
 }
+
+// faintText lists texts whose contrast with what is behind them is below what
+// WCAG 2.2 (1.4.3) asks of small text.
+const faintText = `(() => {
+	const parse = (c) => c.match(/[\d.]+/g).map(Number);
+	const light = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((s, v, i) => s + v * [0.2126, 0.7152, 0.0722][i], 0);
+	const behind = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.length === 3 || c[3] > 0.99) return c; } return [255, 255, 255]; };
+	const found = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+	for (let n; n = walk.nextNode();) {
+		const e = n.parentElement;
+		if (!n.data.trim() || !e.checkVisibility({ visibilityProperty: true }) || e.getBoundingClientRect().width < 2) continue;
+		const a = light(parse(getComputedStyle(e).color)), b = light(behind(e));
+		const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+		if (ratio < 4.5) found.push(n.data.trim() + " " + ratio.toFixed(2));
+	}
+	return found;
+})()`
+
+// namelessControls lists what a screen reader could only call "button".
+const namelessControls = `[...document.querySelectorAll("button, input, a[href], summary")]
+	.filter((e) => e.checkVisibility() && !(e.getAttribute("aria-label") || e.innerText || e.labels?.[0]?.innerText)).map((e) => e.outerHTML)`

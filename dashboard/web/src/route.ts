@@ -51,6 +51,7 @@ export class RouteCard {
         h("span", {}, "configured"), this.bars.configured,
         ...(traffic ? [h("span", {}, "observed"), this.bars.observed] : [])),
       this.list,
+      !traffic && h("p", { class: "facts" }, h("span", {}, "Nothing measures the traffic: ", h("code", {}, "pilotfish up DIR --load"), " sends requests and plots here who answers.")),
       h("div", { class: "outcome" }, this.status, this.undo));
     this.root = h("article", { class: "card route", "aria-label": `VirtualService ${route.namespace}/${route.name}` },
       this.heading, h("div", { class: traffic ? "split" : "split single" }, plots, control));
