@@ -57,6 +57,23 @@ func (r *Redirect) Apply(netns int) error {
 	return nil
 }
 
+// RemoveRedirect takes away what Apply put into a network namespace.
+func RemoveRedirect(netns int) error {
+	c, err := nftables.New(nftables.WithNetNSFd(netns))
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	for _, f := range []family{ipv4, ipv6} {
+		table := &nftables.Table{Name: redirectTable, Family: f.table}
+		c.AddTable(table) // it exists now, so that removing it cannot fail
+		c.DelTable(table)
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("nftables: remove redirection: %w", err)
+	}
+	return nil
+}
+
 // family is what differs between IPv4 and IPv6 rules.
 type family struct {
 	table nftables.TableFamily

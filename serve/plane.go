@@ -36,8 +36,9 @@ type Plane struct {
 
 	sources []NamedSource
 	relayed relay
-	mu      sync.Mutex // guards watchers
+	mu      sync.Mutex // guards what follows
 	watch   []chan struct{}
+	between problemsBetween
 }
 
 // NewPlane wires sources to a Server. Where two sources hold one object, the
@@ -150,7 +151,7 @@ func (p *Plane) Problems() []config.Problem {
 	}
 	seen := map[config.Problem]bool{}
 	var out []config.Problem
-	for _, list := range [][]config.Problem{m.Problems, translate.NewIndex(e.Mesh()).Problems(), e.Problems(), p.Server.Problems()} {
+	for _, list := range [][]config.Problem{m.Problems, p.problemsBetween(e.Mesh()), e.Problems(), p.Server.Problems()} {
 		for _, problem := range list {
 			if !seen[problem] {
 				seen[problem] = true
@@ -160,4 +161,25 @@ func (p *Plane) Problems() []config.Problem {
 	}
 	config.SortProblems(out)
 	return out
+}
+
+// problemsBetween remembers the problems between the objects of one Mesh: to
+// find them takes an Index of all of it, and pages ask several times a second.
+type problemsBetween struct {
+	mesh     *config.Mesh
+	problems []config.Problem
+}
+
+func (p *Plane) problemsBetween(m *config.Mesh) []config.Problem {
+	p.mu.Lock()
+	known := p.between
+	p.mu.Unlock()
+	if known.mesh == m {
+		return known.problems
+	}
+	found := problemsBetween{m, translate.NewIndex(m).Problems()}
+	p.mu.Lock()
+	p.between = found
+	p.mu.Unlock()
+	return found.problems
 }

@@ -38,6 +38,19 @@ type Pod struct {
 	ProxyID string
 }
 
+// Log returns the last lines, at most n, that the proxy of a workload or pod
+// wrote, access logs at /dev/stdout among them.
+func (m *Mesh) Log(workload string, n int) ([]string, error) {
+	p, err := m.find(workload)
+	if err != nil {
+		return nil, err
+	}
+	if p.proxy == nil {
+		return nil, fmt.Errorf("%s has no proxy", p.plan.key())
+	}
+	return p.proxy.log.last(n), nil
+}
+
 // Workloads are the running ones, by namespace and name.
 func (m *Mesh) Workloads() []Workload {
 	var out []Workload
@@ -50,7 +63,7 @@ func (m *Mesh) Workloads() []Workload {
 		}
 		v := Pod{
 			Name: p.plan.name, Address: p.place.addr.String(), Gateway: p.plan.role == gateway,
-			Sidecar: p.plan.role == sidecar, Ports: p.plan.ports, Labels: p.plan.workload.Labels,
+			Sidecar: p.plan.role == sidecar, Ports: p.ports(), Labels: p.plan.workload.Labels,
 		}
 		if p.node != nil {
 			v.ProxyID = p.node.ID()

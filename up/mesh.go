@@ -49,7 +49,7 @@ type Mesh struct {
 }
 
 // startTimeout is how long everything may take to become ready.
-const startTimeout = 60 * time.Second
+const startTimeout = 2 * time.Minute
 
 // Start brings a mesh up and returns when every proxy is ready and has the
 // present configuration. ctx limits the start only; Close ends the mesh. On

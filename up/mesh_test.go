@@ -456,3 +456,37 @@ func TestChangedTemplateRollsOver(t *testing.T) {
 		}
 	})
 }
+
+// What a proxy writes, its access log too, can be read.
+func TestAccessLog(t *testing.T) {
+	inModes(t, func(t *testing.T, mode up.Mode) {
+		dir := canary(t)
+		write(t, dir, "mesh.yaml", `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |
+    accessLogFile: /dev/stdout
+`)
+		m, _ := start(t, up.Options{Paths: []string{dir}, Mode: mode})
+		addr, err := m.Gateway("myapp-gateway", 80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newClient(t)
+		if r := get(c, "http://"+addr+"/find-me-in-the-log"); r.err != "" {
+			t.Fatal(r.err)
+		}
+		envoytest.Eventually(t, 20*time.Second, func() string { // Envoy flushes its log every 10 s
+			lines, err := m.Log("istio-ingressgateway", 10)
+			if err != nil {
+				return err.Error()
+			}
+			if !strings.Contains(strings.Join(lines, "\n"), "find-me-in-the-log") {
+				return fmt.Sprintf("not in %q", lines)
+			}
+			return ""
+		})
+	})
+}

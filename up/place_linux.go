@@ -52,7 +52,17 @@ func newNamespaces() (*namespaces, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &namespaces{network: n, last: hubAddr}, nil
+	g := &namespaces{network: n, last: hubAddr}
+	// A kernel without nftables would fail at the first pod only.
+	if err := (&agent.Redirect{OutboundPort: 15001, InboundPort: 15006}).Apply(int(n.hub)); err != nil {
+		g.close()
+		return nil, err
+	}
+	if err := agent.RemoveRedirect(int(n.hub)); err != nil {
+		g.close()
+		return nil, err
+	}
+	return g, nil
 }
 
 func (g *namespaces) address() (netip.Addr, error) {

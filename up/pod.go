@@ -38,6 +38,13 @@ type pod struct {
 	listeners map[uint32]*os.File
 }
 
+// ports are those that the application listens on, sorted.
+func (p *pod) ports() []uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Sorted(maps.Keys(p.listeners))
+}
+
 // surroundings are what pods of one mesh have in common.
 type surroundings struct {
 	envoy        *os.File // the binary
