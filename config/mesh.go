@@ -26,6 +26,7 @@ type (
 	RequestAuthentication = Object[*security.RequestAuthentication]
 	AuthorizationPolicy   = Object[*security.AuthorizationPolicy]
 	Telemetry             = Object[*telemetry.Telemetry]
+	TrafficExtension      = Object[*extensions.TrafficExtension]
 	WasmPlugin            = Object[*extensions.WasmPlugin]
 )
 
@@ -94,6 +95,7 @@ type Mesh struct {
 	RequestAuthentications Index[*RequestAuthentication]
 	AuthorizationPolicies  Index[*AuthorizationPolicy]
 	Telemetries            Index[*Telemetry]
+	TrafficExtensions      Index[*TrafficExtension]
 	WasmPlugins            Index[*WasmPlugin]
 
 	// Problems are what the sources found: malformed documents, unknown
@@ -125,5 +127,6 @@ func (m *Mesh) OnlyEndpointsDiffer(o *Mesh) bool {
 		m.RequestAuthentications.Same(o.RequestAuthentications) &&
 		m.AuthorizationPolicies.Same(o.AuthorizationPolicies) &&
 		m.Telemetries.Same(o.Telemetries) &&
+		m.TrafficExtensions.Same(o.TrafficExtensions) &&
 		m.WasmPlugins.Same(o.WasmPlugins)
 }

@@ -18,8 +18,7 @@ func nameOf(k config.Key) name { return name{k.Namespace, k.Name} }
 // set is a set of comparable things.
 type set[T comparable] map[T]struct{}
 
-func (s set[T]) add(v T)      { s[v] = struct{}{} }
-func (s set[T]) has(v T) bool { _, ok := s[v]; return ok }
+func (s set[T]) add(v T) { s[v] = struct{}{} }
 
 // multimap indexes things by a key; empty entries go away.
 type multimap[K, V comparable] map[K]set[V]
@@ -121,7 +120,7 @@ func (d *derivation) change(key config.Key, before, after *Object) {
 		return
 	}
 	if ns := namespaceOf(before, after); ns != "" {
-		d.namespaceChange(ns, before, after)
+		d.namespaceChange(ns, after)
 		return
 	}
 	if d.namespaces.discovered(key.Namespace) {

@@ -96,7 +96,7 @@ func dumpService(b *strings.Builder, s *config.Service) {
 		"", resolution, "at", list(s.Addresses), "auto", list(s.AutoAddresses), "", yes(s.Headless, "headless"),
 		"", yes(s.External, "external"), "alias of", s.ExternalName, "exported to", export, "selects", selector,
 		"SANs", list(s.SubjectAltNames), "", yes(s.PublishNotReady, "publishes not ready"), "", yes(s.NodeLocal, "node local"),
-		"distribution", s.Distribution, "load balancer", list(s.LoadBalancerIPs), "", yes(!s.Kubernetes, "from "+s.Key.String())))
+		"distribution", s.Distribution, "load balancer", list(s.LoadBalancerIPs), "", yes(!s.Kubernetes, "from "+s.String())))
 	for _, p := range s.Ports {
 		protocol := string(p.Protocol)
 		if protocol == "" {

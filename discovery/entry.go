@@ -141,7 +141,7 @@ func (d *derivation) entryService(id config.ServiceID, entries []entry) (*config
 			}
 		}
 	}
-	s.Meta.Hash = h.Sum()
+	s.Hash = h.Sum()
 	if len(s.Addresses) == 0 {
 		s.AutoAddresses = d.autoAddresses(id, entries)
 	}

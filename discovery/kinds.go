@@ -31,6 +31,7 @@ func Kinds() []Kind {
 	net := []string{"v1", "v1beta1", "v1alpha3"}
 	sec := []string{"v1", "v1beta1"}
 	return []Kind{
+		{ExtensionsGroup, "TrafficExtension", []string{"v1alpha1"}, spec[extensions.TrafficExtension]},
 		{ExtensionsGroup, "WasmPlugin", []string{"v1alpha1"}, spec[extensions.WasmPlugin]},
 		{NetworkingGroup, "DestinationRule", net, spec[networking.DestinationRule]},
 		{NetworkingGroup, "EnvoyFilter", []string{"v1alpha3"}, spec[networking.EnvoyFilter]},

@@ -37,7 +37,12 @@ func (c *plainChange) put(b *config.Builder) {
 	case TelemetryGroup:
 		putSpec[*telemetry.Telemetry](b, c, func(m *config.Mesh) *config.Index[*config.Telemetry] { return &m.Telemetries })
 	case ExtensionsGroup:
-		putSpec[*extensions.WasmPlugin](b, c, func(m *config.Mesh) *config.Index[*config.WasmPlugin] { return &m.WasmPlugins })
+		switch c.key.Kind {
+		case "TrafficExtension":
+			putSpec[*extensions.TrafficExtension](b, c, func(m *config.Mesh) *config.Index[*config.TrafficExtension] { return &m.TrafficExtensions })
+		case "WasmPlugin":
+			putSpec[*extensions.WasmPlugin](b, c, func(m *config.Mesh) *config.Index[*config.WasmPlugin] { return &m.WasmPlugins })
+		}
 	}
 }
 

@@ -88,7 +88,7 @@ func (n *namespaces) annotation(ns, key string) string {
 	return ""
 }
 
-func (d *derivation) namespaceChange(ns string, before, after *Object) {
+func (d *derivation) namespaceChange(ns string, after *Object) {
 	was := d.namespaces.discovered(ns)
 	if after == nil {
 		delete(d.namespaces.raw, ns)

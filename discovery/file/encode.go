@@ -85,7 +85,7 @@ func (e *encoder) value(path string, n *yaml.Node) {
 		}
 		e.out = append(e.out, ']')
 	case yaml.ScalarNode:
-		e.scalar(path, n)
+		e.scalar(n)
 	default:
 		e.out = append(e.out, "null"...)
 	}
@@ -185,7 +185,7 @@ func (e *encoder) merged(path string, v *yaml.Node, depth int) []entry {
 	return nil
 }
 
-func (e *encoder) scalar(path string, n *yaml.Node) {
+func (e *encoder) scalar(n *yaml.Node) {
 	switch tag := n.ShortTag(); tag {
 	case "!!null":
 		e.out = append(e.out, "null"...)

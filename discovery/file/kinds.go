@@ -22,6 +22,7 @@ type kubeKind struct {
 
 var kubeKinds = []kubeKind{
 	{"", "ConfigMap", "v1", false, func() any { return new(corev1.ConfigMap) }},
+	{"", "Endpoints", "v1", false, func() any { return new(corev1.Endpoints) }}, //nolint:staticcheck // deprecated, and still written
 	{"", "Namespace", "v1", true, func() any { return new(corev1.Namespace) }},
 	{"", "Node", "v1", true, func() any { return new(corev1.Node) }},
 	{"", "Pod", "v1", false, func() any { return new(corev1.Pod) }},

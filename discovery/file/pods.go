@@ -36,7 +36,7 @@ func (c *cluster) workloads() {
 	var templates []*discovery.Object
 	for _, o := range c.given {
 		switch body := o.Body.(type) {
-		case *corev1.Service, *corev1.Namespace, *discoveryv1.EndpointSlice:
+		case *corev1.Service, *corev1.Namespace, *discoveryv1.EndpointSlice, *corev1.Endpoints: //nolint:staticcheck // deprecated
 		case *corev1.Pod:
 			taken[o.Meta.Key] = true
 			c.pod(o, body)

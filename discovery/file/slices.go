@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -26,6 +25,7 @@ func (c *cluster) endpoints() {
 			have[serviceKey(o.Meta.Namespace, s.Labels[discoveryv1.LabelServiceName])] = true
 		}
 	}
+	c.mirror(have)
 	for _, o := range c.objects {
 		svc, ok := o.Body.(*corev1.Service)
 		if !ok || len(svc.Spec.Selector) == 0 || svc.Spec.Type == corev1.ServiceTypeExternalName || have[o.Meta.Key] {
@@ -89,14 +89,7 @@ func (c *cluster) slicesOf(o *discovery.Object, svc *corev1.Service, family disc
 	}
 	slices.Sort(order)
 	for i, id := range order {
-		s := made[id]
-		s.Name = o.Meta.Name + "-" + strings.ToLower(string(family)) + "-" + strconv.Itoa(i)
-		s.Namespace = o.Meta.Namespace
-		s.Labels = map[string]string{discoveryv1.LabelServiceName: o.Meta.Name}
-		meta := o.Meta
-		meta.Key = config.Key{Group: sliceGroup, Kind: "EndpointSlice", Namespace: s.Namespace, Name: s.Name}
-		meta.Labels, meta.Annotations = s.Labels, nil
-		c.objects = append(c.objects, &discovery.Object{Meta: meta, Body: s})
+		c.keepSlice(o, made[id], strconv.Itoa(i))
 	}
 }
 

@@ -127,6 +127,8 @@ status: {phase: Running, podIP: ` + ip + `, podIPs: [{ip: ` + ip + `}], conditio
 // then "changed", in its spec.
 func istioLives() []life {
 	return []life{
+		istio("extensions.istio.io/v1alpha1", "TrafficExtension", `{lua: {inlineCode: "-- WORD"}}`,
+			func(m *config.Mesh) config.Index[*config.TrafficExtension] { return m.TrafficExtensions }),
 		istio("extensions.istio.io/v1alpha1", "WasmPlugin", `{url: oci://x/WORD}`,
 			func(m *config.Mesh) config.Index[*config.WasmPlugin] { return m.WasmPlugins }),
 		istio("networking.istio.io/v1", "DestinationRule", `{host: WORD}`,
