@@ -153,9 +153,8 @@ func jsonLogFormat(fields *structpb.Struct) *core.SubstitutionFormatString {
 		texts = append(texts, v.GetStringValue())
 	}
 	return &core.SubstitutionFormatString{
-		Format:            &core.SubstitutionFormatString_JsonFormat{JsonFormat: fields},
-		JsonFormatOptions: &core.JsonFormatOptions{SortProperties: false},
-		Formatters:        logFormatters(texts...),
+		Format:     &core.SubstitutionFormatString_JsonFormat{JsonFormat: fields},
+		Formatters: logFormatters(texts...),
 	}
 }
 

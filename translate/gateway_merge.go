@@ -125,12 +125,12 @@ func (m *gatewayMerge) fits(p *mergedPort, g *GatewayServer) bool {
 		// Plain requests beside TLS can be told apart; Istio takes them where
 		// the TLS server came first.
 		if kind != p.kind && !(p.kind == overTLS && kind == plainHTTP) {
-			m.refuse(g, first, "PortConflict", "protocol %s cannot share port %d with %s, which speaks %s",
+			m.refuse(g, "PortConflict", "protocol %s cannot share port %d with %s, which speaks %s",
 				g.Spec.GetPort().GetProtocol(), p.Port, nameOfServer(first), first.Spec.GetPort().GetProtocol())
 			return false
 		}
 		if kind == plainTCP {
-			m.refuse(g, first, "PortConflict", "port %d is taken by %s: TCP connections carry nothing that could tell the two apart",
+			m.refuse(g, "PortConflict", "port %d is taken by %s: TCP connections carry nothing that could tell the two apart",
 				p.Port, nameOfServer(first))
 			return false
 		}
@@ -148,7 +148,7 @@ func (m *gatewayMerge) fits(p *mergedPort, g *GatewayServer) bool {
 	return true
 }
 
-func (m *gatewayMerge) refuse(g, by *GatewayServer, code, format string, args ...any) {
+func (m *gatewayMerge) refuse(g *GatewayServer, code, format string, args ...any) {
 	m.refuseAt(g, g.Field()+".port", code, format, args...)
 }
 

@@ -23,7 +23,6 @@ const rememberedTables = 128
 // again.
 type remembered struct {
 	resource *Resource
-	piece    []byte
 	clusters *clusterGroup
 	value    any // another kind of part, see remember
 	problems []config.Problem
@@ -99,23 +98,6 @@ func (b *build) resource(key config.Hash, make func() (name string, m proto.Mess
 	}
 	b.t.memo.Add(key, remembered{resource: r, problems: problems})
 	return r
-}
-
-// piece is resource for a part of a message, such as a virtual host.
-func (b *build) piece(key config.Hash, make func() (proto.Message, []config.Problem)) []byte {
-	if r, ok := b.t.memo.Get(key); ok {
-		b.problems = append(b.problems, r.problems...)
-		return r.piece
-	}
-	m, problems := make()
-	b.problems = append(b.problems, problems...)
-	enc, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-	if err != nil {
-		b.problems = append(b.problems, unencodable("virtual host", err, nil))
-		return nil
-	}
-	b.t.memo.Add(key, remembered{piece: enc, problems: problems})
-	return enc
 }
 
 // unencodable reports a message with text that is not UTF-8: the only way in

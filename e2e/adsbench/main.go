@@ -105,7 +105,7 @@ type table struct {
 
 func (t *table) add(r row) {
 	t.rows = append(t.rows, r)
-	fmt.Println(strings.ReplaceAll(strings.Trim(line(r), "| "), " | ", "  "))
+	fmt.Fprintln(os.Stdout, strings.ReplaceAll(strings.Trim(line(r), "| "), " | ", "  "))
 }
 
 func line(r row) string {
