@@ -293,13 +293,23 @@ type served struct {
 // serve starts a Server over the world and stops it when the test ends.
 func serve(t testing.TB, w *world, o snapshot.Options) *served {
 	t.Helper()
-	s := &served{t: t, world: w, cache: snapshot.NewCache(w)}
+	s := serveFrom(t, w, w, o)
+	s.world = w
 	w.caches = append(w.caches, s.cache)
+	t.Cleanup(func() {
+		w.caches = slices.DeleteFunc(w.caches, func(c *snapshot.Cache) bool { return c == s.cache })
+	})
+	return s
+}
+
+func serveFrom(t testing.TB, source snapshot.Source, meshes snapshot.Meshes, o snapshot.Options) *served {
+	t.Helper()
+	s := &served{t: t, cache: snapshot.NewCache(source)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.cache.Run(ctx, w)
+		s.cache.Run(ctx, meshes)
 	}()
 	s.server = snapshot.NewServer(s.cache, o)
 	s.grpc = grpc.NewServer(o.GRPC()...)
@@ -311,7 +321,6 @@ func serve(t testing.TB, w *world, o snapshot.Options) *served {
 	s.addr = l.Addr().String()
 	go func() { _ = s.grpc.Serve(l) }()
 	t.Cleanup(func() {
-		w.caches = slices.DeleteFunc(w.caches, func(c *snapshot.Cache) bool { return c == s.cache })
 		s.server.Close()
 		s.grpc.Stop()
 		cancel()
