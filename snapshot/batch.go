@@ -34,7 +34,7 @@ type piece struct {
 }
 
 // keepBelow is the size up to which a batch keeps its encoding.
-const keepBelow = 32 << 10
+const keepBelow = 4 << 10
 
 func newBatch(k kind, d difference) *batch {
 	b := &batch{kind: k, difference: d}

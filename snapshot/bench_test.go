@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"runtime"
@@ -74,7 +75,8 @@ func (s *scale) endpoint(address string) {
 
 func (s *scale) set(m *config.Mesh, st scaleState) {
 	s.mu.Lock()
-	s.states[m] = st
+	s.states = map[*config.Mesh]scaleState{m: st, s.mesh: s.states[s.mesh]}
+	maps.DeleteFunc(s.sets, func(k scaleState, _ *translate.Resources) bool { return k != st && k != s.states[s.mesh] })
 	s.mesh = m
 	s.mu.Unlock()
 	select {

@@ -32,6 +32,10 @@ type layer struct {
 	// about this one is known there too.
 	next atomic.Pointer[layer]
 
+	// table finds names; see find.
+	tabulate sync.Once
+	table    []uint32
+
 	mu sync.Mutex
 	// good holds, for names whose present version no proxy has accepted yet,
 	// the last one that some proxy did.

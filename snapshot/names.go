@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"sort"
+	"strings"
 	"sync"
 	"weak"
 )
@@ -81,7 +82,10 @@ func (t *nameTable) with(n *names, add []string) *names {
 		return n
 	}
 	return t.step(n, step{sum: t.sum(add)}, func() []string {
-		out := append(slices.Clone(n.all()), add...)
+		out := slices.Clone(n.all())
+		for _, name := range add {
+			out = append(out, strings.Clone(name)) // it may point into a request
+		}
 		slices.Sort(out)
 		return slices.Compact(out)
 	})

@@ -1,12 +1,10 @@
 package snapshot
 
 import (
-	"maps"
 	"slices"
-	"time"
+	"strings"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	rpc "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -44,13 +42,13 @@ func (s *stream) known(node *core.Node, url string) (kind, bool, error) {
 }
 
 // onDelta takes one request of the incremental protocol.
-func (s *stream) onDelta(req *discovery.DeltaDiscoveryRequest) error {
-	k, ok, err := s.known(req.GetNode(), req.GetTypeUrl())
+func (s *stream) onDelta(req *request) error {
+	k, ok, err := s.known(req.node, req.url)
 	if err != nil {
 		return err
 	}
 	if !ok {
-		return s.ignore(req.GetTypeUrl(), req.GetResponseNonce())
+		return s.ignore(strings.Clone(req.url), req.nonce)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,10 +57,10 @@ func (s *stream) onDelta(req *discovery.DeltaDiscoveryRequest) error {
 	if !f.open {
 		s.openDelta(k, f, req)
 	} else {
-		s.answered(k, req.GetResponseNonce(), req.GetErrorDetail())
+		s.answered(k, req.nonce, req.err)
 		// Also in a request with a stale nonce: subscriptions are changes, not
 		// statements about a response (xDS protocol, "Resource updates").
-		s.subscribe(f, req.GetResourceNamesSubscribe(), req.GetResourceNamesUnsubscribe())
+		s.subscribe(f, req.names, req.unsubscribe)
 	}
 	s.kick()
 	return nil
@@ -71,8 +69,8 @@ func (s *stream) onDelta(req *discovery.DeltaDiscoveryRequest) error {
 const wildcard = "*"
 
 // openDelta takes the first request of a kind.
-func (s *stream) openDelta(k kind, f *feed, req *discovery.DeltaDiscoveryRequest) {
-	sub := req.GetResourceNamesSubscribe()
+func (s *stream) openDelta(k kind, f *feed, req *request) {
+	sub := req.names
 	f.open, f.owed = true, true
 	if k.whole() && len(sub) == 0 {
 		f.wildcard, f.legacy = true, true
@@ -82,9 +80,8 @@ func (s *stream) openDelta(k kind, f *feed, req *discovery.DeltaDiscoveryRequest
 		sub = slices.DeleteFunc(slices.Clone(sub), func(n string) bool { return n == wildcard })
 	}
 	f.only = s.names().of(sub)
-	known := req.GetInitialResourceVersions()
-	if len(known) > 0 {
-		s.resume(k, f, known)
+	if len(req.initial) > 0 {
+		s.resume(k, f, req)
 		return
 	}
 	if !f.wildcard {
@@ -94,49 +91,6 @@ func (s *stream) openDelta(k kind, f *feed, req *discovery.DeltaDiscoveryRequest
 	// Names asked for by name besides the wildcard: those that do not exist
 	// are answered as removed.
 	f.force = f.only
-}
-
-// resume brings a reconnected client's state in: it says which versions it
-// has, and is sent what differs.
-func (s *stream) resume(k kind, f *feed, known map[string]string) {
-	now := s.now(k)
-	var send []string
-	check := func(name string, r *translate.Resource) {
-		v, have := known[name]
-		if have {
-			if h, err := parseVersion(v); err == nil && h == r.Version {
-				return
-			}
-		}
-		send = append(send, name)
-	}
-	for _, l := range now {
-		for _, r := range l.all() {
-			if f.wants(r.Name) {
-				check(r.Name, r)
-			}
-		}
-	}
-	for _, name := range f.only.all() {
-		if now.get(name) == nil {
-			send = append(send, name) // answered as removed
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(known)) {
-		if f.wildcard && !f.only.has(name) && now.get(name) == nil && !now.withholds(name) {
-			f.held = append(f.held, &translate.Resource{Name: name})
-		}
-	}
-	if s.resumed.IsZero() {
-		s.resumed = time.Now()
-	}
-	f.used, f.owed = true, false
-	if k == endpoints {
-		// Those of clusters that were sent on this stream, even if they are
-		// the same: Envoy may not ask for them again (envoy#13009).
-		send = append(send, s.warming.all()...)
-	}
-	f.have, f.force = now, s.names().of(send)
 }
 
 // subscribe changes what a delta client asks for.
@@ -174,13 +128,13 @@ func (s *stream) subscribe(f *feed, add, remove []string) {
 }
 
 // onSotW takes one request of the state-of-the-world protocol.
-func (s *stream) onSotW(req *discovery.DiscoveryRequest) error {
-	k, ok, err := s.known(req.GetNode(), req.GetTypeUrl())
+func (s *stream) onSotW(req *request) error {
+	k, ok, err := s.known(req.node, req.url)
 	if err != nil {
 		return err
 	}
 	if !ok {
-		return s.ignore(req.GetTypeUrl(), req.GetResponseNonce())
+		return s.ignore(strings.Clone(req.url), req.nonce)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,16 +142,16 @@ func (s *stream) onSotW(req *discovery.DiscoveryRequest) error {
 	s.noteSecrets(k)
 	if !f.open {
 		s.openSotW(k, f, req)
-	} else if nonce := req.GetResponseNonce(); nonce != "" && f.nonce != 0 {
+	} else if nonce := req.nonce; nonce != "" && f.nonce != 0 {
 		if n, ok := parseNonce(nonce); !ok || n != f.nonce {
 			// The client will answer the newer response with all its names.
 			s.server.metrics.staleNonce(k)
 			return nil
 		}
-		s.answered(k, nonce, req.GetErrorDetail())
-		s.renew(k, f, req.GetResourceNames())
+		s.answered(k, nonce, req.err)
+		s.renew(k, f, req.names)
 	} else {
-		s.renew(k, f, req.GetResourceNames())
+		s.renew(k, f, req.names)
 	}
 	s.kick()
 	return nil
@@ -210,10 +164,10 @@ func (s *stream) noteSecrets(k kind) {
 	}
 }
 
-func (s *stream) openSotW(k kind, f *feed, req *discovery.DiscoveryRequest) {
-	list := req.GetResourceNames()
+func (s *stream) openSotW(k kind, f *feed, req *request) {
+	list := req.names
 	f.open, f.owed = true, true
-	f.used = req.GetVersionInfo() != ""
+	f.used = req.version != ""
 	f.legacy = k.whole() && len(list) == 0
 	f.setNames(s.names(), list)
 	if !f.wildcard {

@@ -63,14 +63,14 @@ func (v service) DeltaAggregatedResources(g grpc.BidiStreamingServer[discovery.D
 		return err
 	}
 	return v.s.serve(st, func() error {
-		req, err := g.Recv()
-		if err != nil {
+		var r deltaRequest
+		if err := g.RecvMsg(&r); err != nil {
 			return err
 		}
 		if err := st.admit(); err != nil {
 			return err
 		}
-		return st.onDelta(req)
+		return st.onDelta(&r.request)
 	})
 }
 
@@ -80,14 +80,14 @@ func (v service) StreamAggregatedResources(g grpc.BidiStreamingServer[discovery.
 		return err
 	}
 	return v.s.serve(st, func() error {
-		req, err := g.Recv()
-		if err != nil {
+		var r sotwRequest
+		if err := g.RecvMsg(&r); err != nil {
 			return err
 		}
 		if err := st.admit(); err != nil {
 			return err
 		}
-		return st.onSotW(req)
+		return st.onSotW(&r.request)
 	})
 }
 

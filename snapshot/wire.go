@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"fmt"
 	"strconv"
 
 	"google.golang.org/grpc/encoding"
@@ -123,7 +122,8 @@ func newMessage(k kind, pieces []*piece, frame []byte) *message {
 func (m *message) size() int { return m.buffers.Len() }
 
 // Codec is the protobuf codec of gRPC, except that it passes on the responses
-// that a Server has already encoded. ServerOptions installs it.
+// that a Server has already encoded, and reads requests without making a
+// thousand strings of them. Options.GRPC installs it.
 type Codec struct{}
 
 // Marshal implements encoding.CodecV2.
@@ -135,18 +135,17 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 }
 
 // Unmarshal implements encoding.CodecV2.
-func (Codec) Unmarshal(data mem.BufferSlice, v any) error { return standardCodec().Unmarshal(data, v) }
+func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
+	switch r := v.(type) {
+	case *deltaRequest:
+		return decodeRequest(delta, data, &r.request)
+	case *sotwRequest:
+		return decodeRequest(sotw, data, &r.request)
+	}
+	return standardCodec().Unmarshal(data, v)
+}
 
 // Name implements encoding.CodecV2.
 func (Codec) Name() string { return "proto" }
 
 func standardCodec() encoding.CodecV2 { return encoding.GetCodecV2("proto") }
-
-// parseVersion reads a version that some pilotfish has sent.
-func parseVersion(s string) (config.Hash, error) {
-	v, err := strconv.ParseUint(s, 16, 64)
-	if err != nil || len(s) != 16 {
-		return 0, fmt.Errorf("version %q: want 16 hexadecimal digits", s)
-	}
-	return config.Hash(v), nil
-}

@@ -1,0 +1,175 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"unicode/utf8"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rpc "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// request is a DiscoveryRequest or a DeltaDiscoveryRequest. Its strings point
+// into one copy of the message: a proxy that reconnects sends thousands of
+// names and versions, most of which are only compared. What outlives the
+// request must be cloned.
+type request struct {
+	node  *core.Node
+	url   string
+	nonce string
+	err   *rpc.Status
+	// version is version_info (SotW).
+	version string
+	// names are resource_names (SotW) or resource_names_subscribe (delta).
+	names       []string
+	unsubscribe []string
+	// initial are initial_resource_versions, encoded (delta).
+	initial []string
+}
+
+// Field numbers of the requests that decode reads, by protocol.
+type requestFields struct {
+	version, node, url, names, unsubscribe, initial, nonce, err protowire.Number
+}
+
+var requestNumbers = [...]requestFields{
+	sotw:  {version: 1, node: 2, names: 3, url: 4, nonce: 5, err: 6},
+	delta: {node: 1, url: 2, names: 3, unsubscribe: 4, initial: 5, nonce: 6, err: 7},
+}
+
+// sotwRequest and deltaRequest tell the codec which message to expect.
+type (
+	sotwRequest  struct{ request }
+	deltaRequest struct{ request }
+)
+
+var errUTF8 = errors.New("a request holds text that is not UTF-8")
+
+// decodeRequest reads a request. data is free afterwards.
+func decodeRequest(p protocol, data mem.BufferSlice, r *request) error {
+	text := materialize(data)
+	f := &requestNumbers[p]
+	*r = request{}
+	return eachField(text, func(n protowire.Number, v string) error {
+		switch n {
+		case 0: // never used; guards the numbers that a protocol does not have
+			return nil
+		case f.node:
+			if r.node == nil {
+				r.node = &core.Node{}
+			}
+			return proto.UnmarshalOptions{Merge: true}.Unmarshal([]byte(v), r.node)
+		case f.err:
+			if r.err == nil {
+				r.err = &rpc.Status{}
+			}
+			return proto.UnmarshalOptions{Merge: true}.Unmarshal([]byte(v), r.err)
+		case f.initial:
+			r.initial = append(r.initial, v)
+			return nil
+		}
+		switch n {
+		case f.url:
+			r.url = v
+		case f.nonce:
+			r.nonce = v
+		case f.version:
+			r.version = v
+		case f.names:
+			r.names = append(r.names, v)
+		case f.unsubscribe:
+			r.unsubscribe = append(r.unsubscribe, v)
+		default:
+			return nil
+		}
+		if !utf8.ValidString(v) {
+			return errUTF8
+		}
+		return nil
+	})
+}
+
+func materialize(data mem.BufferSlice) string {
+	var b strings.Builder
+	b.Grow(data.Len())
+	for _, part := range data {
+		b.Write(part.ReadOnlyData())
+	}
+	return b.String()
+}
+
+// known yields the names and versions of initial_resource_versions.
+func (r *request) known() iter.Seq2[string, string] {
+	return func(yield func(name, version string) bool) {
+		for _, entry := range r.initial {
+			var name, version string
+			// Malformed entries count as far as they can be read: the client
+			// is then sent more than it needs.
+			_ = eachField(entry, func(n protowire.Number, v string) error {
+				switch n {
+				case 1:
+					name = v
+				case 2:
+					version = v
+				}
+				return nil
+			})
+			if !yield(name, version) {
+				return
+			}
+		}
+	}
+}
+
+// eachField calls f for each length-delimited field of a message; others are
+// skipped, as the requests have none that matter.
+func eachField(text string, f func(protowire.Number, string) error) error {
+	for len(text) > 0 {
+		tag, n := varint(text)
+		if n <= 0 {
+			return errTruncated
+		}
+		text = text[n:]
+		number, wire := protowire.DecodeTag(tag)
+		if number < 1 {
+			return fmt.Errorf("a request holds field number %d", number)
+		}
+		if wire != protowire.BytesType {
+			// No field that matters; the requests have few others.
+			if n = protowire.ConsumeFieldValue(number, wire, []byte(text)); n < 0 {
+				return protowire.ParseError(n)
+			}
+			text = text[n:]
+			continue
+		}
+		size, n := varint(text)
+		if n <= 0 || size > uint64(len(text)-n) {
+			return errTruncated
+		}
+		if err := f(number, text[n:n+int(size)]); err != nil {
+			return err
+		}
+		text = text[n+int(size):]
+	}
+	return nil
+}
+
+var errTruncated = errors.New("a request is cut short")
+
+// varint reads a number; n is 0 if there is none.
+func varint(text string) (v uint64, n int) {
+	for shift := uint(0); shift < 64 && n < len(text); shift += 7 {
+		c := text[n]
+		n++
+		v |= uint64(c&0x7f) << shift
+		if c < 0x80 {
+			return v, n
+		}
+	}
+	return 0, 0
+}

@@ -1,0 +1,87 @@
+package snapshot
+
+import (
+	"slices"
+	"testing"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/google/go-cmp/cmp"
+	rpc "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+)
+
+// FuzzRequest compares decoding with the protobuf library's, for both
+// protocols.
+func FuzzRequest(f *testing.F) {
+	for _, m := range []proto.Message{
+		&discovery.DeltaDiscoveryRequest{
+			Node: &core.Node{Id: "sidecar~1~a.b~c"}, TypeUrl: "t", ResponseNonce: "3",
+			ResourceNamesSubscribe: []string{"a", "b", ""}, ResourceNamesUnsubscribe: []string{"c"},
+			InitialResourceVersions: map[string]string{"x": "1", "y": "2", "": ""},
+			ErrorDetail:             &rpc.Status{Code: 3, Message: "no"},
+		},
+		&discovery.DiscoveryRequest{
+			Node: &core.Node{Id: "sidecar~1~a.b~c"}, TypeUrl: "t", ResponseNonce: "3", VersionInfo: "v",
+			ResourceNames: []string{"a", "b"}, ErrorDetail: &rpc.Status{Code: 3, Message: "no"},
+			ResourceLocators: []*discovery.ResourceLocator{{Name: "l"}},
+		},
+		&discovery.DeltaDiscoveryRequest{}, &discovery.DiscoveryRequest{TypeUrl: "\u00e9"},
+	} {
+		b, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+		f.Add(b[:len(b)/2])
+	}
+	f.Add([]byte{8, 1, 26, 1, 'a'})
+	f.Add([]byte{26, 1, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var d discovery.DeltaDiscoveryRequest
+		if proto.Unmarshal(b, &d) == nil {
+			compare(t, delta, b, request{
+				node: d.Node, url: d.TypeUrl, nonce: d.ResponseNonce, err: d.ErrorDetail,
+				names: d.ResourceNamesSubscribe, unsubscribe: d.ResourceNamesUnsubscribe,
+			}, d.InitialResourceVersions)
+		} else {
+			_ = decodeRequest(delta, mem.BufferSlice{mem.SliceBuffer(b)}, &request{}) // no crash
+		}
+		var s discovery.DiscoveryRequest
+		if proto.Unmarshal(b, &s) == nil {
+			compare(t, sotw, b, request{
+				node: s.Node, url: s.TypeUrl, nonce: s.ResponseNonce, err: s.ErrorDetail,
+				names: s.ResourceNames, version: s.VersionInfo,
+			}, nil)
+		}
+	})
+}
+
+func compare(t *testing.T, p protocol, b []byte, want request, known map[string]string) {
+	t.Helper()
+	var got request
+	// The message in two parts, as it may arrive.
+	err := decodeRequest(p, mem.BufferSlice{mem.SliceBuffer(b[:len(b)/3]), mem.SliceBuffer(b[len(b)/3:])}, &got)
+	if err != nil {
+		t.Fatalf("%s: %v", p, err)
+	}
+	versions := map[string]string{}
+	for name, v := range got.known() {
+		versions[name] = v
+	}
+	if got.url != want.url || got.nonce != want.nonce || got.version != want.version ||
+		!slices.Equal(got.names, want.names) || !slices.Equal(got.unsubscribe, want.unsubscribe) {
+		t.Errorf("%s: got %+v, want %+v", p, got, want)
+	}
+	if diff := cmp.Diff(want.node, got.node, protocmp.Transform()); diff != "" {
+		t.Errorf("%s node: %s", p, diff)
+	}
+	if diff := cmp.Diff(want.err, got.err, protocmp.Transform()); diff != "" {
+		t.Errorf("%s error: %s", p, diff)
+	}
+	if p == delta && len(known) > 0 && !cmp.Equal(versions, known) {
+		t.Errorf("versions %v, want %v", versions, known)
+	}
+}
