@@ -107,8 +107,9 @@ type Mesh struct {
 func (m *Mesh) RootNamespace() string { return m.Settings.Mesh.GetRootNamespace() }
 
 // OnlyEndpointsDiffer reports whether two Meshes of one Store differ in
-// nothing but endpoints and workloads, so that no scope needs regathering for
-// what it reads of configuration.
+// nothing but workloads and endpoints that proxies are sent beside their
+// scopes, so that no scope needs regathering. Endpoints that a proxy resolves
+// itself are part of its clusters, and of its scope.
 func (m *Mesh) OnlyEndpointsDiffer(o *Mesh) bool {
 	return m.Settings == o.Settings &&
 		m.Services.Same(o.Services) &&
@@ -128,5 +129,20 @@ func (m *Mesh) OnlyEndpointsDiffer(o *Mesh) bool {
 		m.AuthorizationPolicies.Same(o.AuthorizationPolicies) &&
 		m.Telemetries.Same(o.Telemetries) &&
 		m.TrafficExtensions.Same(o.TrafficExtensions) &&
-		m.WasmPlugins.Same(o.WasmPlugins)
+		m.WasmPlugins.Same(o.WasmPlugins) &&
+		m.resolvedEndpointsSame(o)
+}
+
+func (m *Mesh) resolvedEndpointsSame(o *Mesh) bool {
+	for before, after := range m.Endpoints.Changed(o.Endpoints) {
+		e := after
+		if e == nil {
+			e = before
+		}
+		s, ok := m.Services.Get(e.ID.Namespace, e.ID.Hostname)
+		if ok && (s.Resolution == ResolveDNS || s.Resolution == ResolveDNSRoundRobin) {
+			return false
+		}
+	}
+	return true
 }
