@@ -7,6 +7,7 @@ import (
 
 	"istio.io/api/label"
 	networking "istio.io/api/networking/v1alpha3"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
@@ -228,6 +229,20 @@ func (d *derivation) wantsAutoAddress(id config.ServiceID) bool {
 		}
 	}
 	return len(statusAddresses(id, entries)) == 0
+}
+
+// givenAddresses are all that a service's definitions say about addresses.
+func (d *derivation) givenAddresses(id config.ServiceID) []string {
+	c := d.claim(id)
+	var out []string
+	if svc, ok := bodyOf[*corev1.Service](c.kube); ok {
+		out = append(out, svc.Spec.ClusterIPs...)
+	}
+	entries := d.entries.claiming(c)
+	for _, e := range entries {
+		out = append(out, validAddresses(e.spec.GetAddresses())...)
+	}
+	return append(out, statusAddresses(id, entries)...)
 }
 
 // autoAddresses are the addresses allocated for a host: those that the

@@ -153,7 +153,7 @@ func (w world) entry() string {
 	hosts := w.pick("x.example.com", "x.example.com, y.example.com", "a.n1.svc.cluster.local", "'*.example.com'")
 	var rest []string
 	if w.IntN(3) == 0 {
-		rest = append(rest, "addresses: [192.0.2."+w.pick("1", "2")+"]")
+		rest = append(rest, "addresses: ["+w.pick("192.0.2.1", "240.240.1.1", "'2001:2::f0f0:102'")+"]")
 	}
 	switch w.IntN(3) {
 	case 0:

@@ -57,8 +57,9 @@ func (d *derivation) serviceChange(n name, before, after *Object) {
 // deriveServices makes the stale services. Endpoints follow their service.
 func (d *derivation) deriveServices(b *config.Builder) {
 	for id := range d.stale.services {
-		for _, moved := range d.auto.want(id, d.wantsAutoAddress(id)) {
-			d.stale.services.add(moved)
+		moved := d.auto.reserve(id, d.givenAddresses(id))
+		for _, m := range append(moved, d.auto.want(id, d.wantsAutoAddress(id))...) {
+			d.stale.services.add(m)
 		}
 	}
 	field := func(m *config.Mesh) *config.Index[*config.Service] { return &m.Services }

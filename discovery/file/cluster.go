@@ -24,6 +24,7 @@ type cluster struct {
 	problems []config.Problem
 	nodes    []*corev1.Node           // by name
 	pods     map[string][]*corev1.Pod // by namespace, then name
+	byLabel  map[labelled][]*corev1.Pod
 }
 
 func newCluster(given []*discovery.Object, addresses func(config.Key, map[string]string) []string) *cluster {

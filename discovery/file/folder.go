@@ -4,7 +4,10 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"runtime"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/discovery"
@@ -32,16 +35,26 @@ const maxFile = 64 << 20
 // update reads the files that are new or different; touched are those that
 // are to be read whatever their size and time say.
 func (f *folder) update(l listing, touched map[string]bool) {
+	now := make([]*content, len(l.files))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, file := range l.files {
+		had := f.files[file.path]
+		if had != nil && !touched[file.path] && !touched[file.real] && sameFile(had.info, file.info) {
+			now[i] = had
+			continue
+		}
+		g.Go(func() error {
+			now[i] = f.read(file, had)
+			return nil
+		})
+	}
+	_ = g.Wait() // what fails is in the contents
 	next := make(map[string]*content, len(l.files))
 	order := make([]string, 0, len(l.files))
-	for _, file := range l.files {
-		had := f.files[file.path]
-		now := had
-		if had == nil || touched[file.path] || touched[file.real] || !sameFile(had.info, file.info) {
-			now = f.read(file, had)
-		}
-		if now != nil {
-			next[file.path] = now
+	for i, file := range l.files {
+		if now[i] != nil {
+			next[file.path] = now[i]
 			order = append(order, file.path)
 		}
 	}

@@ -1,4 +1,4 @@
-package file //nolint:staticcheck // Endpoints are deprecated, and still written by hand.
+package file
 
 import (
 	"strconv"
@@ -22,7 +22,7 @@ func (c *cluster) mirror(have map[config.Key]bool) {
 		}
 	}
 	for _, o := range c.given {
-		e, ok := o.Body.(*corev1.Endpoints)
+		e, ok := o.Body.(*corev1.Endpoints) //nolint:staticcheck // deprecated, and still written
 		key := serviceKey(o.Meta.Namespace, o.Meta.Name)
 		if !ok || have[key] || selecting[key] {
 			continue
@@ -37,6 +37,7 @@ func (c *cluster) mirror(have map[config.Key]bool) {
 	}
 }
 
+//nolint:staticcheck // as above
 func mirrored(subset *corev1.EndpointSubset, family discoveryv1.AddressType) *discoveryv1.EndpointSlice {
 	s := &discoveryv1.EndpointSlice{AddressType: family}
 	for _, p := range subset.Ports {

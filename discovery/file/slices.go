@@ -73,9 +73,9 @@ func (c *cluster) slicesOf(o *discovery.Object, svc *corev1.Service, family disc
 	}
 	made := map[string]*discoveryv1.EndpointSlice{}
 	var order []string
-	for _, p := range c.pods[o.Meta.Namespace] {
+	for _, p := range c.selected(o.Meta.Namespace, svc.Spec.Selector) {
 		ip := addressOf(p, family)
-		if ip == "" || !config.Selects(svc.Spec.Selector, p.Labels) || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+		if ip == "" || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 			continue
 		}
 		ports, id := targetPorts(svc, p)
@@ -91,6 +91,38 @@ func (c *cluster) slicesOf(o *discovery.Object, svc *corev1.Service, family disc
 	for i, id := range order {
 		c.keepSlice(o, made[id], strconv.Itoa(i))
 	}
+}
+
+// labelled is one label in one namespace.
+type labelled struct{ ns, key, value string }
+
+// selected are the pods that a selector picks, by name.
+func (c *cluster) selected(ns string, selector map[string]string) []*corev1.Pod {
+	if c.byLabel == nil {
+		c.byLabel = map[labelled][]*corev1.Pod{}
+		for ns, list := range c.pods {
+			for _, p := range list {
+				for k, v := range p.Labels {
+					c.byLabel[labelled{ns, k, v}] = append(c.byLabel[labelled{ns, k, v}], p)
+				}
+			}
+		}
+	}
+	// The rarest of the labels leaves the fewest pods to look at.
+	var fewest []*corev1.Pod
+	first := true
+	for k, v := range selector {
+		if list := c.byLabel[labelled{ns, k, v}]; first || len(list) < len(fewest) {
+			fewest, first = list, false
+		}
+	}
+	var out []*corev1.Pod
+	for _, p := range fewest {
+		if config.Selects(selector, p.Labels) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // serves reports whether a Service has the address family: that of its cluster

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,9 +38,14 @@ func serve(t *testing.T, files map[string]string, opts ...file.Option) *folder {
 
 func (f *folder) run(paths []string, opts ...file.Option) {
 	f.Helper()
+	f.start(file.New(paths, opts...))
+}
+
+func (f *folder) start(src *file.Source) {
+	f.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- file.New(paths, opts...).Run(ctx, f.store) }()
+	go func() { done <- src.Run(ctx, f.store) }()
 	f.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -254,4 +260,54 @@ func TestRunFailsWithoutItsPath(t *testing.T) {
 	if _, _, err := file.Load(filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("no error for a path that does not exist")
 	}
+}
+
+func TestWithNamespaceIsThatOfObjectsThatNameNone(t *testing.T) {
+	f := serve(t, map[string]string{
+		"a.yaml": gateway("a", 1),
+		"b.yaml": strings.Replace(gateway("b", 1), "name: b", "name: b, namespace: other", 1),
+	}, file.WithNamespace("shop"))
+	m := f.store.Mesh()
+	if _, ok := m.Gateways.Get("shop", "a"); !ok {
+		t.Error("a is not in the given namespace")
+	}
+	if _, ok := m.Gateways.Get("other", "b"); !ok {
+		t.Error("b is not in its own namespace")
+	}
+}
+
+func TestFilesGivenByNameAreFollowed(t *testing.T) {
+	f := &folder{T: t, dir: t.TempDir(), store: discovery.NewStore(nil, file.Name)}
+	f.write("mesh.conf", gateway("a", 1))
+	f.write("other.yaml", gateway("other", 1))
+	f.run([]string{f.path("mesh.conf")})
+	f.write("mesh.tmp", gateway("b", 1))
+	f.must(os.Rename(f.path("mesh.tmp"), f.path("mesh.conf")))
+	m := f.until("the file that replaced it", hasGateway("b"))
+	if m.Gateways.Len() != 1 {
+		t.Errorf("%d gateways, want that of the one file", m.Gateways.Len())
+	}
+}
+
+func TestAddressesAreAskedForAgain(t *testing.T) {
+	dir := t.TempDir()
+	text := "{apiVersion: v1, kind: Pod, metadata: {name: p}}"
+	if err := os.WriteFile(filepath.Join(dir, "p.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var ready atomic.Bool
+	src := file.New([]string{dir}, file.WithAddresses(func(config.Key, map[string]string) []string {
+		if ready.Load() {
+			return []string{"10.0.0.1"}
+		}
+		return nil
+	}))
+	f := &folder{T: t, dir: dir, store: discovery.NewStore(nil, file.Name)}
+	f.start(src)
+	ready.Store(true)
+	src.Refresh()
+	f.until("the address", func(m *config.Mesh) bool {
+		p, _ := m.Workloads.Get("default", "p")
+		return p != nil && len(p.IPs) == 1
+	})
 }
