@@ -17,10 +17,13 @@ import (
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
-// guard keeps other web sites out. A site that makes its own name resolve to
-// this machine (DNS rebinding) is refused by the Host header, one that sends a
-// form or a script's request to ours by where the browser says it comes from.
-func guard(hosts []string, next http.Handler) http.Handler {
+// Guard keeps other web sites out of whatever is served to the browser's own
+// machine. A site that makes its own name resolve to this machine (DNS
+// rebinding) is refused by the Host header, one that sends a form or a script's
+// request to ours by where the browser says that it comes from. The names in
+// hosts, without port, are answered besides localhost and loopback addresses.
+// A Page is guarded already; what shares its address needs it too.
+func Guard(hosts []string, next http.Handler) http.Handler {
 	next = http.NewCrossOriginProtection().Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

@@ -41,7 +41,7 @@ func (p *Page) routes() http.Handler {
 	mux.HandleFunc("GET /api/stream", p.serveStream)
 	mux.HandleFunc("GET /api/state", p.serveState)
 	mux.HandleFunc("POST /api/weights", p.serveWeights)
-	return guard(p.o.Hosts, mux)
+	return Guard(p.o.Hosts, mux)
 }
 
 // serveStream sends server-sent events: "page" first, then each section when

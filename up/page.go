@@ -41,7 +41,8 @@ func (m *Mesh) servePage(ctx context.Context) {
 	}
 	page := dashboard.New(m.pageOptions())
 	mux.Handle("/", page)
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	// The debug pages tell as much as the page: other sites must not read them.
+	s := &http.Server{Handler: dashboard.Guard(nil, mux), ReadHeaderTimeout: 10 * time.Second}
 	m.running.Go(func() { page.Run(ctx) })
 	m.running.Go(func() { _ = s.Serve(m.pageListener) })
 	m.running.Go(func() {

@@ -256,6 +256,22 @@ func TestUpServesItsPage(t *testing.T) {
 		}
 		return ""
 	})
+	// A site whose name was made to resolve to this machine is told nothing.
+	for _, path := range []string{"", "api/state", "debug/syncz", "metrics"} {
+		req, err := http.NewRequest(http.MethodGet, url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = "rebound.example"
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusMisdirectedRequest {
+			t.Errorf("/%s for another host: %s, want 421", path, resp.Status)
+		}
+	}
 	_, body := page(t, url+"debug/syncz")
 	if n := strings.Count(body, `"sync":"SYNCED"`); n < 3 {
 		t.Errorf("/debug/syncz: %s", body)
