@@ -50,7 +50,7 @@ func (c *Cache) take(m *config.Mesh) {
 	if prev == m {
 		return
 	}
-	if prev != nil && m.OnlyEndpointsDiffer(prev) {
+	if prev != nil && m.OnlyEndpointsDiffer(prev) && !gathered(m, changedEndpoints(prev, m)) {
 		c.takeEndpoints(m, prev, a, start)
 		return
 	}
@@ -62,6 +62,17 @@ func (c *Cache) take(m *config.Mesh) {
 	if prev == nil {
 		close(c.ready)
 	}
+}
+
+// gathered reports whether scopes read some of these endpoints, so that they
+// must be gathered anew.
+func gathered(m *config.Mesh, changed map[config.ServiceID]bool) bool {
+	for id := range changed {
+		if s, ok := m.Services.Get(id.Namespace, id.Hostname); ok && translate.ReadsEndpoints(s) {
+			return true
+		}
+	}
+	return false
 }
 
 func changedEndpoints(prev, m *config.Mesh) map[config.ServiceID]bool {

@@ -15,11 +15,17 @@ func (ix *Index) inlineEndpoints(s *config.Service) *config.Endpoints {
 }
 
 func inlineEndpointsOf(m *config.Mesh, s *config.Service) *config.Endpoints {
-	if s.Resolution != config.ResolveDNS && s.Resolution != config.ResolveDNSRoundRobin {
+	if !carriesEndpoints(s) {
 		return nil
 	}
 	eps, _ := m.Endpoints.Get(s.Namespace, s.Hostname)
 	return eps
+}
+
+// carriesEndpoints reports whether a service's clusters carry its endpoints,
+// whose names the proxy resolves.
+func carriesEndpoints(s *config.Service) bool {
+	return s.Resolution == config.ResolveDNS || s.Resolution == config.ResolveDNSRoundRobin
 }
 
 // carriesPlaces reports whether some cluster carries endpoints that differ in

@@ -20,9 +20,14 @@ func listensOnEndpoints(s *config.Service) bool {
 }
 
 // ReadsEndpoints reports whether scopes read the endpoints of a service, so
-// that a change of them may change a scope. For all other services endpoints
-// only matter to the clusters' assignments.
+// that a change of them may change a scope: those that have listeners, and
+// those that clusters carry. For all other services endpoints only matter to
+// the clusters' assignments.
 func ReadsEndpoints(s *config.Service) bool {
+	return carriesEndpoints(s) || hasEndpointListeners(s)
+}
+
+func hasEndpointListeners(s *config.Service) bool {
 	return listensOnEndpoints(s) && slices.ContainsFunc(s.Ports, needsEndpointListener)
 }
 
@@ -35,7 +40,7 @@ func needsEndpointListener(p config.ServicePort) bool {
 func (ix *Index) gatherHeadless(s *Scope) {
 	for _, e := range s.Egress {
 		for _, v := range e.Services {
-			if !ReadsEndpoints(v.Service) {
+			if !hasEndpointListeners(v.Service) {
 				continue
 			}
 			if _, done := s.Headless[v.ID()]; done {
