@@ -124,7 +124,8 @@ func (m *gatewayMerge) fits(p *mergedPort, g *GatewayServer) bool {
 		first := p.Servers[0]
 		// Plain requests beside TLS can be told apart; Istio takes them where
 		// the TLS server came first.
-		if kind != p.kind && !(p.kind == overTLS && kind == plainHTTP) {
+		besideTLS := p.kind == overTLS && kind == plainHTTP
+		if kind != p.kind && !besideTLS {
 			m.refuse(g, "PortConflict", "protocol %s cannot share port %d with %s, which speaks %s",
 				g.Spec.GetPort().GetProtocol(), p.Port, nameOfServer(first), first.Spec.GetPort().GetProtocol())
 			return false

@@ -24,6 +24,9 @@ type draft struct {
 	// redirected from: by handing it to the listener of that address, or by a
 	// listener filter.
 	original originalDst
+	// uninspected are ports whose connections the HTTP inspector leaves alone,
+	// though no chain of this listener names them.
+	uninspected []uint32
 	// source is the object that made the whole listener, if it was one.
 	source *config.Meta
 }
@@ -151,6 +154,9 @@ func (d *draft) key(env config.Hash) config.Hash {
 	h.Uint(uint64(d.direction)).Uint(uint64(d.original)).Uint(uint64(len(d.chains)))
 	for _, c := range d.chains {
 		c.addTo(h)
+	}
+	for _, p := range d.uninspected {
+		h.Uint(uint64(p))
 	}
 	h.Bool(d.fallback != nil).Bool(d.source != nil)
 	if d.fallback != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	httpinspector "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
@@ -17,6 +18,11 @@ import (
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
+
+// unknownPatience is how long connections to unknown destinations wait for a
+// request to be recognized. They may be of any protocol, also of one in which
+// the server speaks first.
+const unknownPatience = time.Second
 
 // originalSrcMark marks connections to the application under TPROXY, for the
 // pod's redirection rules to tell them from others.
@@ -55,7 +61,7 @@ func (t *listenerTexts) listenerFilters(l *listener.Listener, d *draft) {
 		add("envoy.filters.listener.http_inspector", &httpinspector.HttpInspector{}, http.offWhere())
 	}
 	if len(out) > 0 || t.env.side != Outbound {
-		t.inspectionTimeout(l, http.any())
+		t.inspectionTimeout(l, d, http.any())
 	}
 	l.ListenerFilters = out
 }
@@ -63,13 +69,16 @@ func (t *listenerTexts) listenerFilters(l *listener.Listener, d *draft) {
 // inspectionTimeout bounds the wait for bytes that tell the protocol. A client
 // that waits for the server to speak first would wait as long; by default it
 // may wait forever on sidecars, while gateways keep Envoy's bound.
-func (t *listenerTexts) inspectionTimeout(l *listener.Listener, http bool) {
+func (t *listenerTexts) inspectionTimeout(l *listener.Listener, d *draft, http bool) {
 	if t.env.side == GatewaySide {
 		return
 	}
 	l.ContinueOnListenerFiltersTimeout = true
 	l.ListenerFiltersTimeout = durationpb.New(0)
-	if d := usable(t.env.mesh.GetProtocolDetectionTimeout()); d != nil && (http || t.env.side == Inbound) {
+	if d.original == handOff {
+		l.ListenerFiltersTimeout = durationpb.New(unknownPatience)
+	}
+	if d := usable(t.env.mesh.GetProtocolDetectionTimeout()); d.AsDuration() > 0 && (http || t.env.side == Inbound) {
 		l.ListenerFiltersTimeout = d
 	}
 }
@@ -135,6 +144,9 @@ func destinationPorts(ports []uint32) *listener.ListenerFilterChainMatchPredicat
 // inspectedPorts says which ports each inspector must look at.
 func inspectedPorts(d *draft) (tls, http portSet) {
 	tls, http = portSet{map[uint32]bool{}}, portSet{map[uint32]bool{}}
+	for _, p := range d.uninspected {
+		http.want[p] = false
+	}
 	for _, c := range d.chains {
 		p := c.match.port
 		tls.want[p] = tls.want[p] || c.needsTLSInspector()

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"slices"
 	"sort"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -22,7 +23,10 @@ const (
 // virtualOutbound, which receives every redirected connection and hands it to
 // the one for its destination.
 func (b *build) outboundListeners() {
-	o := &outbound{b: b, env: newListenerEnv(b.scope), at: map[socketKey]*outboundDraft{}, dynamic: map[*Egress][]string{}}
+	o := &outbound{
+		b: b, env: newListenerEnv(b.scope), at: map[socketKey]*outboundDraft{},
+		dynamic: map[*Egress][]string{}, l4: map[*Egress][]*SettledVirtualService{},
+	}
 	for _, e := range b.scope.Egress {
 		o.addEgress(e)
 	}
@@ -45,6 +49,8 @@ type outbound struct {
 	drafts []*outboundDraft // in order of creation
 	// dynamic are dynamicHosts, by view.
 	dynamic map[*Egress][]string
+	// l4 are the VirtualServices with tls or tcp routes, by view.
+	l4 map[*Egress][]*SettledVirtualService
 }
 
 // socketKey is what may exist once: an address with a port.
@@ -76,6 +82,9 @@ type outboundDraft struct {
 func (o *outbound) addEgress(e *Egress) {
 	bind := o.bindOf(e)
 	o.dynamic[e] = dynamicHosts([]*Egress{e})
+	if o.b.scope.OutboundPolicy.DynamicDNS {
+		o.dynamic[e] = append(o.dynamic[e], anyHostCache)
+	}
 	if port := e.Listener.port(); port != nil {
 		sp := config.ServicePort{Name: port.GetName(), Number: port.GetNumber(), Protocol: config.ParseProtocol(port.GetProtocol())}
 		if !o.env.canBind(sp.Number, bind.real) || o.reserved(bind, sp) {
@@ -203,7 +212,7 @@ func (o *outbound) virtualOutbound() *draft {
 		return nil
 	}
 	port := o.env.outboundPort()
-	return &draft{
+	d := &draft{
 		socket: socket{
 			name: VirtualOutboundListener, addresses: o.env.wildcards(), port: port, bound: port, real: true,
 		},
@@ -216,6 +225,41 @@ func (o *outbound) virtualOutbound() *draft {
 			{name: outboundCatchAllTCPChain, tcp: o.unknownDestination()},
 		},
 	}
+	if o.b.scope.OutboundPolicy.DynamicDNS {
+		d.chains = append(d.chains, unknownRequests())
+		d.uninspected = o.portsWithoutRequests()
+	}
+	return d
+}
+
+// unknownRequests sends requests to where their host resolves, whatever
+// address the application connected to.
+func unknownRequests() *chain {
+	return &chain{
+		name: outboundCatchAllTCPChain + "-http", match: chainMatch{alpn: plaintextHTTP},
+		http: &httpChain{
+			statPrefix: "outbound_" + VirtualOutboundListener + "_" + DynamicDNSRoute, from: Outbound,
+			inline:  &inlineRoutes{cluster: AllowAnyDynamicDNSCluster, virtualHost: DynamicDNSRoute, operation: DynamicDNSRoute},
+			dynamic: []string{anyHostCache},
+		},
+	}
+}
+
+// portsWithoutRequests are the ports of listeners that route no requests:
+// those connections pass virtualOutbound first and must not wait there.
+func (o *outbound) portsWithoutRequests() []uint32 {
+	routed := map[uint32]bool{}
+	for _, d := range o.drafts {
+		routed[d.socket.port] = routed[d.socket.port] || d.table != nil
+	}
+	var out []uint32
+	for port, yes := range routed {
+		if !yes && port != 0 {
+			out = append(out, port)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 func silent(c *tcpChain) *tcpChain {

@@ -53,13 +53,6 @@ func checkDefaultProviders(r *Report, mc *meshconfig.MeshConfig) {
 	}
 }
 
-func checkMeshOutboundPolicy(r *Report, m proto.Message) {
-	p, _ := m.(*meshconfig.MeshConfig_OutboundTrafficPolicy)
-	if p.GetMode() == meshconfig.MeshConfig_OutboundTrafficPolicy_ALLOW_ANY_DYNAMIC_DNS {
-		r.WarnAt("mode", "FieldUnsupported", "is ALLOW_ANY_DYNAMIC_DNS, which acts as ALLOW_ANY: requests go to the address that the application connects to")
-	}
-}
-
 func checkOperator(r *Report, v protoreflect.Value) {
 	switch v.String() {
 	case "In", "NotIn", "Exists", "DoesNotExist":

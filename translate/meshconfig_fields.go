@@ -98,9 +98,9 @@ func meshLaterFields() []Field {
 
 func meshConfigParts() []Table {
 	return []Table{
-		{Message: "istio.mesh.v1alpha1.MeshConfig.OutboundTrafficPolicy", Check: checkMeshOutboundPolicy, Fields: []Field{
+		{Message: "istio.mesh.v1alpha1.MeshConfig.OutboundTrafficPolicy", Fields: []Field{
 			{Name: "mode", Feature: "refuse or let through", Case: "listener/outbound_policy_registry_only"},
-			{Name: "tls", Unsupported: "it is for mode ALLOW_ANY_DYNAMIC_DNS, which acts as ALLOW_ANY"},
+			{Name: "tls", Feature: "TLS to unknown destinations, for mode ALLOW_ANY_DYNAMIC_DNS", Case: "cluster/allowAnyDynamicDns-tls"},
 		}},
 		{Message: "istio.mesh.v1alpha1.MeshConfig.InboundTrafficPolicy", Fields: []Field{
 			{Name: "mode", Feature: "the workload's own address or localhost", Case: "cluster/inbound-localhost"},

@@ -17,6 +17,7 @@ const (
 	VirtualInboundCatchAllHTTP = "virtualInbound-catchall-http"
 	BlackHoleRoute             = "block_all"
 	PassthroughRoute           = "allow_any"
+	DynamicDNSRoute            = "allow_any_dynamic_dns"
 	provenanceFilter           = "istio"
 	provenanceField            = "config"
 )

@@ -73,7 +73,7 @@ func (b *build) outboundTable(t *routeTable) *Resource {
 }
 
 // catchAll answers for hosts that nobody names: on to where the connection
-// was going, to the egress proxy, or 502.
+// was going, to where the host resolves, to the egress proxy, or 502.
 func (b *build) catchAll(env *routeEnv) madeVhost {
 	policy := b.scope.OutboundPolicy
 	vh := &route.VirtualHost{Name: BlackHoleRoute, IncludeRequestAttemptCount: env.attemptCount}
@@ -85,9 +85,9 @@ func (b *build) catchAll(env *routeEnv) madeVhost {
 		return b.encodeVhost(vh, d, nil)
 	}
 	vh.Name, r.Name = PassthroughRoute, PassthroughRoute
-	cluster := PassthroughCluster
-	if proxy := policy.Policy.GetEgressProxy(); proxy != nil {
-		cluster = OutboundCluster(proxy.GetPort().GetNumber(), proxy.GetSubset(), proxy.GetHost())
+	cluster := b.scope.unknownCluster()
+	if policy.DynamicDNS {
+		vh.Name, r.Name, cluster = DynamicDNSRoute, DynamicDNSRoute, AllowAnyDynamicDNSCluster
 	}
 	action := &route.RouteAction{
 		ClusterSpecifier:     &route.RouteAction_Cluster{Cluster: cluster},

@@ -3,6 +3,7 @@ package translate
 import (
 	"slices"
 
+	meshconfig "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -35,6 +36,9 @@ func (l *EgressListener) onPort() (uint32, bool) {
 // Sidecar's word, or else the mesh's.
 type OutboundPolicy struct {
 	Policy *networking.OutboundTrafficPolicy
+	// DynamicDNS: requests to unknown hosts go where the proxy itself resolves
+	// the host to (MeshConfig's ALLOW_ANY_DYNAMIC_DNS).
+	DynamicDNS bool
 }
 
 // AllowsAny reports whether connections to unknown destinations pass.
@@ -43,6 +47,7 @@ func (p OutboundPolicy) AllowsAny() bool {
 }
 
 func (p OutboundPolicy) addTo(h config.Hasher) {
+	h.Bool(p.DynamicDNS).Bool(p.Policy != nil)
 	if p.Policy != nil {
 		h.Proto(p.Policy)
 	}
@@ -52,18 +57,27 @@ func (p OutboundPolicy) addTo(h config.Hasher) {
 // for the outbound side what its egress listeners let in.
 func (ix *Index) gatherSidecar(s *Scope) {
 	s.Sidecar = ix.sidecarFor(s.Class.Namespace, s.Labels)
-	mode := networking.OutboundTrafficPolicy_Mode(ix.mesh.Settings.Mesh.GetOutboundTrafficPolicy().GetMode())
-	s.OutboundPolicy = OutboundPolicy{&networking.OutboundTrafficPolicy{Mode: mode}}
+	s.OutboundPolicy = meshOutboundPolicy(ix.mesh.Settings.Mesh.GetOutboundTrafficPolicy().GetMode())
 	if s.Sidecar == nil {
 		return
 	}
 	if p := s.Sidecar.Spec.GetOutboundTrafficPolicy(); p != nil {
-		s.OutboundPolicy = OutboundPolicy{p}
+		s.OutboundPolicy = OutboundPolicy{Policy: p}
 	}
 	if s.Class.Side == Outbound {
 		for _, l := range s.Sidecar.Spec.GetEgress() {
 			s.Egress = append(s.Egress, ix.egressOf(s, &EgressListener{Spec: l}))
 		}
+	}
+}
+
+func meshOutboundPolicy(mode meshconfig.MeshConfig_OutboundTrafficPolicy_Mode) OutboundPolicy {
+	if mode == meshconfig.MeshConfig_OutboundTrafficPolicy_REGISTRY_ONLY {
+		return OutboundPolicy{Policy: &networking.OutboundTrafficPolicy{Mode: networking.OutboundTrafficPolicy_REGISTRY_ONLY}}
+	}
+	return OutboundPolicy{
+		Policy:     &networking.OutboundTrafficPolicy{Mode: networking.OutboundTrafficPolicy_ALLOW_ANY},
+		DynamicDNS: mode == meshconfig.MeshConfig_OutboundTrafficPolicy_ALLOW_ANY_DYNAMIC_DNS,
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // tcpChainsOf are the chains that forward a port's connections: those of the
 // VirtualServices' tls or tcp routes that apply, or one to the service.
 func (o *outbound) tcpChainsOf(p *outboundPort) []*chain {
-	rules := o.b.l4Rules(p.egress, p.service.Hostname)
+	rules := o.l4Rules(p.egress, p.service.Hostname)
 	if p.port.Protocol.IsTLS() {
 		return o.b.withoutOverlap(o.tlsChains(p, rules))
 	}
@@ -21,12 +21,18 @@ func (o *outbound) tcpChainsOf(p *outboundPort) []*chain {
 
 // l4Rules are the VirtualServices with tls or tcp routes that apply to a
 // host, in order of precedence.
-func (b *build) l4Rules(e *Egress, host string) []*SettledVirtualService {
-	var out []*SettledVirtualService
-	for _, vs := range e.VirtualServices {
-		if len(vs.Spec.GetTcp())+len(vs.Spec.GetTls()) == 0 {
-			continue
+func (o *outbound) l4Rules(e *Egress, host string) []*SettledVirtualService {
+	all, ok := o.l4[e]
+	if !ok {
+		for _, vs := range e.VirtualServices {
+			if len(vs.Spec.GetTcp())+len(vs.Spec.GetTls()) > 0 {
+				all = append(all, vs)
+			}
 		}
+		o.l4[e] = all
+	}
+	var out []*SettledVirtualService
+	for _, vs := range all {
 		if slices.ContainsFunc(vs.Hosts, func(h string) bool { _, ok := meet(h, host); return ok }) {
 			out = append(out, vs)
 		}
@@ -136,8 +142,8 @@ func (o *outbound) subnetsOf(vs *SettledVirtualService, r *networking.TCPRoute, 
 // ownChain forwards to the service itself.
 func (o *outbound) ownChain(p *outboundPort) *chain {
 	port := p.port.Number
-	if p.chosen && len(p.service.Service.Ports) == 1 {
-		port = p.service.Service.Ports[0].Number
+	if p.chosen && len(p.service.Ports) == 1 {
+		port = p.service.Ports[0].Number
 	}
 	name := OutboundCluster(port, "", p.service.Hostname)
 	t := toCluster(name)
@@ -234,8 +240,8 @@ func (b *build) destinationCluster(e *Egress, vs *SettledVirtualService, d *netw
 	switch {
 	case d.GetPort().GetNumber() != 0:
 		port = d.GetPort().GetNumber()
-	case svc != nil && len(svc.Service.Ports) == 1:
-		port = svc.Service.Ports[0].Number
+	case svc != nil && len(svc.Ports) == 1:
+		port = svc.Ports[0].Number
 	}
 	if svc != nil && svc.ExternalName != "" {
 		host = e.hosts.concrete(host)
