@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -42,26 +40,7 @@ func TestEnvoyTakesRoutes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var bootstrap map[string]any
-	if err := json.Unmarshal(bootstrapWith(t, listeners), &bootstrap); err != nil {
-		t.Fatal(err)
-	}
-	// As the agent's bootstrap has it; Envoy's own limit is 100.
-	bootstrap["layered_runtime"] = map[string]any{"layers": []any{map[string]any{
-		"name": "limits", "static_layer": map[string]any{"re2.max_program_size.error_level": 32768},
-	}}}
-	js, err := json.Marshal(bootstrap)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "bootstrap.json")
-	if err := os.WriteFile(file, js, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command(envoy, "--mode", "validate", "-c", file, "--log-level", "error").CombinedOutput()
-	if err != nil {
-		t.Errorf("of %d route tables Envoy refuses: %v\n%s", len(listeners), err, out)
-	}
+	envoyTakes(t, envoy, listeners)
 }
 
 func listenerWithTable(t *testing.T, name string, port int, table *route.RouteConfiguration) json.RawMessage {

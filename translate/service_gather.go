@@ -33,6 +33,8 @@ type serviceView struct {
 	// a workload sees depends on its labels.
 	selective bool
 	egress    *Egress
+	// gateway is egress without the mesh's routes, made when one asks.
+	gateway func() *Egress
 }
 
 func newServiceIndex(m *config.Mesh) serviceIndex {
@@ -41,8 +43,14 @@ func newServiceIndex(m *config.Mesh) serviceIndex {
 		common: &serviceView{},
 		views:  map[string]*serviceView{},
 	}
+	alone := make([]*config.Service, 0, m.Services.Len()) // most hosts have one
 	for s := range m.Services.All() {
-		x.all[s.Hostname] = append(x.all[s.Hostname], s)
+		if others := x.all[s.Hostname]; len(others) > 0 {
+			x.all[s.Hostname] = append(others, s)
+		} else {
+			alone = append(alone, s)
+			x.all[s.Hostname] = alone[len(alone)-1 : len(alone) : len(alone)]
+		}
 		if !s.ExportTo.Public {
 			x.own(s.ExportTo.Namespaces...)
 		}
@@ -160,6 +168,7 @@ func (ix *Index) fillView(v *serviceView) {
 		v.services = append(v.services, vs)
 	}
 	v.egress = newEgress(nil, v.services, ix.virtualServices.inMesh(v.namespace))
+	v.gateway = sync.OnceValue(func() *Egress { return newEgress(nil, v.services, nil) })
 }
 
 // shareVisible returns known if it says just this about a service, or a new
@@ -231,12 +240,14 @@ func (ix *Index) gatherEgress(s *Scope) {
 		return
 	}
 	v := ix.view(s.Class.Namespace)
-	switch {
-	case s.Class.Side == GatewaySide:
-		// A gateway's routes are those bound to it; the mesh's are not its.
+	// A gateway's routes are those bound to it; the mesh's are not its.
+	switch gateway := s.Class.Side == GatewaySide; {
+	case v.selective && gateway:
 		s.Egress = []*Egress{newEgress(nil, ix.servicesFor(s), nil)}
 	case v.selective:
 		s.Egress = []*Egress{newEgress(nil, ix.servicesFor(s), v.egress.VirtualServices)}
+	case gateway:
+		s.Egress = []*Egress{v.gateway()}
 	default:
 		s.Egress = []*Egress{v.egress}
 	}

@@ -251,7 +251,18 @@ func (s *SettledVirtualService) leadsTo(d *networking.Destination, ns string) {
 	if d.GetHost() == "" {
 		return
 	}
-	if host := fullHost(d.GetHost(), ns, s.domain); !slices.Contains(s.Destinations, host) {
+	if host := s.fullDestination(d.GetHost(), ns); !slices.Contains(s.Destinations, host) {
 		s.Destinations = append(s.Destinations, host)
 	}
+}
+
+// fullDestination is fullHost; most rules lead to one of the VirtualService's
+// own hosts, whose full name is there already.
+func (s *SettledVirtualService) fullDestination(host, ns string) string {
+	if own := s.Spec.GetHosts(); ns == s.Namespace && len(own) == len(s.Hosts) {
+		if i := slices.Index(own, host); i >= 0 {
+			return s.Hosts[i]
+		}
+	}
+	return fullHost(host, ns, s.domain)
 }

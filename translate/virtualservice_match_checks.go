@@ -30,8 +30,8 @@ func checkHTTPMatch(r *Report, m proto.Message) {
 			at := f.field + "[" + name + "]"
 			checkPrefixNotEmpty(r, at, f.values[name])
 			if f.field == "queryParams" {
-				if name == "" {
-					r.ErrorAt(f.field, "NameInvalid", "tests a parameter without a name")
+				if name == "" || len(name) > maxParameter {
+					r.ErrorAt(f.field, "NameInvalid", "tests %s; want the name of a parameter, of up to %d bytes", shown(name), maxParameter)
 				}
 				continue
 			}
@@ -45,6 +45,10 @@ func checkHTTPMatch(r *Report, m proto.Message) {
 		r.WarnAt("gateways", "NoEffect", "names gateways, so sourceLabels and sourceNamespace beside it are not tested; write a match of its own for sidecars")
 	}
 }
+
+// maxParameter is the longest name of a query parameter in bytes that Envoy
+// takes.
+const maxParameter = 1024
 
 func checkURI(r *Report, match *networking.HTTPMatchRequest) {
 	switch u := match.GetUri().GetMatchType().(type) {

@@ -74,20 +74,32 @@ func checkShadowing(r *Report, vs *networking.VirtualService) {
 			warnShadow(r, "http", s, len(vs.GetHosts()) > 0)
 		}
 	}
-	tls := make([][]*networking.TLSMatchAttributes, len(vs.GetTls()))
+	tls := make([][]string, len(vs.GetTls()))
 	for i, t := range vs.GetTls() {
-		tls[i] = t.GetMatch()
+		tls[i] = encodedMatches(t.GetMatch())
 	}
-	for _, s := range findShadows(tls, nil, equalOrAny[*networking.TLSMatchAttributes]) {
+	tcp := make([][]string, len(vs.GetTcp()))
+	for i, t := range vs.GetTcp() {
+		tcp[i] = encodedMatches(t.GetMatch())
+	}
+	// Of these only equal matches are known to cover one another.
+	equalOrAny := func(later, earlier string) bool { return earlier == "" || later == earlier }
+	for _, s := range findShadows(tls, "", equalOrAny) {
 		warnShadow(r, "tls", s, true)
 	}
-	tcp := make([][]*networking.L4MatchAttributes, len(vs.GetTcp()))
-	for i, t := range vs.GetTcp() {
-		tcp[i] = t.GetMatch()
-	}
-	for _, s := range findShadows(tcp, nil, equalOrAny[*networking.L4MatchAttributes]) {
+	for _, s := range findShadows(tcp, "", equalOrAny) {
 		warnShadow(r, "tcp", s, true)
 	}
+}
+
+func encodedMatches[M proto.Message](matches []M) []string {
+	out := make([]string, len(matches))
+	for i, m := range matches {
+		if b, err := (proto.MarshalOptions{Deterministic: true}).Marshal(m); err == nil {
+			out[i] = string(b)
+		}
+	}
+	return out
 }
 
 func warnShadow(r *Report, list string, s shadow, whole bool) {
@@ -96,14 +108,6 @@ func warnShadow(r *Report, list string, s shadow, whole bool) {
 	}
 	r.WarnAt(s.dead.field(list), "RouteShadowed",
 		"is never reached: spec.%s takes all of its requests before; move it up or make the other narrower", s.by.field(list))
-}
-
-func equalOrAny[M interface {
-	proto.Message
-	comparable
-}](later, earlier M) bool {
-	var none M
-	return earlier == none || proto.Equal(later, earlier)
 }
 
 func httpShadows(rules []*networking.HTTPRoute) []shadow {
@@ -179,18 +183,23 @@ func valueCovered(later, earlier *networking.StringMatch) bool {
 	if later == nil {
 		return false
 	}
-	if isPresence(earlier) || proto.Equal(later, earlier) {
+	if isPresence(earlier) {
 		return true
-	}
-	p, isPrefix := earlier.GetMatchType().(*networking.StringMatch_Prefix)
-	if !isPrefix {
-		return false
 	}
 	switch l := later.GetMatchType().(type) {
 	case *networking.StringMatch_Exact:
-		return strings.HasPrefix(l.Exact, p.Prefix)
+		switch e := earlier.GetMatchType().(type) {
+		case *networking.StringMatch_Exact:
+			return l.Exact == e.Exact
+		case *networking.StringMatch_Prefix:
+			return strings.HasPrefix(l.Exact, e.Prefix)
+		}
 	case *networking.StringMatch_Prefix:
-		return strings.HasPrefix(l.Prefix, p.Prefix)
+		e, ok := earlier.GetMatchType().(*networking.StringMatch_Prefix)
+		return ok && strings.HasPrefix(l.Prefix, e.Prefix)
+	case *networking.StringMatch_Regex:
+		e, ok := earlier.GetMatchType().(*networking.StringMatch_Regex)
+		return ok && l.Regex == e.Regex
 	}
 	return false
 }
