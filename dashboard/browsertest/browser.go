@@ -43,10 +43,11 @@ func Start(t testing.TB) *Browser {
 		}
 		t.Skip(err)
 	}
+	dir := profile(t)
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),
 		chromedp.DisableGPU,
-		chromedp.UserDataDir(profile(t)),
+		chromedp.UserDataDir(dir), chromedp.Env("TMPDIR="+dir), // what it leaves behind goes with the profile
 		chromedp.WSURLReadTimeout(patience),
 		// No word of it may leave the machine, whatever the page does.
 		chromedp.Flag("disable-quic", true),
