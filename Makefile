@@ -39,9 +39,19 @@ test: prerequisites envoy kube-binaries ## Run everything that CI runs, but for 
 	ENVOY="$$(tools/envoy.sh)" $(GO) test -timeout 30m ./...
 	ENVOY="$$(tools/envoy.sh)" $(GO) test -race -short -timeout 20m $(RACE)
 
+# What make bench measures: the fleet, and a peer to run beside pilotfish in the
+# same run (a shell command; it finds $KUBECONFIG and $XDS_ADDRESS set).
+BENCH_FLAGS ?= -services 500 -pods 2 -namespaces 10 -proxies 500
+PEER        ?=
+SERVE       := bin/pilotfish serve --kubeconfig $$KUBECONFIG --xds-address $$XDS_ADDRESS --secure-xds-address= \
+  --webhook-address= --monitoring-address= --http-address=
+
 .PHONY: bench
-bench: prerequisites envoy ## Run the Go benchmarks
-	ENVOY="$$(tools/envoy.sh)" $(GO) test -run '^$$' -bench . -benchmem ./translate/... ./snapshot/... ./discovery/...
+bench: build kube-binaries ## Measure the server under a fleet of proxies, then run the Go benchmarks
+	$(GO) build -o bin/adsbench ./e2e/adsbench
+	bin/adsbench $(BENCH_FLAGS) -protocol delta -server '$(SERVE)' -peer '$(PEER)' -out $(CACHE)/bench-delta.md
+	bin/adsbench $(BENCH_FLAGS) -protocol sotw -server '$(SERVE)' -peer '$(PEER)' -out $(CACHE)/bench-sotw.md
+	$(GO) test -run '^$$' -bench . -benchmem ./translate/... ./snapshot/... ./discovery/
 
 .PHONY: lint
 lint: prerequisites golangci-lint ## Check formatting, conventions and the documents
