@@ -3,7 +3,6 @@ package snapshot_test
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -384,12 +383,4 @@ func set(m map[string]int, names ...string) {
 	for _, n := range names {
 		m[n] = 1
 	}
-}
-
-func versionsOf(rs ...*received) map[string]string {
-	out := map[string]string{}
-	for _, r := range rs {
-		maps.Copy(out, r.versions)
-	}
-	return out
 }

@@ -98,7 +98,6 @@ func (o Options) GRPC() []grpc.ServerOption {
 		grpc.ForceServerCodecV2(Codec{}),
 		grpc.MaxRecvMsgSize(o.RequestSize),
 		grpc.MaxConcurrentStreams(o.StreamsPerConnection),
-		grpc.SharedWriteBuffer(true),
 		grpc.ReadBufferSize(4 << 10),
 		// A fixed window also spares the pings that measure a dynamic one.
 		grpc.InitialWindowSize(window),

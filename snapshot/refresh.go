@@ -45,13 +45,13 @@ func (c *Cache) Run(ctx context.Context, meshes Meshes) {
 func (c *Cache) take(m *config.Mesh) {
 	start := time.Now()
 	c.mu.Lock()
-	prev, a := c.mesh, c.arrangement
+	prev := c.mesh
 	c.mu.Unlock()
 	if prev == m {
 		return
 	}
 	if prev != nil && m.OnlyEndpointsDiffer(prev) && !gathered(m, changedEndpoints(prev, m)) {
-		c.takeEndpoints(m, prev, a, start)
+		c.takeEndpoints(m, prev, start)
 		return
 	}
 	r := &refresh{cache: c, mesh: m, arrangement: c.source.Arrange(m), start: start, states: map[translate.Class]*classState{}}
@@ -251,7 +251,7 @@ func (r *refresh) commit() {
 // takeEndpoints brings a Mesh into service that differs in endpoints only: no
 // scope is gathered, and only the assignments of the services that changed
 // are made anew.
-func (c *Cache) takeEndpoints(m, prev *config.Mesh, a Arrangement, start time.Time) {
+func (c *Cache) takeEndpoints(m, prev *config.Mesh, start time.Time) {
 	changed := changedEndpoints(prev, m)
 	c.mu.Lock()
 	defer c.mu.Unlock()

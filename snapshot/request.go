@@ -149,9 +149,9 @@ func (s *stream) onSotW(req *request) error {
 			return nil
 		}
 		s.answered(k, nonce, req.err)
-		s.renew(k, f, req.names)
+		s.renew(f, req.names)
 	} else {
-		s.renew(k, f, req.names)
+		s.renew(f, req.names)
 	}
 	s.kick()
 	return nil
@@ -191,7 +191,7 @@ func (f *feed) setNames(t *nameTable, list []string) {
 }
 
 // renew takes the names of a later SotW request. New ones are answered.
-func (s *stream) renew(k kind, f *feed, list []string) {
+func (s *stream) renew(f *feed, list []string) {
 	wasWild, was := f.wildcard, f.only
 	f.setNames(s.names(), list)
 	if f.wildcard && !wasWild {

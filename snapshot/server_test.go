@@ -25,7 +25,7 @@ func until(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("never happened: %s", what)
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) //nolint:forbidigo // polls, with a deadline
 	}
 }
 
@@ -267,7 +267,7 @@ func TestLimits(t *testing.T) {
 				continue
 			}
 			c.cancel() // it would wait for hours
-			c.ended()
+			_ = c.ended()
 		}
 		until(t, "only one proxy is left", func() bool { return len(s.server.Proxies()) == 1 })
 	})
@@ -350,7 +350,7 @@ func TestDrainIsBounded(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	s.server.Shutdown(ctx, s.grpc)
-	c.ended()
+	_ = c.ended()
 }
 
 func TestIntrospection(t *testing.T) {
