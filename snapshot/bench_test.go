@@ -296,7 +296,7 @@ func benchProtocol(b *testing.B, sotw bool) {
 		for i := range rounds {
 			x := g.measure(benchProxies*per, func() { change(i) })
 			f.p50, f.p99, f.bytes = f.p50+x.p50, f.p99+x.p99, f.bytes+x.bytes
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(20 * time.Millisecond) //nolint:forbidigo // keeps one round out of the next
 		}
 		n := float64(rounds)
 		runtime.ReadMemStats(&after)
@@ -320,7 +320,7 @@ func benchProtocol(b *testing.B, sotw bool) {
 func calm() {
 	last := cpuTime()
 	for quiet := 0; quiet < 4; {
-		time.Sleep(250 * time.Millisecond)
+		time.Sleep(250 * time.Millisecond) //nolint:forbidigo // samples the CPU
 		now := cpuTime()
 		if now-last < 5*time.Millisecond {
 			quiet++
