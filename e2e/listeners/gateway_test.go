@@ -141,7 +141,7 @@ spec:
 			defer func() { _ = conn.Close() }()
 			got, err := io.ReadAll(conn)
 			if string(got) != name {
-				return fmt.Errorf("answer %q, %v", got, err)
+				return fmt.Errorf("answer %q: %w", got, err)
 			}
 			return nil
 		})
