@@ -29,9 +29,11 @@ build: prerequisites ## Build bin/pilotfish
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
+CANARY ?= examples/canary
+
 .PHONY: run
 run: build envoy ## Start the canary example on this machine and print its page's URL
-	@ENVOY="$$(tools/envoy.sh)" bin/pilotfish up examples/canary --load
+	@ENVOY="$$(tools/envoy.sh)" bin/pilotfish up $(CANARY) --load
 
 .PHONY: test
 test: prerequisites envoy kube-binaries ## Run everything that CI runs, but for lint

@@ -111,7 +111,7 @@ func TestPageInChromium(t *testing.T) {
 		// A burst of keys is one change of the file.
 		tab.Do(chromedp.Focus(chromedp.CSS(sliderV2)), chromedp.KeyEvent(kb.ArrowRight+kb.ArrowRight+kb.ArrowRight))
 		tab.UntilShown("v1 70 → 67 %, v2 30 → 33 %")
-		typeInto(tab, numberV2, "40")
+		tab.Type(numberV2, "40")
 		tab.UntilShown("v2 33 → 40 %")
 		tab.Until(`document.activeElement.matches('` + numberV2 + `')`)
 		if !strings.Contains(w.text(), "weight: 40   # the new one") {
@@ -121,7 +121,7 @@ func TestPageInChromium(t *testing.T) {
 		tab.Do(chromedp.Focus(chromedp.CSS(sliderV2)), chromedp.KeyEvent(kb.End+kb.Escape))
 		tab.Until(`document.querySelector('` + sliderV2 + `').value === "40"`)
 		// A number out of range is not taken.
-		typeInto(tab, numberV2, "400")
+		tab.Type(numberV2, "400")
 		tab.Until(`document.querySelector('` + sliderV2 + `').value === "40"`)
 		if n := len(w.Changes()); n != 2 {
 			t.Errorf("the file was changed %d times, want 2", n)
@@ -255,13 +255,6 @@ func moveWeight(t *testing.T, w *world, browser *browsertest.Browser) {
 		t.Errorf("file after undo:\n%s", w.text())
 	}
 	sound(t, tab)
-}
-
-// typeInto replaces a field's content, as a user does.
-func typeInto(tab *browsertest.Tab, field, text string) {
-	tab.Do(chromedp.Focus(chromedp.CSS(field)))
-	tab.Until(`(document.activeElement.select(), true)`)
-	tab.Do(chromedp.KeyEvent(text + kb.Enter))
 }
 
 // drag moves a slider's thumb with the mouse, from one value to another.

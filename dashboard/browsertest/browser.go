@@ -23,6 +23,7 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // patience bounds everything that a test waits for in a tab.
@@ -259,6 +260,14 @@ func poll(patience, interval time.Duration, ask func() bool) bool {
 func (p *Tab) UntilShown(text string) {
 	p.t.Helper()
 	p.Until(fmt.Sprintf("document.body.innerText.includes(%q)", text))
+}
+
+// Type replaces a field's content, as a user does, and presses Enter.
+func (p *Tab) Type(field, text string) {
+	p.t.Helper()
+	p.Do(chromedp.Focus(chromedp.CSS(field)))
+	p.Until(`(document.activeElement.select(), true)`)
+	p.Do(chromedp.KeyEvent(text + kb.Enter))
 }
 
 // Overflow is how many CSS pixels the page is wider than the window.
