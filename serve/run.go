@@ -53,11 +53,11 @@ const drainTime = 10 * time.Second
 func Run(ctx context.Context, o Options) error {
 	var open listeners
 	defer open.close()
-	r, err := newRunning(&o, &open)
+	sources, err := o.sources()
 	if err != nil {
 		return err
 	}
-	sources, err := o.sources()
+	r, err := newRunning(&o, &open)
 	if err != nil {
 		return err
 	}

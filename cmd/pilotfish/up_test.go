@@ -76,6 +76,12 @@ type proc struct {
 	netns       string
 }
 
+// start is when the process started, in ticks since boot.
+func (p proc) start() int {
+	n, _ := strconv.Atoi(p.started)
+	return n
+}
+
 func processes() map[int]proc {
 	out := map[int]proc{}
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
@@ -103,6 +109,7 @@ type traces struct {
 	children   []proc
 	dir        string
 	namespaces []string // network namespaces of the pods
+	newest     int      // when the newest process of the machine started
 }
 
 func tracesOf(t *testing.T, pid int) traces {
@@ -110,6 +117,7 @@ func tracesOf(t *testing.T, pid int) traces {
 	var tr traces
 	all := processes()
 	for _, p := range all {
+		tr.newest = max(tr.newest, p.start())
 		if p.parent != pid {
 			continue
 		}
@@ -136,7 +144,8 @@ func (tr *traces) remaining() string {
 		}
 	}
 	for _, p := range now {
-		if slices.Contains(tr.namespaces, p.netns) {
+		// A namespace's number is used again: younger processes are others'.
+		if slices.Contains(tr.namespaces, p.netns) && p.start() <= tr.newest {
 			return "namespace held by: " + p.args
 		}
 	}
