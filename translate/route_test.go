@@ -246,3 +246,54 @@ func BenchmarkEditFor100Namespaces(b *testing.B) {
 		n++
 	}
 }
+
+// BenchmarkGatewayEditOneOf2000 is the cost of one edited VirtualService for
+// the table of a gateway with 2,000 of them.
+func BenchmarkGatewayEditOneOf2000(b *testing.B) {
+	m, rules := wideMesh(2000)
+	gw := &config.Gateway{
+		Meta: config.Meta{Key: config.Key{Kind: "Gateway", Namespace: "ns-0", Name: "gw"}, Hash: 1},
+		Spec: &networking.Gateway{Servers: []*networking.Server{{Port: &networking.Port{Number: 80, Protocol: "HTTP"}, Hosts: []string{"*"}}}},
+	}
+	tr := NewTranslator(100_000)
+	tables := make([]*build, 50)
+	for i := range tables {
+		next := config.NewBuilder(m)
+		for n, r := range rules {
+			weight := int32(90)
+			if n == 1000 {
+				weight = int32(i)
+			}
+			spec := canarySpec(r.Name, weight)
+			spec.Hosts, spec.Gateways = []string{r.Name + ".example.com"}, []string{"ns-0/gw"}
+			putVirtualServices(next, virtualService(r.Namespace, r.Name, spec))
+		}
+		ix := NewIndex(next.Mesh())
+		s := ix.Scope(Class{Side: GatewaySide, Namespace: "ns-0"})
+		server := &GatewayServer{
+			Gateway: gw, Spec: gw.Spec.Servers[0], Hosts: serverHosts(gw, []string{"*"}),
+			VirtualServices: ix.virtualServices.boundTo("ns-0", "gw", "ns-0"),
+		}
+		tables[i] = &build{t: tr, scope: s, tables: []routeTable{{Name: "http.80", Port: 80, Servers: []*GatewayServer{server}}}}
+	}
+	tables[0].gatewayRoutes()
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		at := tables[n%len(tables)]
+		at.routes = nil
+		at.gatewayRoutes()
+		n++
+	}
+}
+
+// BenchmarkProblemsOf2000 is the cost of testing the references of 2,000
+// VirtualServices.
+func BenchmarkProblemsOf2000(b *testing.B) {
+	m, _ := wideMesh(2000)
+	ix := NewIndex(m)
+	b.ReportAllocs()
+	for b.Loop() {
+		ix.virtualServiceProblems()
+	}
+}

@@ -17,35 +17,30 @@ type vhostInput struct {
 	rules   *SettledVirtualService // nil for the plain route to the service
 }
 
-// vhostInputs lists the virtual hosts of a table, those with rules first.
+// vhostInputs lists the virtual hosts of a table: those of services, and
+// those of hosts that VirtualServices alone have.
 func vhostInputs(t *routeTable) []vhostInput {
 	e := t.Egress
 	if t.Only != nil {
 		return []vhostInput{{t.Only.Hostname, t.Port, t.Only, withHTTP(e.rulesFor(t.Only.Hostname))}}
 	}
-	ruled := make([]vhostInput, 0, len(e.VirtualServices))
-	plain := make([]vhostInput, 0, len(e.Services))
-	seen := seenHosts{}
+	out := make([]vhostInput, 0, len(e.Services))
 	for _, s := range e.Services {
 		for i := range s.InReach {
-			p := &s.InReach[i]
-			if t.Port != 0 && p.Number != t.Port || !carriesHTTP(p.Protocol) {
-				continue
-			}
-			rules := withHTTP(e.rulesFor(s.Hostname))
-			in := vhostInput{s.Hostname, p.Number, s, rules}
-			switch {
-			case rules != nil:
-				ruled = append(ruled, in)
-				seen.note(s, p.Number, rules)
-			case s.ExternalName == "":
-				plain = append(plain, in)
-				seen.note(s, p.Number, nil)
+			if p := &s.InReach[i]; t.has(p) {
+				rules := withHTTP(e.rulesFor(s.Hostname))
+				if rules != nil || s.ExternalName == "" {
+					out = append(out, vhostInput{s.Hostname, p.Number, s, rules})
+				}
 			}
 		}
 	}
-	ruled = append(ruled, hostsWithoutService(t, seen)...)
-	return append(ruled, plain...)
+	return append(out, hostsWithoutService(t, out)...)
+}
+
+// has reports whether a table routes the requests of a service's port.
+func (t *routeTable) has(p *config.ServicePort) bool {
+	return (t.Port == 0 || p.Number == t.Port) && carriesHTTP(p.Protocol)
 }
 
 // carriesHTTP reports whether a port's requests are routed: it is HTTP, or
@@ -59,51 +54,28 @@ func withHTTP(r *SettledVirtualService) *SettledVirtualService {
 	return r
 }
 
-// seenHosts is what a table's services have already accounted for.
-type seenHosts struct {
-	services map[string]bool
-	suffixes map[string]bool // of the services' hosts, from a dot on
-	wild     []string        // hosts of services that are wildcards
-	// ports are those at which a VirtualService applies to some service.
-	ports map[*SettledVirtualService][]uint32
-}
-
-func (x *seenHosts) note(s *VisibleService, port uint32, rules *SettledVirtualService) {
-	if x.services == nil {
-		x.services, x.suffixes = map[string]bool{}, map[string]bool{}
-		x.ports = map[*SettledVirtualService][]uint32{}
-	}
-	if !x.services[s.Hostname] {
-		x.services[s.Hostname] = true
-		rest := strings.TrimPrefix(s.Hostname, "*")
-		for i := strings.IndexByte(rest, '.'); i >= 0; i = strings.IndexByte(rest, '.') {
-			x.suffixes[rest[i:]] = true
-			rest = rest[i+1:]
-		}
-		if isWildcard(s.Hostname) {
-			x.wild = append(x.wild, s.Hostname)
-		}
-	}
-	if rules != nil && !slices.Contains(x.ports[rules], port) {
-		x.ports[rules] = append(x.ports[rules], port)
-	}
-}
-
 // hostsWithoutService are the hosts of VirtualServices that no service of the
 // table has. They answer on port 80, where HTTP to any name goes, on ports
 // where the same VirtualService applies to a service, and where a wildcard
 // service covers them.
-func hostsWithoutService(t *routeTable, seen seenHosts) []vhostInput {
+func hostsWithoutService(t *routeTable, served []vhostInput) []vhostInput {
 	var out []vhostInput
+	var about *servedHosts // only made where there is such a host
 	for _, r := range t.Egress.VirtualServices {
 		if withHTTP(r) == nil {
 			continue
 		}
 		for _, h := range r.Hosts {
-			if seen.services[h] || t.Egress.claimant(h) != r || isWildcard(h) && seen.suffixes[h[1:]] {
+			if t.serves(h) || t.Egress.claimant(h) != r {
 				continue
 			}
-			for _, port := range portsOfHost(t, r, h, &seen) {
+			if about == nil {
+				about = newServedHosts(served)
+			}
+			if isWildcard(h) && about.suffixes[h[1:]] {
+				continue // it applies to the services below it
+			}
+			for _, port := range about.portsOf(t, r, h) {
 				out = append(out, vhostInput{h, port, nil, r})
 			}
 		}
@@ -111,13 +83,47 @@ func hostsWithoutService(t *routeTable, seen seenHosts) []vhostInput {
 	return out
 }
 
-func portsOfHost(t *routeTable, r *SettledVirtualService, host string, seen *seenHosts) []uint32 {
+// serves reports whether a table has a service of just this host.
+func (t *routeTable) serves(host string) bool {
+	services := t.Egress.Services
+	i, found := slices.BinarySearchFunc(services, host, func(s *VisibleService, h string) int { return strings.Compare(s.Hostname, h) })
+	return found && slices.ContainsFunc(services[i].InReach, func(p config.ServicePort) bool { return t.has(&p) })
+}
+
+// servedHosts is what a table's services mean for the hosts that have none.
+type servedHosts struct {
+	suffixes map[string]bool // of the services' hosts, from each dot on
+	wild     []string        // hosts of services that are wildcards
+	// ports are those at which a VirtualService applies to some service.
+	ports map[*SettledVirtualService][]uint32
+}
+
+func newServedHosts(served []vhostInput) *servedHosts {
+	x := &servedHosts{suffixes: map[string]bool{}, ports: map[*SettledVirtualService][]uint32{}}
+	for i := range served {
+		in := &served[i]
+		if in.rules != nil && !slices.Contains(x.ports[in.rules], in.port) {
+			x.ports[in.rules] = append(x.ports[in.rules], in.port)
+		}
+		if isWildcard(in.host) {
+			x.wild = append(x.wild, in.host)
+		}
+		rest := strings.TrimPrefix(in.host, "*")
+		for i := strings.IndexByte(rest, '.'); i >= 0; i = strings.IndexByte(rest, '.') {
+			x.suffixes[rest[i:]] = true
+			rest = rest[i+1:]
+		}
+	}
+	return x
+}
+
+func (x *servedHosts) portsOf(t *routeTable, r *SettledVirtualService, host string) []uint32 {
 	switch {
 	case t.Port == 80:
 		return []uint32{80}
-	case len(seen.ports[r]) > 0:
-		return seen.ports[r]
-	case t.Port != 0 && slices.ContainsFunc(seen.wild, func(w string) bool { return hostCovers(w, host) }):
+	case len(x.ports[r]) > 0:
+		return x.ports[r]
+	case t.Port != 0 && slices.ContainsFunc(x.wild, func(w string) bool { return hostCovers(w, host) }):
 		return []uint32{t.Port}
 	}
 	return nil
