@@ -31,19 +31,35 @@ var httpStarts = [][]byte{
 	[]byte("OPTIONS "), []byte("TRACE "), []byte("PATCH "), []byte("CONNECT "), []byte("PRI * HTTP/2.0\r\n"),
 }
 
-// sniffHTTP reads until it is certain whether the peer speaks HTTP. Silence,
-// an end or an error means no.
-func (p *peekedConn) sniffHTTP() bool {
+// speech is what a peer speaks.
+type speech int
+
+const (
+	speaksTCP speech = iota
+	speaksHTTP
+	speaksTLS
+)
+
+// tlsHandshake is the first byte of a TLS connection (RFC 8446 section 5.1).
+const tlsHandshake = 22
+
+// sniff reads until it is certain what the peer speaks. Silence, an end or an
+// error means TCP.
+func (p *peekedConn) sniff() speech {
 	var buf [64]byte
 	head := buf[:0]
 	for len(head) < len(buf) {
 		n, err := p.Conn.Read(buf[len(head):])
 		head = buf[:len(head)+n]
+		if len(head) > 0 && head[0] == tlsHandshake {
+			p.head = bytes.Clone(head)
+			return speaksTLS
+		}
 		undecided := false
 		for _, s := range httpStarts {
 			if bytes.HasPrefix(head, s) {
 				p.head = bytes.Clone(head)
-				return true
+				return speaksHTTP
 			}
 			undecided = undecided || bytes.HasPrefix(s, head)
 		}
@@ -52,7 +68,7 @@ func (p *peekedConn) sniffHTTP() bool {
 		}
 	}
 	p.head = bytes.Clone(head)
-	return false
+	return speaksTCP
 }
 
 // echoTCP answers the first bytes with one line of JSON that says who it is,
@@ -61,7 +77,7 @@ func (s *server) echoTCP(p *peekedConn) {
 	if len(p.head) == 0 {
 		return
 	}
-	line, err := json.Marshal(Answer{Identity: s.id, Protocol: "TCP", Port: portOf(p.Conn)})
+	line, err := json.Marshal(Answer{Identity: s.id, Protocol: "TCP", Port: portOf(p.Conn), TLS: tlsOf(p)})
 	if err != nil {
 		return
 	}

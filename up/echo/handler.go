@@ -3,6 +3,7 @@ package echo
 import (
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ type Answer struct {
 	Path     string      `json:"path,omitempty"` // with the query
 	Host     string      `json:"host,omitempty"`
 	Headers  http.Header `json:"headers,omitempty"`
+	TLS      *TLS        `json:"tls,omitempty"` // nil without
 	// BodyBytes is the length of the request's body.
 	BodyBytes int64 `json:"bodyBytes,omitempty"`
 }
@@ -96,9 +98,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *handler) answer(w http.ResponseWriter, r *http.Request, status int) {
 	n, _ := io.Copy(io.Discard, r.Body)
-	port, _ := r.Context().Value(portKey{}).(int)
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
 	body, err := json.Marshal(Answer{
-		Identity: h.id, Protocol: r.Proto, Port: port, Method: r.Method,
+		Identity: h.id, Protocol: r.Proto, Port: portOf(conn), TLS: tlsOf(conn), Method: r.Method,
 		Path: r.URL.RequestURI(), Host: r.Host, Headers: r.Header, BodyBytes: n,
 	})
 	if err != nil {

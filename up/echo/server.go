@@ -2,6 +2,7 @@ package echo
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -26,17 +27,22 @@ const sniffTimeout = 5 * time.Second
 // requests in flight up to grace to finish, and returns nil. A listener that
 // fails for another reason ends Serve with its error.
 func Serve(ctx context.Context, id Identity, grace time.Duration, listeners ...net.Listener) error {
-	s := &server{handler: newHandler(id), id: id, open: map[net.Conn]bool{}}
+	certificates, err := newCertificates()
+	if err != nil {
+		return err
+	}
+	s := &server{handler: newHandler(id), id: id, tls: certificates.config(), open: map[net.Conn]bool{}}
 	httpConns := newConnQueue()
 	hs := &http.Server{
 		Handler:           s.handler,
 		ReadHeaderTimeout: time.Minute,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, portKey{}, portOf(c))
+			return context.WithValue(ctx, connKey{}, c)
 		},
 		Protocols: new(http.Protocols),
 	}
 	hs.Protocols.SetHTTP1(true)
+	hs.Protocols.SetHTTP2(true)
 	hs.Protocols.SetUnencryptedHTTP2(true)
 
 	failed := make(chan error, len(listeners)+1)
@@ -46,7 +52,6 @@ func Serve(ctx context.Context, id Identity, grace time.Duration, listeners ...n
 	}
 	go func() { _ = hs.Serve(httpConns) }()
 
-	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
@@ -65,9 +70,12 @@ func Serve(ctx context.Context, id Identity, grace time.Duration, listeners ...n
 	return err
 }
 
-type portKey struct{}
+type connKey struct{}
 
 func portOf(c net.Conn) int {
+	if c == nil {
+		return 0
+	}
 	if a, ok := c.LocalAddr().(*net.TCPAddr); ok {
 		return a.Port
 	}
@@ -77,6 +85,7 @@ func portOf(c net.Conn) int {
 type server struct {
 	handler http.Handler
 	id      Identity
+	tls     *tls.Config
 
 	mu     sync.Mutex // guards what follows
 	open   map[net.Conn]bool
@@ -112,13 +121,27 @@ func (s *server) accept(l net.Listener, httpConns *connQueue) error {
 func (s *server) connection(c net.Conn, httpConns *connQueue) {
 	p := &peekedConn{Conn: c}
 	_ = c.SetReadDeadline(time.Now().Add(sniffTimeout))
-	isHTTP := p.sniffHTTP()
+	what := p.sniff()
+	if what == speaksTLS {
+		secure := tls.Server(p, s.tls)
+		if err := secure.Handshake(); err != nil {
+			_ = c.Close()
+			return
+		}
+		if secure.ConnectionState().NegotiatedProtocol != "" { // only HTTP is offered
+			_ = c.SetReadDeadline(time.Time{})
+			httpConns.put(secure)
+			return
+		}
+		p = &peekedConn{Conn: secure}
+		what = p.sniff()
+	}
 	_ = c.SetReadDeadline(time.Time{})
-	if isHTTP {
+	if what == speaksHTTP {
 		httpConns.put(p)
 		return
 	}
-	defer func() { _ = c.Close() }()
+	defer func() { _ = p.Close() }()
 	s.echoTCP(p)
 }
 

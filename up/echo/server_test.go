@@ -3,6 +3,7 @@ package echo_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net"
@@ -161,5 +162,41 @@ func TestAnswersGRPC(t *testing.T) {
 	body, _ := io.ReadAll(resp.Body)
 	if string(body) != "\x00\x00\x00\x00\x02hi" || resp.Trailer.Get("Grpc-Status") != "0" || resp.Header.Get(echo.WorkloadHeader) != "myapp-v1" {
 		t.Errorf("body %q, trailer %v, header %v", body, resp.Trailer, resp.Header)
+	}
+}
+
+// The same port takes TLS: with HTTP by ALPN or without, and TCP.
+func TestAnswersOverTLS(t *testing.T) {
+	addr := start(t)
+	for _, alpn := range [][]string{{"h2"}, {"http/1.1"}, nil} {
+		tr := &http.Transport{
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, ServerName: "shop.example.com", NextProtos: alpn}, //nolint:gosec // the certificate is self-made
+			ForceAttemptHTTP2: len(alpn) > 0 && alpn[0] == "h2",
+		}
+		t.Cleanup(tr.CloseIdleConnections)
+		code, a := ask(t, &http.Client{Transport: tr, Timeout: 10 * time.Second}, http.MethodGet, "https://"+addr+"/", nil)
+		if code != http.StatusOK || a.TLS == nil || a.TLS.SNI != "shop.example.com" || a.TLS.Version != "TLS 1.3" {
+			t.Errorf("ALPN %v: answered %d %+v", alpn, code, a.TLS)
+		}
+		want := "HTTP/1.1"
+		if len(alpn) > 0 && alpn[0] == "h2" {
+			want = "HTTP/2.0"
+		}
+		if a.Protocol != want {
+			t.Errorf("ALPN %v: spoke %s", alpn, a.Protocol)
+		}
+	}
+	c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, ServerName: "tcp.example.com"}) //nolint:gosec // as above
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, "hello\n"); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil || !strings.Contains(line, `"tls":{"sni":"tcp.example.com"`) || !strings.Contains(line, `"protocol":"TCP"`) {
+		t.Errorf("over TLS: %s (%v)", line, err)
 	}
 }
