@@ -66,6 +66,9 @@ type LocalAddresses struct {
 	// PortBase is added to listener ports below 1024, which an unprivileged
 	// process cannot bind.
 	PortBase uint32
+	// OwnResolver: the proxy's bootstrap says whom to ask for names, and
+	// clusters must not override it. Also of proxies with a network of their own.
+	OwnResolver bool
 }
 
 // IPv6Only reports whether the proxy has no IPv4 address.

@@ -70,6 +70,9 @@ func (d *clusterDraft) resolveNames(t cluster.Cluster_DiscoveryType) {
 	d.out.DnsRefreshRate = d.settings.Mesh.GetDnsRefreshRate() //nolint:staticcheck // older proxies know no other form
 	d.out.RespectDnsTtl = true                                 //nolint:staticcheck // as above
 	d.out.DnsJitter = durationpb.New(dnsJitter)                //nolint:staticcheck // as above
+	if d.traits.ownResolver {
+		return
+	}
 	d.out.TypedDnsResolverConfig = &core.TypedExtensionConfig{
 		Name:        "envoy.network.dns_resolver.cares",
 		TypedConfig: packed(&cares.CaresDnsResolverConfig{UdpMaxQueries: wrapperspb.UInt32(caresQueriesPerSocket)}),

@@ -16,6 +16,8 @@ type clusterTraits struct {
 	captured bool
 	// keepCase: HTTP/1.1 header names keep the case they came in.
 	keepCase bool
+	// ownResolver: see config.LocalAddresses.
+	ownResolver bool
 	// near is where the proxy runs, for clusters that carry endpoints.
 	near Viewer
 }
@@ -27,11 +29,13 @@ func (b *build) clusterTraits() clusterTraits {
 		ipv6Only: c.Traits.IPv6Only,
 		captured: c.Side != GatewaySide && c.Traits.Interception != config.NoneMode,
 		keepCase: b.scope.proxyConfig().GetProxyHeaders().GetPreserveHttp1HeaderCase().GetValue(),
+
+		ownResolver: c.Traits.Local.OwnResolver,
 	}
 }
 
 func (t clusterTraits) addTo(h config.Hasher) {
-	h.Bool(t.gateway).Bool(t.ipv6Only).Bool(t.captured).Bool(t.keepCase)
+	h.Bool(t.gateway).Bool(t.ipv6Only).Bool(t.captured).Bool(t.keepCase).Bool(t.ownResolver)
 	t.near.addTo(h)
 }
 
