@@ -9,6 +9,7 @@ import (
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	cares "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -42,6 +43,9 @@ type Bootstrap struct {
 	Discovery Address
 	// StateOfTheWorld asks for the older variant of ADS instead of delta.
 	StateOfTheWorld bool
+	// DNS is the server that Envoy asks for names, over UDP; without a host it
+	// is the machine's. Node.Local must then say OwnResolver, too.
+	DNS Address
 	// Admin is where Envoy's own admin interface listens.
 	Admin Address
 	// StaticHost is where the health and the statistics listeners bind; empty
@@ -72,7 +76,13 @@ func (b *Bootstrap) Proto() (*bootstrapv3.Bootstrap, error) {
 	if err != nil {
 		return nil, err
 	}
+	dns, err := b.resolver()
+	if err != nil {
+		return nil, err
+	}
 	return &bootstrapv3.Bootstrap{
+		TypedDnsResolverConfig: dns,
+
 		Node:             node,
 		Admin:            &bootstrapv3.Admin{Address: b.Admin.proto()},
 		DynamicResources: b.dynamic(),
@@ -157,6 +167,22 @@ func (b *Bootstrap) staticListeners() ([]*listener.Listener, error) {
 		return nil, err
 	}
 	return []*listener.Listener{stats, health}, nil
+}
+
+func (b *Bootstrap) resolver() (*core.TypedExtensionConfig, error) {
+	if b.DNS.Host == "" {
+		return nil, nil
+	}
+	at := b.DNS.proto()
+	at.GetSocketAddress().Protocol = core.SocketAddress_UDP
+	c, err := anypb.New(&cares.CaresDnsResolverConfig{
+		Resolvers:          []*core.Address{at},
+		DnsResolverOptions: &core.DnsResolverOptions{NoDefaultSearchDomain: true},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &core.TypedExtensionConfig{Name: "envoy.network.dns_resolver.cares", TypedConfig: c}, nil
 }
 
 func runtimeLayers() *bootstrapv3.LayeredRuntime {

@@ -39,7 +39,7 @@ type Node struct {
 	ProxyConfig *meshconfig.ProxyConfig
 	// Unprivileged: the gateway cannot bind ports below 1024.
 	Unprivileged bool
-	// Local is set where many proxies share one machine's loopback.
+	// Local is set for proxies of a mesh on one machine.
 	Local *config.LocalAddresses
 }
 
@@ -76,6 +76,7 @@ type localAddresses struct {
 	Outbound string `json:"outbound,omitempty"`
 	App      string `json:"app,omitempty"`
 	PortBase uint32 `json:"portBase,omitempty"`
+	Resolver bool   `json:"ownResolver,omitempty"`
 }
 
 // metadata holds the keys in the form that they are sent in.
@@ -114,7 +115,7 @@ func (n *Node) metadata() (*structpb.Struct, error) {
 		m.UnprivilegedPod = "true"
 	}
 	if l := n.Local; l != nil {
-		m.Local = &localAddresses{Outbound: l.Outbound, App: l.App, PortBase: l.PortBase}
+		m.Local = &localAddresses{Outbound: l.Outbound, App: l.App, PortBase: l.PortBase, Resolver: l.OwnResolver}
 	}
 	if n.ProxyConfig != nil {
 		b, err := protojson.Marshal(n.ProxyConfig)

@@ -135,10 +135,6 @@ func (m *Mesh) Client(workload string) (*http.Client, error) {
 	}, nil
 }
 
-// elsewhere stands for the addresses of hosts outside of the mesh, which a
-// real application would find by DNS (RFC 5737, documentation).
-var elsewhere = netip.MustParseAddr("192.0.2.1")
-
 // destination is where an application's connection to a host goes.
 func (m *Mesh) destination(p *pod, host string, port uint16) (netip.AddrPort, error) {
 	if l := p.place.local; l != nil && p.plan.role == sidecar {
@@ -176,7 +172,7 @@ func resolve(m *config.Mesh, ns, host string) (netip.Addr, error) {
 	if !strings.Contains(host, ".") || strings.HasSuffix(host, "."+suffix) {
 		return netip.Addr{}, &net.DNSError{Err: "no such service in the mesh", Name: host, IsNotFound: true}
 	}
-	return elsewhere, nil
+	return outsideAddress, nil
 }
 
 func addressOf(m *config.Mesh, s *config.Service) (netip.Addr, bool) {

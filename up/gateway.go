@@ -70,22 +70,22 @@ func (m *Mesh) aimGateways(mesh *config.Mesh) {
 	}
 }
 
-// served is one port of a gateway, and where the proxy binds it.
-type served struct {
+// servedPort is one port of a gateway, and where the proxy binds it.
+type servedPort struct {
 	Gateway
 	bound uint32
 }
 
-func servedBy(index *translate.Index, p *pod) []served {
+func servedBy(index *translate.Index, p *pod) []servedPort {
 	proxy := &config.Proxy{
 		Type: config.Router, IPs: p.node.IPs, Name: p.node.Name, Namespace: p.node.Namespace,
 		Labels: p.node.Labels, Interception: p.node.Interception, Local: p.node.Local,
 		DNSDomain: p.node.Namespace + ".svc." + p.node.DomainSuffix,
 	}
-	var out []served
+	var out []servedPort
 	for _, class := range index.Classes(proxy) {
 		for _, port := range index.Scope(class).Gateways {
-			s := served{bound: port.Port}
+			s := servedPort{bound: port.Port}
 			s.Pod = p.plan.key()
 			for _, server := range port.Servers {
 				s.Port = server.Spec.GetPort().GetNumber()
@@ -101,11 +101,11 @@ func servedBy(index *translate.Index, p *pod) []served {
 			out = append(out, s)
 		}
 	}
-	slices.SortFunc(out, func(a, b served) int { return cmp.Compare(a.Port, b.Port) })
+	slices.SortFunc(out, func(a, b servedPort) int { return cmp.Compare(a.Port, b.Port) })
 	return out
 }
 
-func (m *Mesh) aim(p *pod, s served) (*gatewayPort, error) {
+func (m *Mesh) aim(p *pod, s servedPort) (*gatewayPort, error) {
 	to := netip.AddrPortFrom(p.place.addr, uint16(s.bound)) //nolint:gosec // a port
 	m.mu.Lock()
 	for _, have := range m.gateways {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -30,6 +31,8 @@ type Mesh struct {
 	ads     *grpc.Server
 	load    *Load
 
+	resolver     *resolver
+	outside      netip.Addr   // reserved for the world outside
 	pageListener net.Listener // nil without a page
 
 	cancel  context.CancelFunc // ends the control plane and the loops
@@ -45,6 +48,7 @@ type Mesh struct {
 	pods      map[string]*pod
 	stopping  map[*pod]bool
 	addresses map[config.Key][]string // of pods that are ready
+	coming    []coming
 	gateways  []*gatewayPort
 }
 
@@ -81,6 +85,9 @@ func Start(ctx context.Context, o Options) (_ *Mesh, err error) {
 	if err := m.makeDir(); err != nil {
 		return nil, err
 	}
+	if err := m.listenResolver(); err != nil {
+		return nil, err
+	}
 	changed, err := m.startPlane()
 	if err != nil {
 		return nil, err
@@ -107,6 +114,21 @@ func (m *Mesh) makeDir() error {
 	return os.Chmod(dir, 0o711) //nolint:gosec // proxies of another user pass through it to their own directories
 }
 
+// listenResolver opens the sockets of the mesh's DNS server, which runs from
+// startPlane on.
+func (m *Mesh) listenResolver() error {
+	udp, tcp, at, err := m.ground.resolver()
+	if err != nil {
+		return fmt.Errorf("DNS for the proxies: %w", err)
+	}
+	if m.outside, err = m.ground.outside(); err != nil {
+		return err
+	}
+	m.resolver = &resolver{udp: udp, tcp: tcp, lookup: m.lookup}
+	m.around.dns = at
+	return nil
+}
+
 // startPlane runs the control plane, reachable on a Unix socket.
 func (m *Mesh) startPlane() (changed <-chan struct{}, err error) {
 	m.source = file.New(m.options.Paths, file.WithAddresses(m.addressOf))
@@ -130,6 +152,7 @@ func (m *Mesh) startPlane() (changed <-chan struct{}, err error) {
 		_ = l.Close()
 		return nil, err
 	}
+	m.resolver.run()
 	m.ads = grpc.NewServer(o.GRPC()...)
 	m.plane.Server.Register(m.ads)
 	m.around.discovery = agent.Address{Path: socket}
@@ -270,6 +293,9 @@ func (m *Mesh) Close() {
 	stopping.Wait()
 	if m.ground != nil {
 		m.ground.close()
+	}
+	if m.resolver != nil {
+		m.resolver.close()
 	}
 	if m.pageListener != nil {
 		_ = m.pageListener.Close()

@@ -166,6 +166,38 @@ func (n *network) connect(pod netns.NsHandle, addr netip.Addr) error {
 	return nil
 }
 
+// addAddresses gives a pod further addresses that everything in the mesh
+// reaches. Those that it has already are no error.
+func (n *network) addAddresses(pod netns.NsHandle, addrs []netip.Addr) error {
+	if len(addrs) == 0 {
+		return nil
+	}
+	hub, err := netlink.NewHandleAt(n.hub)
+	if err != nil {
+		return err
+	}
+	defer hub.Close()
+	h, err := netlink.NewHandleAt(pod)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	eth, err := h.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		one := ipNet(netip.PrefixFrom(a, a.BitLen()))
+		if err := h.AddrReplace(eth, one); err != nil {
+			return fmt.Errorf("add address %s: %w", a, err)
+		}
+		if err := hub.RouteReplace(&netlink.Route{LinkIndex: n.bridge, Dst: one.IPNet}); err != nil {
+			return fmt.Errorf("add a route to %s: %w", a, err)
+		}
+	}
+	return nil
+}
+
 func (n *network) close() { _ = n.hub.Close() }
 
 func setUp(h *netlink.Handle, name string) error {

@@ -31,6 +31,12 @@ type place struct {
 type ground interface {
 	// address reserves an address for a pod. It stays reserved for good.
 	address() (netip.Addr, error)
+	// outside is the address of the world outside of the mesh.
+	outside() (netip.Addr, error)
+	// more gives a place further addresses, if it can.
+	more(p *place, addrs []netip.Addr) error
+	// resolver listens for the proxies' DNS queries, and is where they go.
+	resolver() (udp net.PacketConn, tcp net.Listener, at agent.Address, err error)
 	// place makes the place of a reserved address; intercept says whether a
 	// sidecar is to get the pod's traffic.
 	place(addr netip.Addr, intercept bool) (*place, error)
@@ -84,6 +90,38 @@ func (g *namespaces) place(addr netip.Addr, intercept bool) (*place, error) {
 		return nil, err
 	}
 	return &place{addr: addr, ns: &namespace{handle: ns}, app: user{appUID}, proxy: user{agent.ProxyUID}}, nil
+}
+
+func (g *namespaces) outside() (netip.Addr, error) { return outsideAddress, nil }
+
+func (g *namespaces) more(p *place, addrs []netip.Addr) error {
+	h, err := p.ns.hold()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = h.Close() }()
+	return g.network.addAddresses(h, addrs)
+}
+
+func (g *namespaces) resolver() (udp net.PacketConn, tcp net.Listener, at agent.Address, err error) {
+	const port = 53
+	err = within(g.network.hub, func() error {
+		udp, tcp, err = listenBoth(netip.AddrPortFrom(hubAddr, port))
+		return err
+	})
+	return udp, tcp, agent.Address{Host: hubAddr.String(), Port: port}, err
+}
+
+// listenBoth listens for datagrams and connections.
+func listenBoth(at netip.AddrPort) (udp net.PacketConn, tcp net.Listener, err error) {
+	if udp, err = net.ListenPacket("udp4", at.String()); err != nil {
+		return nil, nil, err
+	}
+	if tcp, err = net.Listen("tcp4", at.String()); err != nil {
+		_ = udp.Close()
+		return nil, nil, err
+	}
+	return udp, tcp, nil
 }
 
 func (g *namespaces) interception() config.Interception { return config.Redirect }
@@ -147,6 +185,19 @@ func (g *loopback) place(addr netip.Addr, intercept bool) (*place, error) {
 		p.local.App = addr.String()
 	}
 	return p, nil
+}
+
+func (g *loopback) outside() (netip.Addr, error)    { return g.address() }
+func (g *loopback) more(*place, []netip.Addr) error { return nil }
+
+func (g *loopback) resolver() (udp net.PacketConn, tcp net.Listener, at agent.Address, err error) {
+	const port = 15053
+	host, _, err := net.SplitHostPort(g.claim.Addr().String())
+	if err != nil {
+		return nil, nil, at, err
+	}
+	udp, tcp, err = listenBoth(netip.AddrPortFrom(netip.MustParseAddr(host), port))
+	return udp, tcp, agent.Address{Host: host, Port: port}, err
 }
 
 func (g *loopback) interception() config.Interception { return config.NoneMode }

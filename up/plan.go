@@ -2,6 +2,7 @@ package up
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"sort"
 	"strconv"
@@ -28,6 +29,8 @@ type podPlan struct {
 	ports []uint32
 	// fixed is the address that the folder itself gives, if it does.
 	fixed string
+	// more are further addresses, where pods have namespaces.
+	more []netip.Addr
 	// made: the folder has no such pod, it stands in for a Gateway's missing
 	// workload.
 	made bool
@@ -66,6 +69,9 @@ func plan(m *config.Mesh, given map[config.Key][]string) map[string]*podPlan {
 		out[p.key()] = p
 	}
 	for _, p := range missingGateways(m, out) {
+		out[p.key()] = p
+	}
+	if p := planOutside(m); p != nil && out[p.key()] == nil {
 		out[p.key()] = p
 	}
 	return out

@@ -143,7 +143,7 @@ spec: {hosts: [out.example.com], addresses: [192.0.2.77], ports: [{number: 80, n
 		{"b", "SHOP.a.svc.cluster.local.", "10.96.0.7"},
 		{"b", "alias", "10.96.0.7"},
 		{"b", "out.example.com", "192.0.2.77"},
-		{"b", "elsewhere.example.org", elsewhere.String()},
+		{"b", "elsewhere.example.org", outsideAddress.String()},
 		{"b", "shop", ""},
 		{"b", "nobody.a.svc.cluster.local", ""},
 	} {

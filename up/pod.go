@@ -36,6 +36,7 @@ type pod struct {
 	mu        sync.Mutex // guards what follows
 	app       *keeper
 	listeners map[uint32]*os.File
+	refused   map[uint32]bool // ports that this process may not bind
 }
 
 // ports are those that the application listens on, sorted.
@@ -50,6 +51,7 @@ type surroundings struct {
 	envoy        *os.File // the binary
 	dir          string   // where each proxy gets a directory
 	discovery    agent.Address
+	dns          agent.Address
 	interception config.Interception
 	sotw         bool
 	domain       string
@@ -57,7 +59,7 @@ type surroundings struct {
 }
 
 func (s *surroundings) startPod(p *podPlan, at *place) (*pod, error) {
-	out := &pod{plan: p, place: at, note: s.note, listeners: map[uint32]*os.File{}}
+	out := &pod{plan: p, place: at, note: s.note, listeners: map[uint32]*os.File{}, refused: map[uint32]bool{}}
 	if p.role != gateway {
 		if err := out.serve(p.ports); err != nil {
 			out.stop()
@@ -73,10 +75,12 @@ func (s *surroundings) startPod(p *podPlan, at *place) (*pod, error) {
 	return out, nil
 }
 
-// serve makes the application listen on exactly these ports.
+// serve makes the application listen on exactly these ports. One that this
+// process may not bind is noted and left out.
 func (p *pod) serve(ports []uint32) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	ports = slices.DeleteFunc(slices.Clone(ports), func(n uint32) bool { return p.refused[n] })
 	if len(ports) == len(p.listeners) && !slices.ContainsFunc(ports, func(n uint32) bool { return p.listeners[n] == nil }) {
 		return nil
 	}
@@ -92,7 +96,9 @@ func (p *pod) serve(ports []uint32) error {
 		}
 		l, err := p.place.listen(n)
 		if errors.Is(err, syscall.EACCES) {
-			return fmt.Errorf("%s: port %d needs root: container and target ports below 1024 cannot be bound without it", p.plan.key(), n)
+			p.refused[n] = true
+			p.note(fmt.Sprintf("%s does not listen on port %d: ports below 1024 need root", p.plan.key(), n))
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("%s: port %d: %w", p.plan.key(), n, err)
@@ -144,13 +150,17 @@ func (s *surroundings) nodeOf(p *podPlan, at *place) agent.Node {
 		Type: config.Sidecar, IPs: []string{at.addr.String()}, Name: p.name, Namespace: w.Namespace,
 		DomainSuffix: s.domain, Labels: w.Labels, Annotations: w.Annotations, ServiceAccount: w.ServiceAccount,
 		ClusterID: "Kubernetes", NodeName: w.Node, Network: w.Network, Workload: workloadName(w), Owner: w.Owner,
-		Locality: w.Locality, Interception: s.interception, Ports: w.Ports, Local: at.local,
+		Locality: w.Locality, Interception: s.interception, Ports: w.Ports,
+		Local: &config.LocalAddresses{OwnResolver: true},
 	}
 	if p.role == gateway {
 		n.Type = config.Router
-		if l := at.local; l != nil {
+	}
+	if l := at.local; l != nil {
+		n.Local.Outbound, n.Local.App, n.Local.PortBase = l.Outbound, l.App, l.PortBase
+		if p.role == gateway {
 			// A gateway has nothing but its own address to listen on.
-			n.Local = &config.LocalAddresses{Outbound: at.addr.String(), PortBase: l.PortBase}
+			n.Local.Outbound, n.Local.App = at.addr.String(), ""
 		}
 	}
 	return n
@@ -177,7 +187,7 @@ func (p *pod) startProxy(s *surroundings) error {
 	socket := filepath.Join(dir, "admin.sock")
 	node := s.nodeOf(p.plan, p.place)
 	p.node = &node
-	b := agent.Bootstrap{Node: node, Discovery: s.discovery, Admin: agent.Address{Path: socket}, StateOfTheWorld: s.sotw}
+	b := agent.Bootstrap{Node: node, Discovery: s.discovery, DNS: s.dns, Admin: agent.Address{Path: socket}, StateOfTheWorld: s.sotw}
 	if p.place.local != nil {
 		b.StaticHost = p.place.addr.String()
 	}

@@ -41,7 +41,7 @@ func (m *Mesh) reconcile(ctx context.Context, mesh *config.Mesh) error {
 		case have == nil, identity(have.plan) != identity(p):
 			start = append(start, p)
 		default:
-			if err := have.serve(p.ports); err != nil {
+			if err := errors.Join(have.serve(p.ports), m.ground.more(have.place, p.more)); err != nil {
 				m.options.Note(err.Error())
 			}
 		}
@@ -88,8 +88,7 @@ func (m *Mesh) startPods(ctx context.Context, plans []*podPlan) (replaced []*pod
 	m.options.Note(fmt.Sprintf("starting %d pods (%s)", len(plans), m.ground.interception()))
 	started := make([]*pod, len(plans))
 	failed := make([]error, len(plans))
-	var g errgroup.Group
-	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	places := make([]*place, len(plans))
 	for i, p := range plans {
 		at, err := m.makePlace(p)
 		var not notHere
@@ -101,13 +100,23 @@ func (m *Mesh) startPods(ctx context.Context, plans []*podPlan) (replaced []*pod
 			failed[i] = err
 			continue
 		}
+		places[i] = at
+		m.announce(p, at.addr)
+	}
+	var g errgroup.Group
+	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	for i, p := range plans {
+		if places[i] == nil {
+			continue
+		}
 		g.Go(func() error {
-			started[i], failed[i] = m.startReady(ctx, p, at)
+			started[i], failed[i] = m.startReady(ctx, p, places[i])
 			return nil
 		})
 	}
 	_ = g.Wait()
 	m.mu.Lock()
+	m.coming = nil
 	for i, p := range started {
 		if p == nil {
 			continue
@@ -118,13 +127,27 @@ func (m *Mesh) startPods(ctx context.Context, plans []*podPlan) (replaced []*pod
 			m.stopping[old] = true
 		}
 		m.pods[key] = p
-		if p.plan.fixed == "" {
+		if p.plan.fixed == "" && !p.plan.made {
 			m.addresses[podKey(p.plan)] = []string{p.place.addr.String()}
 		}
 	}
 	m.mu.Unlock()
 	m.source.Refresh()
 	return replaced, errors.Join(failed...)
+}
+
+// coming is a pod that is being started.
+type coming struct {
+	plan *podPlan
+	addr netip.Addr
+}
+
+// announce makes a pod's address known to DNS before it is ready: a proxy
+// looks a name up when it starts, and then not for a while.
+func (m *Mesh) announce(p *podPlan, addr netip.Addr) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.coming = append(m.coming, coming{p, addr})
 }
 
 func (m *Mesh) makePlace(p *podPlan) (*place, error) {
@@ -143,7 +166,10 @@ func (n notHere) Error() string { return string(n) }
 
 // addressFor is a new address, or the one that the folder gives.
 func (m *Mesh) addressFor(p *podPlan) (netip.Addr, error) {
-	if p.fixed == "" {
+	switch {
+	case p.key() == outsideKey:
+		return m.outside, nil
+	case p.fixed == "":
 		return m.ground.address()
 	}
 	what := fmt.Sprintf("%s %s at %s", p.workload.Kind, p.key(), p.fixed)
@@ -162,6 +188,14 @@ func (m *Mesh) addressFor(p *podPlan) (netip.Addr, error) {
 // startReady starts one pod and waits until it is ready.
 func (m *Mesh) startReady(ctx context.Context, p *podPlan, at *place) (*pod, error) {
 	began := time.Now()
+	if len(p.more) > 0 && m.ground.interception() == config.NoneMode {
+		m.options.Note(fmt.Sprintf("endpoints at %v are not run here: only mode netns can give these addresses", p.more))
+	}
+	err := m.ground.more(at, p.more)
+	if err != nil {
+		at.close()
+		return nil, err
+	}
 	started, err := m.around.startPod(p, at)
 	if err != nil {
 		at.close()
@@ -190,6 +224,9 @@ func (m *Mesh) startReady(ctx context.Context, p *podPlan, at *place) (*pod, err
 
 func describe(p *pod, took time.Duration) string {
 	what := "application"
+	if p.plan.key() == outsideKey {
+		what = "the world outside of the mesh (answers for hosts of ServiceEntries)"
+	}
 	switch p.plan.role {
 	case sidecar:
 		what = "application and sidecar"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -445,4 +446,58 @@ func copyFile(t *testing.T, from, to string) {
 	if err := os.WriteFile(to, b, 0o755); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// The page moves a weight: it writes the YAML, and the traffic follows.
+func TestUpPageMovesWeights(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("../../examples/canary")); err != nil {
+		t.Fatal(err)
+	}
+	c := startUp(t, dir, "--mode", "loopback", "--load=100")
+	url := pageURL(c)
+	var state struct {
+		Routes struct{ Routes []struct{ ID string } }
+	}
+	envoytest.Eventually(t, 10*time.Second, func() string {
+		_, body := page(t, url+"api/state")
+		if err := json.Unmarshal([]byte(body), &state); err != nil || len(state.Routes.Routes) != 1 {
+			return "not one route: " + body
+		}
+		return ""
+	})
+	edit := fmt.Sprintf(`{"route": %q, "seen": [70, 30], "weights": [0, 100]}`, state.Routes.Routes[0].ID)
+	resp, err := http.Post(url+"api/weights", "application/json", strings.NewReader(edit))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, _ := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("answered %s: %s", resp.Status, answer)
+	}
+	written, err := os.ReadFile(filepath.Join(dir, "myapp.yaml"))
+	if err != nil || !strings.Contains(string(written), "weight: 100") {
+		t.Errorf("the file holds no weight 100 (%v):\n%s", err, written)
+	}
+	envoytest.Eventually(t, 10*time.Second, func() string {
+		for range 20 {
+			if _, body := page(t, gatewayURL(t, c)); !strings.Contains(body, `"version":"v2"`) {
+				return "still answered by " + body
+			}
+		}
+		return ""
+	})
+	if _, body := page(t, url+"api/state"); strings.Contains(body, `"error":`) {
+		t.Errorf("requests failed: %s", body)
+	}
+}
+
+func pageURL(c *command) string {
+	for line := range strings.Lines(c.output()) {
+		if strings.HasPrefix(line, "http://127.0.0.1:") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
 }
