@@ -223,6 +223,22 @@ func (g *generator) measure(n int, change func()) figures {
 	return f
 }
 
+// BenchmarkEndpoint is one endpoint's way to 500 proxies.
+func BenchmarkEndpoint(b *testing.B) {
+	s, _, g := startBench(b)
+	g.tell("connect %d", benchProxies)
+	calm()
+	b.ResetTimer()
+	b.ReportAllocs()
+	cpu := cpuTime()
+	var p50 float64
+	for i := range b.N {
+		p50 += g.measure(benchProxies, func() { s.endpoint(fmt.Sprintf("172.%d.%d.%d", i>>16, i>>8&255, i&255)) }).p50
+	}
+	b.ReportMetric(float64((cpuTime()-cpu).Nanoseconds())/float64(b.N)/1e6, "cpu-ms/op")
+	b.ReportMetric(p50/float64(b.N)/1e6, "p50-ms")
+}
+
 func startBench(b *testing.B) (*scale, *served, *generator) {
 	s := newScale()
 	srv := serveFrom(b, s, s, snapshot.Options{})

@@ -132,7 +132,7 @@ func (c *Cache) missing(classes []translate.Class, v translate.Viewer) []transla
 		s := c.slots[class]
 		if s == nil {
 			out = append(out, class)
-		} else if _, ok := s.state.assignments[s.state.resources.viewer(v)]; !ok {
+		} else if _, ok := s.state.assigned(s.state.resources.viewer(v)); !ok {
 			out = append(out, class)
 		}
 	}
@@ -196,6 +196,9 @@ func (c *Cache) serve(m *config.Mesh, class translate.Class, state *classState, 
 }
 
 func (s *classState) assign(v translate.Viewer, l *layer) {
+	if len(s.resources.Endpoints) == 0 {
+		return
+	}
 	if s.assignments == nil {
 		s.assignments = map[translate.Viewer]*layer{}
 	}

@@ -46,6 +46,16 @@ func (c *Cache) buildClass(a Arrangement, class translate.Class, prev *classStat
 	return s
 }
 
+// assigned returns the endpoints of a class for one viewer; not ok if they
+// have not been made. Classes without clusters that have any need none.
+func (s *classState) assigned(v translate.Viewer) (l *layer, ok bool) {
+	if len(s.resources.Endpoints) == 0 {
+		return nil, true
+	}
+	l, ok = s.assignments[v]
+	return l, ok
+}
+
 // settle makes the layers of resources, leaving out what proxies rejected.
 func settle(r *translate.Resources, prev *classState, rejected *[kinds]map[string]*rejection) [kinds]*layer {
 	var out [kinds]*layer

@@ -98,6 +98,7 @@ func (o Options) GRPC() []grpc.ServerOption {
 		grpc.ForceServerCodecV2(Codec{}),
 		grpc.MaxRecvMsgSize(o.RequestSize),
 		grpc.MaxConcurrentStreams(o.StreamsPerConnection),
+		grpc.WriteBufferSize(16 << 10),
 		grpc.ReadBufferSize(4 << 10),
 		// A fixed window also spares the pings that measure a dynamic one.
 		grpc.InitialWindowSize(window),

@@ -136,7 +136,7 @@ func (r *refresh) demands() []*demand {
 	need := map[translate.Class]*demand{}
 	want := func(class translate.Class, v translate.Viewer) {
 		if s := r.states[class]; s != nil {
-			if _, ok := s.assignments[s.resources.viewer(v)]; ok {
+			if _, ok := s.assigned(s.resources.viewer(v)); ok {
 				return
 			}
 		}
@@ -158,6 +158,9 @@ func (r *refresh) demands() []*demand {
 	now := time.Now()
 	for class, s := range c.slots {
 		if s.users == 0 && now.Sub(s.idle) < idleGrace {
+			if len(s.state.assignments) == 0 {
+				want(class, translate.Viewer{})
+			}
 			for v := range s.state.assignments {
 				want(class, v)
 			}
@@ -261,11 +264,9 @@ func (c *Cache) takeEndpoints(m, prev *config.Mesh, start time.Time) {
 		return
 	}
 	for _, s := range c.slots {
-		next := &classState{key: s.state.key, resources: s.state.resources, layers: s.state.layers}
 		for v, l := range s.state.assignments {
-			next.assign(v, c.reassign(s.state.resources.Endpoints, m, v, l, changed))
+			s.state.assignments[v] = c.reassign(s.state.resources.Endpoints, m, v, l, changed)
 		}
-		s.state = next
 	}
 	c.publish(c.ring.begin(m, prev, start))
 }
