@@ -312,7 +312,6 @@ func benchProtocol(b *testing.B, sotw bool) {
 		for i := range rounds {
 			x := g.measure(benchProxies*per, func() { change(i) })
 			f.p50, f.p99, f.bytes = f.p50+x.p50, f.p99+x.p99, f.bytes+x.bytes
-			time.Sleep(20 * time.Millisecond) //nolint:forbidigo // keeps one round out of the next
 		}
 		n := float64(rounds)
 		runtime.ReadMemStats(&after)
@@ -335,8 +334,10 @@ func benchProtocol(b *testing.B, sotw bool) {
 // calm waits until the process has been idle for a second.
 func calm() {
 	last := cpuTime()
+	look := time.NewTicker(250 * time.Millisecond)
+	defer look.Stop()
 	for quiet := 0; quiet < 4; {
-		time.Sleep(250 * time.Millisecond) //nolint:forbidigo // samples the CPU
+		<-look.C
 		now := cpuTime()
 		if now-last < 5*time.Millisecond {
 			quiet++

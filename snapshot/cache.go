@@ -132,7 +132,7 @@ func (c *Cache) missing(classes []translate.Class, v translate.Viewer) []transla
 		s := c.slots[class]
 		if s == nil {
 			out = append(out, class)
-		} else if _, ok := s.state.assigned(s.state.resources.viewer(v)); !ok {
+		} else if !s.state.serves(s.state.resources.viewer(v)) {
 			out = append(out, class)
 		}
 	}

@@ -46,14 +46,11 @@ func (c *Cache) buildClass(a Arrangement, class translate.Class, prev *classStat
 	return s
 }
 
-// assigned returns the endpoints of a class for one viewer; not ok if they
-// have not been made. Classes without clusters that have any need none.
-func (s *classState) assigned(v translate.Viewer) (l *layer, ok bool) {
-	if len(s.resources.Endpoints) == 0 {
-		return nil, true
-	}
-	l, ok = s.assignments[v]
-	return l, ok
+// serves reports whether the endpoints of a class are made for one viewer.
+// Classes without clusters that have any need none.
+func (s *classState) serves(v translate.Viewer) bool {
+	_, ok := s.assignments[v]
+	return ok || len(s.resources.Endpoints) == 0
 }
 
 // settle makes the layers of resources, leaving out what proxies rejected.

@@ -71,7 +71,7 @@ func runLoad(addr string) {
 			l.expect(n, time.Unix(0, at))
 			go l.tell()
 		}
-		fmt.Fprintln(os.Stdout, "ok")
+		_, _ = fmt.Fprintln(os.Stdout, "ok")
 	}
 }
 
@@ -81,7 +81,7 @@ func (l *load) tell() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	slices.Sort(l.arrivals)
-	fmt.Fprintln(os.Stdout, l.arrivals[len(l.arrivals)/2].Nanoseconds(), l.arrivals[len(l.arrivals)*99/100].Nanoseconds(),
+	_, _ = fmt.Fprintln(os.Stdout, l.arrivals[len(l.arrivals)/2].Nanoseconds(), l.arrivals[len(l.arrivals)*99/100].Nanoseconds(),
 		l.bytes.Load(), l.responses.Load())
 }
 

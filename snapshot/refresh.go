@@ -135,10 +135,8 @@ func (r *refresh) demands() []*demand {
 	c := r.cache
 	need := map[translate.Class]*demand{}
 	want := func(class translate.Class, v translate.Viewer) {
-		if s := r.states[class]; s != nil {
-			if _, ok := s.assigned(s.resources.viewer(v)); ok {
-				return
-			}
+		if s := r.states[class]; s != nil && s.serves(s.resources.viewer(v)) {
+			return
 		}
 		d := need[class]
 		if d == nil {

@@ -15,18 +15,19 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
 )
 
 // until polls for what the server comes to by itself.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); {
-		if time.Now().After(end) {
-			t.Fatalf("never happened: %s", what)
+	envoytest.Eventually(t, patience, func() string {
+		if ok() {
+			return ""
 		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // polls, with a deadline
-	}
+		return "never happened: " + what
+	})
 }
 
 // measured returns the sum of a metric's values whose labels contain all of
@@ -350,7 +351,9 @@ func TestDrainIsBounded(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	s.server.Shutdown(ctx, s.grpc)
-	_ = c.ended()
+	if err := c.ended(); err == nil {
+		t.Error("the stream ended without an error")
+	}
 }
 
 func TestIntrospection(t *testing.T) {
