@@ -1,0 +1,186 @@
+package traffic
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+)
+
+// near is the endpoint in the client's own locality.
+const near = "pool-east"
+
+// TestBalance covers DestinationRules: which endpoint answers, and when none
+// may.
+func TestBalance(t *testing.T) {
+	s := newStage(t, "balance")
+	user := func(name string) headers { return headers{"x-user": name} }
+	sticks := map[string]func(who string) probe{
+		"header": func(who string) probe { return probe{url: "http://hash-header/", headers: user(who)} },
+		"maglev": func(who string) probe { return probe{url: "http://hash-maglev/", headers: user(who)} },
+		"query":  func(who string) probe { return probe{url: "http://hash-query/?user=" + who} },
+		"cookie": func(who string) probe {
+			return probe{url: "http://hash-cookie/shop", headers: headers{"cookie": "session=" + who}}
+		},
+	}
+	for name, of := range sticks {
+		t.Run("sticks to "+name, func(t *testing.T) { s.sticks(t, of) })
+	}
+	t.Run("gives a cookie", s.givesCookie)
+	t.Run("stays near", func(t *testing.T) { s.only(t, "near", near) })
+	t.Run("fails over", func(t *testing.T) { s.failsOver(t, "near", "pool-west", "pool-south") })
+	t.Run("fails over as told", func(t *testing.T) { s.failsOver(t, "far", "pool-south") })
+	t.Run("distributes", s.distributes)
+	t.Run("breaks the circuit", s.breaksCircuit)
+	t.Run("ejects and takes back", s.ejects)
+}
+
+// sticks requires that each value has one endpoint, and that not all have the
+// same.
+func (s *stage) sticks(t *testing.T, of func(who string) probe) {
+	found := map[string]bool{}
+	for i := range 30 {
+		p := of(fmt.Sprintf("user-%d", i))
+		first := s.send(t, p).echo.Pod
+		found[first] = true
+		for range 4 {
+			if now := s.send(t, p).echo.Pod; now != first {
+				t.Fatalf("user %d went to %q, then to %q", i, first, now)
+			}
+		}
+	}
+	if len(found) < 2 {
+		t.Errorf("30 values all went to %v", found)
+	}
+}
+
+// givesCookie requires a cookie of the rule's name, path and age for a client
+// without, and that it leads back to where it came from.
+func (s *stage) givesCookie(t *testing.T) {
+	for range 10 {
+		first := s.send(t, probe{url: "http://hash-cookie/shop"})
+		cookies := (&http.Response{Header: first.header}).Cookies()
+		if len(cookies) != 1 || cookies[0].Name != "session" || cookies[0].Path != "/shop" || cookies[0].MaxAge != 60 {
+			t.Fatalf("cookies %v", first.header.Values("Set-Cookie"))
+		}
+		again := s.send(t, probe{url: "http://hash-cookie/shop", headers: headers{"cookie": "session=" + cookies[0].Value}})
+		if again.echo.Pod != first.echo.Pod {
+			t.Errorf("the cookie of %s led to %s", first.echo.Pod, again.echo.Pod)
+		}
+	}
+}
+
+// only requires that 50 requests are answered by one workload.
+func (s *stage) only(t *testing.T, host, workload string) {
+	t.Helper()
+	for range 50 {
+		r := s.send(t, probe{url: "http://" + host + "/"})
+		if r.status != http.StatusOK || r.echo.Workload != workload {
+			t.Fatalf("status %d by %q, want %s", r.status, r.echo.Workload, workload)
+		}
+	}
+}
+
+// failsOver makes the nearest endpoint fail until it is ejected, sees others
+// answer, and sees it return.
+func (s *stage) failsOver(t *testing.T, host string, others ...string) {
+	envoytest.Eventually(t, patience, func() string {
+		by := s.send(t, probe{url: "http://" + host + "/?status=500"}).echo.Workload
+		switch {
+		case by == near:
+			return "the failing endpoint still answers"
+		case !slices.Contains(others, by):
+			t.Fatalf("answered by %q, want %v", by, others)
+		}
+		return ""
+	})
+	envoytest.Eventually(t, patience, func() string {
+		if s.send(t, probe{url: "http://" + host + "/"}).echo.Workload == near {
+			return ""
+		}
+		return "the nearest endpoint has not returned"
+	})
+}
+
+func (s *stage) distributes(t *testing.T) {
+	const n, share = 600, 0.3
+	west := 0
+	for range n {
+		switch r := s.send(t, probe{url: "http://distribute/"}); r.echo.Workload {
+		case "pool-west":
+			west++
+		case near:
+		default:
+			t.Fatalf("status %d by %q", r.status, r.echo.Workload)
+		}
+	}
+	if math.Abs(float64(west)-n*share) > 5*math.Sqrt(n*share*(1-share)) {
+		t.Errorf("%d of %d went west, want a share of %v", west, n, share)
+	}
+}
+
+// breaksCircuit sends ten slow requests at once where one connection is
+// allowed and one request may wait.
+func (s *stage) breaksCircuit(t *testing.T) {
+	const n = 10
+	replies := make(chan reply, n)
+	c := s.client(t, "client")
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			r, err := ask(t.Context(), c, probe{url: "http://few/?delay=1s"})
+			if err != nil {
+				t.Error(err)
+			}
+			replies <- r
+		})
+	}
+	wg.Wait()
+	close(replies)
+	served, refused := 0, 0
+	for r := range replies {
+		switch {
+		case r.status == http.StatusOK:
+			served++
+		case r.status == http.StatusServiceUnavailable && r.header.Get("x-envoy-overloaded") == "true":
+			refused++
+		default:
+			t.Errorf("status %d: %s", r.status, r.body)
+		}
+	}
+	if served == 0 || refused < n/2 {
+		t.Errorf("%d served, %d refused of %d", served, refused, n)
+	}
+}
+
+// ejects makes all endpoints fail until none is left, and sees all return.
+func (s *stage) ejects(t *testing.T) {
+	failed := map[string]int{}
+	envoytest.Eventually(t, patience, func() string {
+		r := s.send(t, probe{url: "http://ejects/?status=500"})
+		if r.status == http.StatusServiceUnavailable && r.body == "no healthy upstream" {
+			return ""
+		}
+		failed[r.echo.Workload]++
+		return fmt.Sprintf("still answered after failures %v", failed)
+	})
+	for _, w := range []string{near, "pool-west", "pool-south"} {
+		if failed[w] < 3 {
+			t.Errorf("%s was ejected after %d failures, want 3 or more", w, failed[w])
+		}
+	}
+	back := map[string]bool{}
+	envoytest.Eventually(t, patience, func() string {
+		if r := s.send(t, probe{url: "http://ejects/"}); r.status == http.StatusOK {
+			back[r.echo.Workload] = true
+		}
+		if len(back) == 3 {
+			return ""
+		}
+		return fmt.Sprintf("only %v returned", back)
+	})
+}
