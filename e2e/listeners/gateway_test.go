@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/e2e/certs"
 )
 
 var ingress = map[string]string{"istio": "ingressgateway"}
@@ -57,29 +58,29 @@ spec:
 // its clients and no others; it works once the Secret is there, and shows the
 // new certificate after a rotation.
 func TestGatewayServersAreIndependent(t *testing.T) {
-	ca := newAuthority(t)
-	m := newMesh(t, twoServers+service("app", 80, "HTTP", backend(t, "app", false))+"---\n"+ca.secret("b", "b.test", 1))
+	ca := certs.New(t)
+	m := newMesh(t, twoServers+service("app", 80, "HTTP", backend(t, "app", false))+"---\n"+ca.Secret("b", "b.test", 1))
 	at := m.proxy(config.Router, ingress) + ":8443"
 
 	eventually(t, func() error {
-		body, _, err := get(at, "b.test", ca.client("someone"))
+		body, _, err := get(at, "b.test", ca.Client("someone"))
 		if err == nil && body != "app" {
 			err = fmt.Errorf("answer %q", body)
 		}
 		return err
 	})
-	if _, _, err := get(at, "b.test", ca.client("")); err == nil {
+	if _, _, err := get(at, "b.test", ca.Client("")); err == nil {
 		t.Error("a client without certificate came in at a server of mode MUTUAL")
 	}
-	if _, _, err := get(at, "b.test", newAuthority(t).client("someone")); err == nil {
+	if _, _, err := get(at, "b.test", certs.New(t).Client("someone")); err == nil {
 		t.Error("a client of another authority came in")
 	}
-	if _, _, err := get(at, "a.test", ca.client("")); err == nil {
+	if _, _, err := get(at, "a.test", ca.Client("")); err == nil {
 		t.Error("a server without certificate answered")
 	}
 	serials := func(want int64) func() error {
 		return func() error {
-			_, state, err := get(at, "a.test", ca.client(""))
+			_, state, err := get(at, "a.test", ca.Client(""))
 			if err != nil {
 				return err
 			}
@@ -92,16 +93,16 @@ func TestGatewayServersAreIndependent(t *testing.T) {
 			return nil
 		}
 	}
-	m.apply(ca.secret("a", "a.test", 7))
+	m.apply(ca.Secret("a", "a.test", 7))
 	eventually(t, serials(7))
-	m.apply(ca.secret("a", "a.test", 8))
+	m.apply(ca.Secret("a", "a.test", 8))
 	eventually(t, serials(8))
 }
 
 // TestGatewayForwardsBySNI: TLS that the gateway does not take off reaches
 // the server that its SNI means, and no other name gets anywhere.
 func TestGatewayForwardsBySNI(t *testing.T) {
-	ca := newAuthority(t)
+	ca := certs.New(t)
 	var services strings.Builder
 	for _, name := range []string{"a", "b"} {
 		services.WriteString(service("tls-"+name, 443, "TLS", tlsBackend(t, ca, name+".test")))
@@ -132,7 +133,7 @@ spec:
 	at := m.proxy(config.Router, ingress) + ":8443"
 	for _, name := range []string{"a.test", "b.test"} {
 		eventually(t, func() error {
-			c := ca.client("")
+			c := ca.Client("")
 			c.ServerName = name
 			conn, err := tls.Dial("tcp", at, c)
 			if err != nil {
@@ -146,7 +147,7 @@ spec:
 			return nil
 		})
 	}
-	c := ca.client("")
+	c := ca.Client("")
 	c.ServerName = "c.test"
 	if conn, err := tls.Dial("tcp", at, c); err == nil {
 		_ = conn.Close()
@@ -154,13 +155,9 @@ spec:
 	}
 }
 
-func tlsBackend(t *testing.T, ca *authority, name string) (port int) {
+func tlsBackend(t *testing.T, ca *certs.Authority, name string) (port int) {
 	t.Helper()
-	cert, key := ca.pair(name, 1)
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	shown := ca.Server(name)
 	l := listen(t)
 	go func() {
 		for {
@@ -169,7 +166,7 @@ func tlsBackend(t *testing.T, ca *authority, name string) (port int) {
 				return
 			}
 			go func() {
-				s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
+				s := tls.Server(c, shown)
 				_, _ = io.WriteString(s, name)
 				_ = s.Close()
 			}()

@@ -1,4 +1,6 @@
-package listeners
+// Package certs makes certificates and Secrets for tests, signed by an
+// authority that lives as long as the test. It imports nothing of ours.
+package certs
 
 import (
 	"crypto/ecdsa"
@@ -15,17 +17,18 @@ import (
 	"time"
 )
 
-// authority signs certificates for a test.
-type authority struct {
+// Authority signs certificates for a test.
+type Authority struct {
 	t    *testing.T
 	key  *ecdsa.PrivateKey
 	cert *x509.Certificate
 	pem  []byte
 }
 
-func newAuthority(t *testing.T) *authority {
+// New makes an authority whose certificate is valid for an hour.
+func New(t *testing.T) *Authority {
 	t.Helper()
-	a := &authority{t: t, key: newKey(t)}
+	a := &Authority{t: t, key: newKey(t)}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
@@ -50,12 +53,12 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return k
 }
 
-// pair signs a certificate for a name.
-func (a *authority) pair(name string, serial int64) (cert, key []byte) {
+// Pair signs a certificate for names, in PEM.
+func (a *Authority) Pair(serial int64, names ...string) (cert, key []byte) {
 	a.t.Helper()
 	k := newKey(a.t)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
@@ -71,9 +74,10 @@ func (a *authority) pair(name string, serial int64) (cert, key []byte) {
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: kd})
 }
 
-// secret is a Secret with a certificate for a name.
-func (a *authority) secret(name, host string, serial int64) string {
-	cert, key := a.pair(host, serial)
+// Secret is the YAML of a Secret with a certificate for a host, and the
+// authority's.
+func (a *Authority) Secret(name, host string, serial int64) string {
+	cert, key := a.Pair(serial, host)
 	enc := base64.StdEncoding.EncodeToString
 	return fmt.Sprintf(`apiVersion: v1
 kind: Secret
@@ -83,18 +87,24 @@ data: {tls.crt: %s, tls.key: %s, ca.crt: %s}
 `, name, enc(cert), enc(key), enc(a.pem))
 }
 
-// client trusts the authority; with a name it shows a certificate for it.
-func (a *authority) client(name string) *tls.Config {
+// Client trusts the authority; with a name it shows a certificate for it.
+func (a *Authority) Client(name string) *tls.Config {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
 	c := &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	if name != "" {
-		cert, key := a.pair(name, 99)
-		pair, err := tls.X509KeyPair(cert, key)
-		if err != nil {
-			a.t.Fatal(err)
-		}
-		c.Certificates = []tls.Certificate{pair}
+		c.Certificates = a.Server(name).Certificates
 	}
 	return c
+}
+
+// Server shows a certificate for names.
+func (a *Authority) Server(names ...string) *tls.Config {
+	a.t.Helper()
+	cert, key := a.Pair(99, names...)
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 }
