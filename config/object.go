@@ -57,8 +57,9 @@ type Meta struct {
 	// Lines maps a field path such as "spec.http[0].route[1].weight" to its
 	// line in File. Nil for objects from an API server.
 	Lines Lines
-	// Hash identifies what of the object translation can see: key, labels,
-	// annotations, creation and content; never resourceVersion or status.
+	// Hash identifies what of the object translation can see: key, version,
+	// labels, annotations, creation, content, and for an object from a file its
+	// place there; never resourceVersion or status.
 	Hash Hash
 }
 

@@ -1,6 +1,9 @@
 package discovery
 
 import (
+	"maps"
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -13,8 +16,25 @@ import (
 // marshaler is a Kubernetes API type; its encoding is deterministic.
 type marshaler interface{ Marshal() ([]byte, error) }
 
-// contentHash identifies what of an object the mesh can depend on: see
-// config.Meta.Hash. Heartbeats, resource versions and bookkeeping that
+// identity is an object's config.Meta.Hash: its content, its API version and,
+// for an object from a file, where it stands. Generated resources and problems
+// name all of them, so that what is remembered under a Hash must not outlive a
+// move within the file. Encoded resources hold the line of the document alone:
+// moving a field makes them anew, but not different.
+func identity(o *Object) config.Hash {
+	m := &o.Meta
+	h := config.NewHasher().Hash(contentHash(o)).Str(m.Version)
+	if m.File == "" {
+		return h.Sum()
+	}
+	h.Str(m.File).Uint(uint64(m.Line))
+	for _, field := range slices.Sorted(maps.Keys(m.Lines)) {
+		h.Str(field).Uint(uint64(m.Lines[field]))
+	}
+	return h.Sum()
+}
+
+// contentHash identifies what of an object the mesh can depend on. Heartbeats, resource versions and bookkeeping that
 // controllers write into status are no part of it.
 func contentHash(o *Object) config.Hash {
 	m := &o.Meta

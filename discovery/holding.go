@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"maps"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -79,9 +78,9 @@ func (h *holding) apply(source string, c *Change) (key config.Key, before, after
 // put replaces a source's version, unless it says the same as before.
 func (h *holding) put(o *held, source string, given *Object) (touched bool) {
 	next := *given
-	next.Meta.Hash = contentHash(&next)
+	next.Meta.Hash = identity(&next)
 	v := o.versionOf(source, h.rank)
-	if v.newest != nil && sameVersion(v.newest, &next) {
+	if v.newest != nil && v.newest.Meta.Hash == next.Meta.Hash {
 		return false
 	}
 	had := len(v.problems) > 0 || len(o.versions) > 1
@@ -96,13 +95,6 @@ func (h *holding) put(o *held, source string, given *Object) (touched bool) {
 }
 
 func isError(p config.Problem) bool { return p.Severity == config.Error }
-
-// sameVersion reports whether two versions have the same content and, where
-// they come from files, stand at the same place.
-func sameVersion(a, b *Object) bool {
-	return a.Meta.Hash == b.Meta.Hash && a.Meta.Version == b.Meta.Version && a.Meta.File == b.Meta.File &&
-		a.Meta.Line == b.Meta.Line && maps.Equal(a.Meta.Lines, b.Meta.Lines)
-}
 
 func (h *holding) rank(source string) int {
 	i := slices.Index(h.order, source)

@@ -203,7 +203,7 @@ func (d *derivation) serviceAccounts(m *config.Meta) []string {
 	return out
 }
 
-// serviceHash identifies everything of a service but where it stands.
+// serviceHash identifies everything of a service.
 func serviceHash(s *config.Service) config.Hash {
 	h := config.NewHasher().Hash(s.Meta.Hash).Str(s.Hostname, s.ExternalName, s.Distribution)
 	for _, list := range [][]string{s.Addresses, s.AutoAddresses, s.SubjectAltNames, s.LoadBalancerIPs, s.ExportTo.Namespaces} {
