@@ -134,7 +134,7 @@ func (e *listenerEnv) providerLog(name string, p *fileLogProvider) *accesslog.Ac
 
 func textLogFormat(format string) *core.SubstitutionFormatString {
 	switch {
-	case format == "":
+	case format == "" || logFault(format) != "": // a Problem of the mesh config
 		format = defaultLogText
 	case !strings.HasSuffix(format, "\n"):
 		format += "\n"
@@ -148,6 +148,9 @@ func textLogFormat(format string) *core.SubstitutionFormatString {
 }
 
 func jsonLogFormat(fields *structpb.Struct) *core.SubstitutionFormatString {
+	if fieldsFault(structpb.NewStructValue(fields)) != "" { // a Problem of the mesh config
+		fields = defaultLogFields()
+	}
 	var texts []string
 	for _, v := range fields.GetFields() {
 		texts = append(texts, v.GetStringValue())

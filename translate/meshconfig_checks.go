@@ -27,12 +27,56 @@ func checkMeshConfig(r *Report, m proto.Message) {
 			r.ErrorAt(p.field, "PortInvalid", "is %d; want a port from 1 to 65535", p.port)
 		}
 	}
-	if f := mc.GetAccessLogFormat(); f != "" && mc.GetAccessLogEncoding() == meshconfig.MeshConfig_JSON {
-		if protojson.Unmarshal([]byte(f), &structpb.Struct{}) != nil {
-			r.ErrorAt("accessLogFormat", "FormatInvalid", "is %s, but accessLogEncoding JSON wants a JSON object; the default format is used", shown(f))
+	checkLogFormats(r, mc)
+	checkDefaultProviders(r, mc)
+}
+
+// checkLogFormats tests the formats of access logs: one that Envoy refuses
+// would take every listener with it, so the default format is used instead.
+func checkLogFormats(r *Report, mc *meshconfig.MeshConfig) {
+	text := func(field, format string) {
+		if fault := logFault(format); fault != "" {
+			r.ErrorAt(field, "FormatInvalid", "is %s, %s; the default format is used", shown(format), fault)
 		}
 	}
-	checkDefaultProviders(r, mc)
+	fields := func(field string, labels *structpb.Struct) {
+		if fault := fieldsFault(structpb.NewStructValue(labels)); fault != "" {
+			r.ErrorAt(field, "FormatInvalid", "has a value %s; the default format is used", fault)
+		}
+	}
+	switch f := mc.GetAccessLogFormat(); {
+	case mc.GetAccessLogEncoding() != meshconfig.MeshConfig_JSON:
+		text("accessLogFormat", f)
+	case f != "":
+		labels := &structpb.Struct{}
+		if protojson.Unmarshal([]byte(f), labels) != nil {
+			r.ErrorAt("accessLogFormat", "FormatInvalid", "is %s, but accessLogEncoding JSON wants a JSON object; the default format is used", shown(f))
+		}
+		fields("accessLogFormat", labels)
+	}
+	for i, p := range mc.GetExtensionProviders() {
+		at := indexed("extensionProviders", i) + ".envoyFileAccessLog.logFormat."
+		text(at+"text", p.GetEnvoyFileAccessLog().GetLogFormat().GetText())
+		fields(at+"labels", p.GetEnvoyFileAccessLog().GetLogFormat().GetLabels())
+	}
+}
+
+// logFault is what is wrong with the variables of an access log's text.
+func logFault(format string) string { return variablesFault(format, "REQ_WITHOUT_QUERY") }
+
+// fieldsFault is the first fault of the texts in a JSON format.
+func fieldsFault(v *structpb.Value) string {
+	for _, name := range sortedKeys(v.GetStructValue().GetFields()) {
+		if fault := fieldsFault(v.GetStructValue().GetFields()[name]); fault != "" {
+			return fault
+		}
+	}
+	for _, element := range v.GetListValue().GetValues() {
+		if fault := fieldsFault(element); fault != "" {
+			return fault
+		}
+	}
+	return logFault(v.GetStringValue())
 }
 
 // checkDefaultProviders wants the access log providers that are in use to be

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -71,8 +72,10 @@ func checkHeaderValue(r *Report, v protoreflect.Value) {
 }
 
 // variablesFault says what is wrong with the percent signs of a header value:
-// %% is one, %NAME% and %NAME(arguments):length% stand for something.
-func variablesFault(value string) string {
+// %% is one, %NAME% and %NAME(arguments):length% stand for something. Envoy
+// refuses the whole table of routes, or listener, for one that it does not know;
+// more are those that it knows in this place only.
+func variablesFault(value string, more ...string) string {
 	for {
 		i := strings.IndexByte(value, '%')
 		if i < 0 {
@@ -86,6 +89,9 @@ func variablesFault(value string) string {
 		name := len(value) - len(strings.TrimLeft(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"))
 		if name == 0 {
 			return "where a percent sign stands alone; write %% for one"
+		}
+		if fault := variableFault(value[:name], value[name:], more); fault != "" {
+			return fault
 		}
 		value = value[name:]
 		if strings.HasPrefix(value, "(") {
@@ -103,6 +109,22 @@ func variablesFault(value string) string {
 		}
 		value = value[1:]
 	}
+}
+
+// variableFault says what is wrong with one variable, before rest.
+func variableFault(name, rest string, more []string) string {
+	arguments, known := variables[name]
+	switch {
+	case !known && !slices.Contains(more, name):
+		fault := "where Envoy has no variable " + name
+		if n := nearest(name, sortedKeys(variables), ""); n != "" {
+			fault += "; did you mean " + n + "?"
+		}
+		return fault
+	case arguments && !strings.HasPrefix(rest, "("):
+		return "where the variable " + name + " wants arguments in parentheses"
+	}
+	return ""
 }
 
 // closingParenthesis is the end of arguments; quotes and backslashes hide
