@@ -1,0 +1,183 @@
+package examples
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+	"github.com/pilotfish-mesh/pilotfish/up"
+)
+
+// TestCircuitBreaking: one request is under way, one waits for its connection,
+// and all others are refused at once.
+func TestCircuitBreaking(t *testing.T) {
+	s := run(t, "circuit-breaking", up.Loopback, nil)
+	c := s.outside()
+	if a := c.get(t, "/"); a.status != http.StatusOK || a.Version != "v1" {
+		t.Fatalf("alone: %v", a)
+	}
+	const n = 6
+	type result struct {
+		answer
+		err error
+	}
+	results := make(chan result, n)
+	for range n {
+		go func() {
+			a, err := c.try(t.Context(), "/?delay=1s")
+			results <- result{a, err}
+		}()
+	}
+	served := 0
+	for range n {
+		switch r := <-results; {
+		case r.err != nil:
+			t.Error(r.err)
+		case r.status == http.StatusOK && r.Version == "v1":
+			served++
+		case r.status != http.StatusServiceUnavailable || r.header.Get("X-Envoy-Overloaded") != "true":
+			t.Errorf("%v, headers %v; want 200, or 503 with x-envoy-overloaded", r.answer, r.header)
+		}
+	}
+	if served != 2 {
+		t.Errorf("%d of %d requests were served, want the one under way and the one that waits", served, n)
+	}
+	ejects(t, c)
+}
+
+// ejects: after five failures in a row the only instance is left out.
+func ejects(t *testing.T, c *caller) {
+	t.Helper()
+	for range 5 {
+		if a := c.get(t, "/?status=500"); a.status != http.StatusInternalServerError || a.Version != "v1" {
+			t.Fatalf("a failure on demand: %v", a)
+		}
+	}
+	envoytest.Eventually(t, 10*time.Second, func() string {
+		if a := c.get(t, "/"); a.status != http.StatusServiceUnavailable || a.Workload != "" {
+			return fmt.Sprintf("after five failures: %v, want 503 from the gateway", a)
+		}
+		return ""
+	})
+}
+
+func TestLocalityLoadBalancing(t *testing.T) {
+	s := run(t, "locality-load-balancing", up.Loopback, nil)
+	c := s.outside()
+	only := func(version string) string {
+		if got := c.answers(t, 30, "/"); got[version] != 30 {
+			return fmt.Sprintf("answers from %v, want only %s", got, version)
+		}
+		return ""
+	}
+	if wrong := only("near"); wrong != "" {
+		t.Fatal(wrong)
+	}
+	for _, step := range [][2]string{{"near", "beside"}, {"beside", "far"}} {
+		s.edit("reviews.yaml", "  name: reviews-"+step[0]+"\nspec:\n", "  name: reviews-"+step[0]+"\nspec:\n  replicas: 0\n")
+		envoytest.Eventually(t, 20*time.Second, func() string { return only(step[1]) })
+	}
+}
+
+func TestTCPTrafficShifting(t *testing.T) {
+	s := run(t, "tcp-traffic-shifting", up.Loopback, nil)
+	address := s.gateway("ledger", 9000)
+	const n = 200
+	seen := map[string]int{}
+	for range n {
+		seen[ledger(t, address)]++
+	}
+	if seen["v1"]+seen["v2"] != n || !fits(seen["v2"], n, 0.2) {
+		t.Errorf("connections reached %v, want a fifth of them at v2", seen)
+	}
+}
+
+// ledger says hello on a connection and returns the version that answers.
+func ledger(t *testing.T, address string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := conn.Write([]byte("hello\n")); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 4096)
+	n, err := conn.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []string{"v1", "v2"} {
+		if strings.Contains(string(buf[:n]), `"version":"`+v+`"`) {
+			return v
+		}
+	}
+	t.Fatalf("answer %q", buf[:n])
+	return ""
+}
+
+func TestSecureGateway(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("needs openssl: %v", err)
+		}
+		t.Skipf("needs openssl: %v", err)
+	}
+	makeSecret := func(dir string) {
+		if out, err := exec.Command(filepath.Join(dir, "make-secret.sh")).CombinedOutput(); err != nil {
+			t.Fatalf("make-secret.sh: %v\n%s", err, out)
+		}
+	}
+	s := run(t, "secure-gateway", up.Loopback, makeSecret)
+	plain := s.outside()
+	plain.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if a := plain.get(t, "/x", "Host", "shop.example.com"); a.status != http.StatusMovedPermanently || a.header.Get("Location") != "https://shop.example.com/x" {
+		t.Errorf("plain HTTP: %v to %q, want 301 to https", a, a.header.Get("Location"))
+	}
+	first := s.secure()
+	makeSecret(s.dir)
+	envoytest.Eventually(t, 10*time.Second, func() string {
+		if s.secure() == first {
+			return "the new certificate is not served"
+		}
+		return ""
+	})
+}
+
+// secure makes one request over TLS and returns the certificate's serial
+// number.
+func (s *stage) secure() string {
+	s.t.Helper()
+	address := s.gateway("shop", 443)
+	var cert *x509.Certificate
+	tr := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		},
+		TLSClientConfig: &tls.Config{
+			InsecureSkipVerify: true, //nolint:gosec // self-signed; VerifyConnection looks at its name, the test at its number
+			VerifyConnection: func(state tls.ConnectionState) error {
+				cert = state.PeerCertificates[0]
+				return cert.VerifyHostname("shop.example.com")
+			},
+		},
+	}
+	defer tr.CloseIdleConnections()
+	c := &caller{client: &http.Client{Transport: tr, Timeout: 10 * time.Second}, base: "https://shop.example.com"}
+	if a := c.get(s.t, "/"); a.status != http.StatusOK || a.Version != "v1" {
+		s.t.Fatalf("over TLS: %v, want 200 from v1", a)
+	}
+	return cert.SerialNumber.String()
+}
