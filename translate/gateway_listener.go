@@ -70,7 +70,7 @@ func (g *gateway) tcpChains(p *GatewayPort) []*chain {
 				plain = &chain{http: g.httpChainOf(p, s), source: &s.Gateway.Meta}
 			}
 		case s.Route != "":
-			out = append(out, g.httpsChain(p, s))
+			out = append(out, g.httpsChains(p, s)...)
 		case tls.GetMode() == networking.ServerTLSSettings_AUTO_PASSTHROUGH && passesThrough(tls):
 			out = append(out, g.sniClusterChains(s)...)
 		case passesThrough(tls):
@@ -78,7 +78,7 @@ func (g *gateway) tcpChains(p *GatewayPort) []*chain {
 		default:
 			out = append(out, g.forwardChain(s)...)
 		}
-		if len(out) == before && kindOf(s.Spec) != plainHTTP && s.Spec.GetTls().GetMode() != networking.ServerTLSSettings_AUTO_PASSTHROUGH {
+		if len(out) == before && kindOf(s.Spec) != plainHTTP && s.Route == "" && s.Spec.GetTls().GetMode() != networking.ServerTLSSettings_AUTO_PASSTHROUGH {
 			g.withoutRoute(s)
 		}
 	}
@@ -95,10 +95,11 @@ func (g *gateway) quicChains(p *GatewayPort) []*chain {
 	var out []*chain
 	for _, s := range p.Servers {
 		if s.HTTP3 {
-			c := g.httpsChain(p, s)
-			c.http.http3 = true
-			c.tls.alpn = []string{"h3"}
-			out = append(out, c)
+			for _, c := range g.httpsChains(p, s) {
+				c.http.http3 = true
+				c.tls.alpn = []string{"h3"}
+				out = append(out, c)
+			}
 		}
 	}
 	return out
@@ -113,24 +114,30 @@ func (g *gateway) httpChainOf(p *GatewayPort, s *GatewayServer) *httpChain {
 	}
 }
 
-func (g *gateway) httpsChain(p *GatewayPort, s *GatewayServer) *chain {
+// httpsChains is the chain of a server that takes TLS off requests, or none
+// if no name leads to it.
+func (g *gateway) httpsChains(p *GatewayPort, s *GatewayServer) []*chain {
+	sni, ok := g.sniOf(s)
+	if !ok {
+		return nil
+	}
 	h := g.httpChainOf(p, s)
 	if n := s.Spec.GetName(); n != "" {
 		h.statPrefix = n
 	}
-	return &chain{
-		match: chainMatch{sni: g.sniOf(s)}, tls: &tlsTermination{spec: s.Spec.GetTls(), alpn: []string{"h2", "http/1.1"}},
+	return []*chain{{
+		match: chainMatch{sni: sni}, tls: &tlsTermination{spec: s.Spec.GetTls(), alpn: []string{"h2", "http/1.1"}},
 		http: h, source: &s.Gateway.Meta,
-	}
+	}}
 }
 
 // sniOf are the names that choose the server; none where it takes every name.
-func (g *gateway) sniOf(s *GatewayServer) []string {
-	var names []string
+func (g *gateway) sniOf(s *GatewayServer) (names []string, ok bool) {
+	var hosts []string
 	for _, h := range s.Hosts {
-		names = append(names, h.Host)
+		hosts = append(hosts, h.Host)
 	}
-	return sniNames(names)
+	return g.b.sniNames(&s.Gateway.Meta, s.Field()+".hosts", hosts)
 }
 
 // askForTables asks for the routes of the port's servers, each table once.
@@ -184,7 +191,11 @@ func (g *gateway) forwardChain(s *GatewayServer) []*chain {
 				tcp: g.b.routedTo(egress, vs, r.GetRoute(), s.Spec.GetPort().GetNumber()), source: &vs.Meta,
 			}
 			if tls := s.Spec.GetTls(); tls != nil {
-				c.match.sni = g.sniOf(s)
+				sni, ok := g.sniOf(s)
+				if !ok {
+					return nil
+				}
+				c.match.sni = sni
 				c.tls = &tlsTermination{spec: tls, alpn: []string{"h2", "http/1.1"}}
 			}
 			return []*chain{c}
@@ -218,9 +229,12 @@ func (g *gateway) passthroughChains(s *GatewayServer) []*chain {
 				continue
 			}
 			for _, m := range r.GetMatch() {
-				if g.applies(vs, tlsClient(m), s) {
+				if !g.applies(vs, tlsClient(m), s) {
+					continue
+				}
+				if sni, ok := g.b.sniNames(&vs.Meta, "spec.tls", m.GetSniHosts()); ok {
 					out = append(out, &chain{
-						match: chainMatch{sni: sniNames(m.GetSniHosts())},
+						match: chainMatch{sni: sni},
 						tcp:   g.b.routedTo(egress, vs, r.GetRoute(), s.Spec.GetPort().GetNumber()), source: &vs.Meta,
 					})
 				}
@@ -235,7 +249,7 @@ func (g *gateway) passthroughChains(s *GatewayServer) []*chain {
 func (g *gateway) sniClusterChains(s *GatewayServer) []*chain {
 	var out []*chain
 	for _, v := range g.b.scope.Egress[0].Services {
-		if v.External || !slices.ContainsFunc(s.Hosts, func(h ServerHost) bool {
+		if v.External || isWildcard(v.Hostname) || !slices.ContainsFunc(s.Hosts, func(h ServerHost) bool {
 			shared, ok := meet(h.Host, v.Hostname)
 			return ok && shared == v.Hostname
 		}) {

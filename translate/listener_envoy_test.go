@@ -2,6 +2,7 @@ package translate_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -45,6 +46,9 @@ func TestEnvoyTakesListeners(t *testing.T) {
 			port++
 			if s := l.GetAddress().GetSocketAddress(); s != nil {
 				s.PortSpecifier = portOf(port)
+			}
+			if p := l.GetAddress().GetPipe(); p != nil {
+				p.Path = fmt.Sprint("/tmp/", port)
 			}
 			for _, a := range l.GetAdditionalAddresses() {
 				a.GetAddress().GetSocketAddress().PortSpecifier = portOf(port)

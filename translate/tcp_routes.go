@@ -60,10 +60,12 @@ func (o *outbound) tlsChains(p *outboundPort, rules []*SettledVirtualService) []
 					continue
 				}
 				seen[id] = true
-				out = append(out, &chain{
-					match: chainMatch{sni: sniNames(m.GetSniHosts()), cidrs: cidrs},
-					tcp:   o.b.routedTo(p.egress, vs, r.GetRoute(), p.port.Number), source: &vs.Meta,
-				})
+				if sni, ok := o.b.sniNames(&vs.Meta, "spec.tls", m.GetSniHosts()); ok {
+					out = append(out, &chain{
+						match: chainMatch{sni: sni, cidrs: cidrs},
+						tcp:   o.b.routedTo(p.egress, vs, r.GetRoute(), p.port.Number), source: &vs.Meta,
+					})
+				}
 			}
 		}
 	}
@@ -72,7 +74,11 @@ func (o *outbound) tlsChains(p *outboundPort, rules []*SettledVirtualService) []
 	}
 	c := o.ownChain(p)
 	if o.needsSNI(p) {
-		c.match.sni = []string{p.service.Hostname}
+		sni, ok := o.b.sniNames(&p.service.Meta, "spec.hosts", []string{p.service.Hostname})
+		if !ok {
+			return nil
+		}
+		c.match.sni = sni
 	}
 	return []*chain{c}
 }
@@ -149,7 +155,7 @@ func (o *outbound) ownChain(p *outboundPort) *chain {
 	t := toCluster(name)
 	t.statPrefix = o.b.statName(name, p.service, port, "")
 	o.b.tcpPolicy(t, p.service, "")
-	if p.service.Resolution == config.ResolveDynamicDNS && isWildcard(p.service.Hostname) && p.port.Protocol.IsTLS() {
+	if p.service.Resolution == config.ResolveDynamicDNS && isWildcard(p.service.Hostname) && p.port.Protocol.IsTLS() && port != 0 {
 		t.dynamic = &sniDynamic{host: p.service.Hostname, port: port}
 	}
 	return &chain{match: chainMatch{cidrs: p.cidrs}, tcp: t, source: &p.service.Meta}
@@ -180,16 +186,23 @@ func (o *outbound) applies(vs *SettledVirtualService, m clientMatch, port uint32
 		(len(m.gateways) == 0 || slices.Contains(fullGateways(m.gateways, vs.Namespace), meshGateway))
 }
 
-// sniNames are the names for a match; "*" alone matches anything.
-func sniNames(in []string) []string {
+// sniNames are the names for a match; "*" alone matches anything, for which
+// they are nil. Names that Envoy cannot match are left out and reported: a
+// wildcard stands for whole labels in an SNI. ok is false if none is left.
+func (b *build) sniNames(source *config.Meta, field string, in []string) (names []string, ok bool) {
 	if slices.Contains(in, "*") {
-		return nil
+		return nil, true
 	}
-	out := make([]string, len(in))
-	for i, n := range in {
-		out[i] = strings.ToLower(strings.TrimSuffix(n, "."))
+	for _, n := range in {
+		n = strings.ToLower(strings.TrimSuffix(n, "."))
+		if strings.Contains(strings.TrimPrefix(n, "*."), "*") || n == "" {
+			b.problems = append(b.problems, config.At(source, field, config.Warning, "SNIWildcard",
+				"host %s cannot be matched by SNI: a wildcard stands for whole labels there. Write it like *.example.com", shown(n)))
+			continue
+		}
+		names = append(names, n)
 	}
-	return out
+	return names, len(names) > 0
 }
 
 // routedTo forwards to the destinations of a tls or tcp route. Weights of

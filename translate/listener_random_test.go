@@ -1,0 +1,302 @@
+package translate_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	meshconfig "istio.io/api/mesh/v1alpha1"
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+// TestDrawnListeners draws meshes whose parts compete for the same few
+// sockets, hosts and names. Whatever passes its checks makes listeners that
+// pass their validation, ask for route tables that exist, and that a real
+// Envoy takes.
+func TestDrawnListeners(t *testing.T) {
+	envoy := envoytest.Binary(t)
+	meshes := 100
+	if testing.Short() {
+		meshes = 20
+	}
+	// Envoy wants one description of a DNS cache, which has the proxy's address
+	// family in it: proxies of one family at a time.
+	byFamily := map[bool][]json.RawMessage{}
+	for seed := range meshes {
+		d := drawn{rand.New(rand.NewPCG(uint64(seed), 7))}
+		ix := translate.NewIndex(d.mesh())
+		ix.Problems()
+		tr := translate.NewTranslator(1000)
+		for i, p := range d.proxies() {
+			family := p.IPv6Only()
+			byFamily[family] = append(byFamily[family],
+				takeListeners(t, fmt.Sprintf("%d/%d", seed, i), ix, tr, p, len(byFamily[family]))...)
+		}
+	}
+	for _, listeners := range byFamily {
+		file := filepath.Join(t.TempDir(), "bootstrap.json")
+		if err := os.WriteFile(file, bootstrapWith(t, listeners), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(envoy, "--mode", "validate", "-c", file, "--log-level", "error").CombinedOutput()
+		if err != nil {
+			t.Errorf("of %d listeners Envoy refuses: %v\n%s", len(listeners), err, out)
+		}
+	}
+}
+
+// takeListeners returns a proxy's listeners in JSON, under names and ports
+// that no other has.
+func takeListeners(t *testing.T, id string, ix *translate.Index, tr *translate.Translator, p *config.Proxy, n int) []json.RawMessage {
+	t.Helper()
+	var out []json.RawMessage
+	for _, c := range ix.Classes(p) {
+		r := tr.Translate(ix.Scope(c))
+		for _, res := range r.Listeners.Items() {
+			l := &listener.Listener{}
+			if err := proto.Unmarshal(res.Bytes(), l); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.ValidateAll(); err != nil {
+				t.Errorf("%s: %s does not pass its validation: %v", id, res.Name, err)
+			}
+			for _, name := range res.Refs.Routes {
+				if r.Routes.Get(name) == nil {
+					t.Errorf("%s: %s asks for routes %q, which nobody makes", id, res.Name, name)
+				}
+			}
+			l.Name = id + " " + l.Name
+			port := uint32(1024 + (n+len(out))%60000)
+			if s := l.GetAddress().GetSocketAddress(); s != nil {
+				s.PortSpecifier = portOf(port)
+				s.Address = fmt.Sprintf("127.0.%d.1", (n+len(out))/60000)
+			}
+			if p := l.GetAddress().GetPipe(); p != nil {
+				p.Path = fmt.Sprint("/tmp/", n+len(out))
+			}
+			l.AdditionalAddresses = nil
+			js, err := protojson.Marshal(l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, js)
+		}
+	}
+	return out
+}
+
+// mesh draws a mesh of those objects that pass their checks.
+func (d drawn) mesh() *config.Mesh {
+	b := config.NewBuilder(nil)
+	b.SetSettings(config.NewSettings(config.Meta{Key: config.Key{Kind: "ConfigMap", Namespace: "istio-system", Name: "istio"}}, d.meshConfig(), "cluster.local"))
+	for i := range 6 {
+		s := d.service(i)
+		config.Put(b, func(m *config.Mesh) *config.Index[*config.Service] { return &m.Services }, s)
+		e := &config.Endpoints{ID: s.ID(), ByPort: map[string][]config.Endpoint{}, Hash: config.Hash(i)}
+		for _, p := range s.Ports {
+			e.ByPort[p.Name] = []config.Endpoint{{Address: pick(d, "10.1.0.1", "10.1.0.2", "fd00::7", "name.test", "unix:///x"), Port: 8080}}
+		}
+		config.Put(b, func(m *config.Mesh) *config.Index[*config.Endpoints] { return &m.Endpoints }, e)
+	}
+	put(b, func(m *config.Mesh) *config.Index[*config.Gateway] { return &m.Gateways }, "Gateway", "gw", d.gateway())
+	put(b, func(m *config.Mesh) *config.Index[*config.Gateway] { return &m.Gateways }, "Gateway", "late", d.gateway())
+	put(b, func(m *config.Mesh) *config.Index[*config.VirtualService] { return &m.VirtualServices }, "VirtualService", "a", d.forwarding())
+	put(b, func(m *config.Mesh) *config.Index[*config.VirtualService] { return &m.VirtualServices }, "VirtualService", "b", d.forwarding())
+	if d.half() {
+		put(b, func(m *config.Mesh) *config.Index[*config.SidecarScope] { return &m.Sidecars }, "Sidecar", "s", d.sidecar())
+	}
+	return b.Mesh()
+}
+
+func put[T proto.Message](b *config.Builder, field func(*config.Mesh) *config.Index[*config.Object[T]], kind, name string, spec T) {
+	meta := config.Meta{
+		Key:     config.Key{Group: "networking.istio.io", Kind: kind, Namespace: "default", Name: name},
+		Version: "v1", Hash: config.NewHasher().Str(kind, name).Proto(spec).Sum(),
+	}
+	for _, p := range translate.Check(&meta, spec) {
+		if p.Severity == config.Error {
+			return
+		}
+	}
+	config.Put(b, field, &config.Object[T]{Meta: meta, Spec: spec})
+}
+
+func (d drawn) proxies() []*config.Proxy {
+	app := map[string]string{"app": pick(d, "a", "b"), "istio": "ingressgateway"}
+	ips := pick(d, []string{"10.1.0.1"}, []string{"fd00::1"}, []string{"10.1.0.1", "fd00::1"})
+	return []*config.Proxy{
+		{Type: config.Router, Namespace: "default", Labels: app, IPs: ips, Unprivileged: d.rarely()},
+		{
+			Type: config.Sidecar, Namespace: "default", Labels: app, IPs: ips, DNSCapture: d.half(), Unprivileged: d.rarely(),
+			Interception: pick(d, config.Redirect, config.TProxy, config.NoneMode), DNSDomain: "default.svc.cluster.local",
+		},
+	}
+}
+
+func (d drawn) protocol() config.Protocol {
+	return pick(d, config.ProtocolHTTP, config.ProtocolHTTP2, config.ProtocolTCP, config.ProtocolTLS, config.ProtocolHTTPS,
+		config.ProtocolMongo, config.ProtocolUnset, config.ProtocolGRPCWeb, config.ProtocolUDP)
+}
+
+func (d drawn) port() uint32 { return pick[uint32](d, 80, 443, 3306, 8080, 15021) }
+
+func (d drawn) service(i int) *config.Service {
+	s := &config.Service{
+		Meta:       config.Meta{Key: config.Key{Kind: "Service", Namespace: pick(d, "default", "other"), Name: fmt.Sprint("s", i)}, Hash: config.Hash(i + 1)},
+		Hostname:   pick(d, fmt.Sprintf("s%d.default.svc.cluster.local", i), fmt.Sprintf("s%d.test", i), fmt.Sprintf("*.s%d.test", i)),
+		Resolution: config.Resolution(d.IntN(5)), Kubernetes: d.half(), ExportTo: config.Visibility{Public: true},
+		Addresses:     pick(d, nil, nil, []string{"10.0.0.1"}, []string{"10.0.0.1", "10.2.0.0/16"}, []string{"fd00::2", "10.0.0.2"}, []string{"10.2.0.0/16", "10.2.3.4/16"}),
+		AutoAddresses: pick(d, nil, []string{"240.240.0.1"}, []string{"240.240.0.1", "2001:2::1"}),
+		Selector:      pick(d, nil, map[string]string{"app": "a"}),
+	}
+	s.Headless = len(s.Addresses) == 0 && s.Kubernetes && s.Resolution == config.ResolvePassthrough
+	seen := map[uint32]bool{}
+	for range 1 + d.IntN(3) {
+		if n := d.port(); !seen[n] {
+			seen[n] = true
+			s.Ports = append(s.Ports, config.ServicePort{Name: fmt.Sprint("p", n), Number: n, Protocol: d.protocol(), TargetPort: pick[uint32](d, 0, 8080, n)})
+		}
+	}
+	return s
+}
+
+func (d drawn) hostName() string {
+	if d.rarely() {
+		return pick(d, "", "*", "under_score.test", "a..b", "UPPER.test", "10.0.0.1", d.text())
+	}
+	return pick(d, "s0.test", "*.test", "*", "s1.default.svc.cluster.local", "*.s2.test", "a.s2.test", "s3.test", "S3.test", "*.default.svc.cluster.local")
+}
+
+func (d drawn) names(n int) []string {
+	var out []string
+	for range 1 + d.IntN(n) {
+		out = append(out, d.hostName())
+	}
+	return out
+}
+
+func (d drawn) gateway() *networking.Gateway {
+	gw := &networking.Gateway{Selector: pick(d, map[string]string{"istio": "ingressgateway"}, nil)}
+	for i := range 1 + d.IntN(4) {
+		s := &networking.Server{
+			Port:  &networking.Port{Number: d.port(), Name: fmt.Sprint("p", i), Protocol: pick(d, "HTTP", "HTTPS", "TLS", "TCP", "GRPC", "HTTPS")},
+			Bind:  pick(d, "", "", "", "10.1.0.1", "0.0.0.0"),
+			Hosts: d.names(3),
+			Name:  pick(d, "", "named"),
+		}
+		for j := range s.Hosts {
+			s.Hosts[j] = pick(d, "", "", "./", "*/", "other/") + s.Hosts[j]
+		}
+		if s.Port.Protocol == "HTTPS" || s.Port.Protocol == "TLS" {
+			s.Tls = d.serverTLS()
+		}
+		gw.Servers = append(gw.Servers, s)
+	}
+	return gw
+}
+
+func (d drawn) serverTLS() *networking.ServerTLSSettings {
+	t := &networking.ServerTLSSettings{Mode: networking.ServerTLSSettings_TLSmode(d.IntN(6))}
+	switch d.IntN(4) {
+	case 0:
+		t.CredentialName = pick(d, "cert", "kubernetes://cert", "a b", d.text())
+	case 1:
+		t.CredentialNames = []string{"rsa", "ecdsa"}
+	case 2:
+		t.ServerCertificate, t.PrivateKey, t.CaCertificates = "/c", "/k", "/ca"
+		t.CaCrl = pick(d, "", "/crl")
+	}
+	t.MinProtocolVersion = networking.ServerTLSSettings_TLSProtocol(d.IntN(5))
+	t.MaxProtocolVersion = networking.ServerTLSSettings_TLSProtocol(d.IntN(5))
+	t.CipherSuites = pick(d, nil, []string{"ECDHE-RSA-AES128-GCM-SHA256"}, []string{"NOPE", "AES128-SHA", "AES128-SHA"})
+	t.SubjectAltNames = pick(d, nil, []string{"spiffe://a/b", d.text()})
+	t.VerifyCertificateSpki = pick(d, nil, []string{"NvqYIYSbgK2vCJpQhObf77vv+bQWtc5ek5RIOwPiC9A="}, []string{d.text()})
+	return t
+}
+
+func (d drawn) subnets() []string {
+	return pick(d, nil, nil, []string{"10.0.0.0/8"}, []string{"10.0.0.1", "10.0.0.1/32"}, []string{"10.2.0.0/16", "fd00::/8"}, []string{"10.2.9.9/16", d.text()})
+}
+
+func (d drawn) routeTo() []*networking.RouteDestination {
+	var out []*networking.RouteDestination
+	for range 1 + d.IntN(3) {
+		out = append(out, &networking.RouteDestination{Destination: d.destination(), Weight: pick[int32](d, 0, 1, 50, 100)})
+	}
+	return out
+}
+
+// forwarding draws a VirtualService with tcp and tls routes.
+func (d drawn) forwarding() *networking.VirtualService {
+	vs := &networking.VirtualService{Hosts: d.names(2), Gateways: pick(d, nil, []string{"gw"}, []string{"mesh", "gw", "late"})}
+	for range d.IntN(3) {
+		r := &networking.TLSRoute{Route: d.routeTo()}
+		for range 1 + d.IntN(2) {
+			r.Match = append(r.Match, &networking.TLSMatchAttributes{
+				SniHosts: d.names(3), DestinationSubnets: d.subnets(), Port: pick[uint32](d, 0, 0, 443),
+				SourceLabels: pick(d, nil, map[string]string{"app": "a"}), Gateways: pick(d, nil, []string{"mesh"}, []string{"gw"}),
+			})
+		}
+		vs.Tls = append(vs.Tls, r)
+	}
+	for range d.IntN(3) {
+		r := &networking.TCPRoute{Route: d.routeTo()}
+		for range d.IntN(3) {
+			r.Match = append(r.Match, &networking.L4MatchAttributes{DestinationSubnets: d.subnets(), Port: pick[uint32](d, 0, 0, 3306)})
+		}
+		vs.Tcp = append(vs.Tcp, r)
+	}
+	return vs
+}
+
+func (d drawn) sidecar() *networking.Sidecar {
+	s := &networking.Sidecar{}
+	for range d.IntN(3) {
+		s.Ingress = append(s.Ingress, &networking.IstioIngressListener{
+			Port: &networking.SidecarPort{Number: d.port(), Protocol: pick(d, "HTTP", "TCP", "HTTPS")}, DefaultEndpoint: "127.0.0.1:8080",
+			Bind: pick(d, "", "10.1.0.1"), CaptureMode: networking.CaptureMode(d.IntN(3)),
+		})
+	}
+	for range d.IntN(3) {
+		l := &networking.IstioEgressListener{
+			Port: &networking.SidecarPort{Number: d.port(), Protocol: pick(d, "HTTP", "TCP", "TLS", "HTTP_PROXY", "MONGO")},
+			Bind: pick(d, "", "127.0.0.1", "unix:///tmp/x"), CaptureMode: networking.CaptureMode(d.IntN(3)), Hosts: []string{"*/*"},
+		}
+		if l.Bind == "unix:///tmp/x" {
+			l.Port.Number = 0
+		}
+		s.Egress = append(s.Egress, l)
+	}
+	s.Egress = append(s.Egress, &networking.IstioEgressListener{Hosts: []string{pick(d, "./*", "*/*", "~/*", "other/*", "*/*.test")}})
+	return s
+}
+
+func (d drawn) meshConfig() *meshconfig.MeshConfig {
+	mc := config.DefaultMeshConfig()
+	mc.AccessLogFile = pick(d, "", "/dev/stdout")
+	mc.AccessLogEncoding = meshconfig.MeshConfig_AccessLogEncoding(d.IntN(2))
+	mc.AccessLogFormat = pick(d, "", "%START_TIME%", `{"a": "%PROTOCOL%"}`)
+	mc.ProxyHttpPort = pick[int32](d, 0, 15002, -1, 99999)
+	mc.ProxyListenPort = pick[int32](d, 15001, 15001, 0, 80000)
+	mc.ProtocolDetectionTimeout = d.duration()
+	mc.OutboundTrafficPolicy.Mode = pick(d, meshconfig.MeshConfig_OutboundTrafficPolicy_REGISTRY_ONLY,
+		meshconfig.MeshConfig_OutboundTrafficPolicy_ALLOW_ANY, meshconfig.MeshConfig_OutboundTrafficPolicy_ALLOW_ANY_DYNAMIC_DNS)
+	mc.PathNormalization.Normalization = meshconfig.MeshConfig_ProxyPathNormalization_NormalizationType(d.IntN(5))
+	mc.DefaultConfig.ConnectionSettings = &meshconfig.ProxyConfig_ConnectionSettings{
+		Profile: meshconfig.ProxyConfig_ConnectionSettings_Profile(d.IntN(2)), HttpIdleTimeout: d.duration(), HttpRequestTimeout: d.duration(),
+		HttpStreamIdleTimeout: d.duration(), HttpDrainTimeout: d.duration(), HttpMaxStreamDuration: d.duration(),
+	}
+	mc.TlsDefaults = pick(d, nil, &meshconfig.MeshConfig_TLSConfig{CipherSuites: []string{"NOPE"}, EcdhCurves: []string{"P-256", "nope"}})
+	return mc
+}
