@@ -39,7 +39,7 @@ func acceptable(items []*translate.Resource, rejected map[string]*rejection, bef
 // problems are what a rejection tells the users: one for each object that the
 // resource was made of.
 func (r *rejection) problems(k kind) []config.Problem {
-	const text = "proxy %s rejected the %s resource %q made of this object; its last good version stays in service: %s"
+	const text = "proxy %s rejected the %s resource %q made of this object; what proxies had accepted before stays in service: %s"
 	if len(r.resource.Sources) == 0 {
 		p := config.At(&config.Meta{}, "", config.Error, "ProxyRejected", text, r.proxy, k, r.resource.Name, r.message)
 		return []config.Problem{p}
