@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"slices"
+
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
@@ -40,16 +42,22 @@ func (o *outbound) add(p *outboundPort) {
 }
 
 // take adds chains, without what others of the listener match already, and
-// reports whether anything was left out.
+// reports whether anything was left out. A VirtualService that names several
+// services of a socket gives each the same chain: its repetition is no loss.
 func (d *outboundDraft) take(chains ...*chain) (lost bool) {
 	for _, c := range chains {
 		kept, shadowed := d.claims.add(c)
 		if kept != nil {
 			d.chains = append(d.chains, kept)
 		}
-		lost = lost || len(shadowed) > 0
+		lost = lost || len(shadowed) > 0 && !slices.ContainsFunc(d.chains, c.repeats)
 	}
 	return lost
+}
+
+// repeats reports whether another chain of the same object matches the same.
+func (c *chain) repeats(other *chain) bool {
+	return c.source != nil && c.source == other.source && sameStrings(c.match.sni, other.match.sni) && c.match.same(&other.match)
 }
 
 func (o *outbound) addHTTP(p *outboundPort, s socket) {
