@@ -1,0 +1,124 @@
+package traffic
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/pilotfish-mesh/pilotfish/e2e/certs"
+	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+)
+
+// TestGateway covers the way in: HTTPS of both modes, the redirect to it, and
+// a certificate that is replaced while clients come and go.
+func TestGateway(t *testing.T) {
+	ca := certs.New(t)
+	dir := t.TempDir()
+	for _, theme := range []string{"base", "gateway"} {
+		if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", theme))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	secret := func(name string, serial int64) {
+		replace(t, filepath.Join(dir, name+".yaml"), ca.Secret(name, name+".test", serial))
+	}
+	secret("simple", 7)
+	secret("mutual", 1)
+	s := startStage(t, dir)
+	anyone, known, stranger := s.outsider(t, ca.Client("")), s.outsider(t, ca.Client("someone")), ca.Client("")
+	stranger.Certificates = certs.New(t).Client("someone").Certificates
+
+	for _, c := range []struct {
+		client *http.Client
+		probe
+	}{
+		{anyone, probe{name: "redirect", url: "http://simple.test/x", status: 301, answers: headers{"location": "https://simple.test/x"}}},
+		{anyone, probe{name: "SIMPLE", url: "https://simple.test/", by: "a"}},
+		{anyone, probe{name: "SIMPLE, routed", url: "https://simple.test/b", by: "b"}},
+		{known, probe{name: "MUTUAL", url: "https://mutual.test/b", by: "b"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, err := ask(t.Context(), c.client, c.probe)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.check(t, r)
+		})
+	}
+	for name, c := range map[string]*http.Client{"no certificate": anyone, "another authority's": s.outsider(t, stranger)} {
+		t.Run("MUTUAL, "+name, func(t *testing.T) {
+			if r, err := ask(t.Context(), c, probe{url: "https://mutual.test/"}); err == nil {
+				t.Errorf("came in: status %d", r.status)
+			}
+		})
+	}
+	t.Run("rotation", func(t *testing.T) {
+		if got := shown(t, s.outsider(t, ca.Client(""))); got != 7 {
+			t.Errorf("certificate %d, want 7", got)
+		}
+		secret("simple", 8)
+		envoytest.Eventually(t, patience, func() string {
+			if got := shown(t, anyone); got != 8 {
+				return fmt.Sprintf("certificate %d, want 8", got)
+			}
+			return ""
+		})
+	})
+}
+
+// outsider comes to the gateway from outside of the mesh, by a new connection
+// for each request.
+func (s *stage) outsider(t *testing.T, c *tls.Config) *http.Client {
+	t.Helper()
+	at := map[string]string{}
+	for _, port := range []uint32{80, 443} {
+		address, err := s.Gateway("ingress", port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at[fmt.Sprint(port)] = address
+	}
+	return &http.Client{
+		Timeout: patience,
+		Transport: &http.Transport{
+			DisableKeepAlives: true, TLSClientConfig: c,
+			DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+				_, port, err := net.SplitHostPort(address)
+				if err != nil {
+					return nil, err
+				}
+				return (&net.Dialer{}).DialContext(ctx, "tcp", at[port])
+			},
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// shown is the serial number of the certificate that simple.test shows; a
+// request that fails fails the test.
+func shown(t *testing.T, c *http.Client) int64 {
+	t.Helper()
+	resp, err := c.Get("https://simple.test/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return resp.TLS.PeerCertificates[0].SerialNumber.Int64()
+}
+
+// replace writes a file of the folder in one step.
+func replace(t *testing.T, path, text string) {
+	t.Helper()
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
+	if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		t.Fatal(err)
+	}
+}
