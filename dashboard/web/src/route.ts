@@ -25,6 +25,7 @@ export class RouteCard {
   private timer = 0; // of the pause before a draft is written
   private forget: () => void;
   private written: { at: number; object: string; text: string } | null = null;
+  private changes: Change[] = [];
   private point = h("p", { class: "point" });
   private status = h("p", { class: "status", "aria-live": "polite" });
   private undo = h("button", { type: "button", class: "undo", hidden: true }, "Undo");
@@ -91,6 +92,7 @@ export class RouteCard {
 
   // setChanges completes the outcome of a move once the proxies have it.
   setChanges(changes: Change[]): void {
+    this.changes = changes;
     const w = this.written;
     if (!w) return;
     const change = changes.find((c) => c.at >= w.at - 0.2 && c.objects.some((o) => o.object === w.object));
@@ -200,6 +202,7 @@ export class RouteCard {
     const text = `${moved.join(", ")}: written to ${route.file?.split("/").at(-1)}.`;
     this.written = { at, object: `VirtualService ${route.namespace}/${route.name}`, text };
     say(this.status, text);
+    this.setChanges(this.changes); // the change may have come before the answer
     this.undo.hidden = false;
     this.undo.onclick = () => {
       this.draft = before;
