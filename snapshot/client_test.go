@@ -93,6 +93,7 @@ type client struct {
 	err    chan error
 	names  map[string][]string // sotw: what the next request of a type lists
 	last   map[string]*received
+	has    map[string]string // sotw: the version that it accepted last, by type
 }
 
 func (s *served) delta(name string) *client { return s.client(name, false) }
@@ -103,7 +104,7 @@ func (s *served) client(name string, isSotW bool) *client {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &client{
 		t: s.t, isSotW: isSotW, node: node(name), cancel: cancel, got: make(chan *received, 1000),
-		err: make(chan error, 1), names: map[string][]string{}, last: map[string]*received{},
+		err: make(chan error, 1), names: map[string][]string{}, last: map[string]*received{}, has: map[string]string{},
 	}
 	s.t.Cleanup(cancel)
 	ads := discovery.NewAggregatedDiscoveryServiceClient(s.dial())
@@ -229,7 +230,7 @@ func (c *client) state(url string, err *rpc.Status) {
 	r := &discovery.DiscoveryRequest{TypeUrl: url, ResourceNames: c.names[url], ErrorDetail: err, Node: c.node}
 	c.node = nil
 	if l := c.last[url]; l != nil {
-		r.ResponseNonce, r.VersionInfo = l.nonce, l.version
+		r.ResponseNonce, r.VersionInfo = l.nonce, c.has[url]
 	}
 	if err := c.sotw.Send(r); err != nil {
 		c.t.Fatal(err)
@@ -264,7 +265,7 @@ func (c *client) expect(want string) *received {
 func (c *client) ack(r *received) {
 	c.t.Helper()
 	if c.isSotW {
-		c.last[r.url] = r
+		c.last[r.url], c.has[r.url] = r, r.version
 		c.state(r.url, nil)
 		return
 	}

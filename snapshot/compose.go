@@ -19,11 +19,9 @@ func (s *stream) compose(k kind) bool {
 		return false
 	}
 	batches, gone := s.steps(f, &now)
-	var absent []string
-	for _, name := range f.force.all() {
-		if f.wants(name) && now.get(name) == nil && !now.withholds(name) {
-			absent = append(absent, name)
-		}
+	absent, late := s.absent(k, f, &now)
+	if len(late) > 0 {
+		batches = append(batches, newBatch(k, difference{send: late}))
 	}
 	s.follow(k, batches)
 	f.hold(gone, &now)
@@ -36,6 +34,26 @@ func (s *stream) compose(k kind) bool {
 		batches = s.everything(f, &now)
 	}
 	return s.enqueue(k, batches, absent, owed)
+}
+
+// absent returns the names that the client has just asked for and that do not
+// exist. Endpoints of a cluster that it was sent a moment ago, and that is gone
+// since, are not among them but late: Envoy holds back its acknowledgement of
+// the clusters until they are ready for use.
+func (s *stream) absent(k kind, f *feed, now *layers) (absent []string, late []*translate.Resource) {
+	for _, name := range f.force.all() {
+		if !f.wants(name) || now.get(name) != nil || now.withholds(name) {
+			continue
+		}
+		if k == endpoints && s.clustersFrom != nil {
+			if r := s.clustersFrom.layers[k].get(name); r != nil {
+				late = append(late, r)
+				continue
+			}
+		}
+		absent = append(absent, name)
+	}
+	return absent, late
 }
 
 // steps returns what leads from what the client has to now, with what it no
@@ -189,17 +207,49 @@ func (s *stream) enqueue(k kind, batches []*batch, removed []string, owed bool) 
 // composeSplit queues the next group of names whose fate is to be found out.
 func (s *stream) composeSplit(k kind) bool {
 	f := &s.feeds[k]
-	group := f.split[0]
 	now := s.now(k)
-	var d difference
-	for _, name := range group {
+	var group []*translate.Resource
+	for _, name := range f.split[0] {
 		if r := now.get(name); r != nil && f.wants(name) && !f.refuses(r) {
-			d.send = append(d.send, r)
+			group = append(group, r)
 		}
 	}
-	if len(d.send) == 0 {
+	if len(group) == 0 {
 		f.split = f.split[1:]
 		return s.compose(k)
 	}
-	return s.enqueue(k, []*batch{newBatch(k, d)}, nil, false)
+	b := newBatch(k, difference{send: group})
+	s.follow(k, []*batch{b})
+	if s.protocol == sotw && k.whole() {
+		b = newBatch(k, difference{send: f.allBut(f.split[1:], now)})
+	}
+	return s.enqueue(k, []*batch{b}, nil, false)
+}
+
+// allBut is a full response in which the suspects of other groups have their
+// last good versions, as far as there are any.
+func (f *feed) allBut(others [][]string, now layers) []*translate.Resource {
+	suspect := map[string]bool{}
+	for _, group := range others {
+		for _, name := range group {
+			suspect[name] = true
+		}
+	}
+	var out []*translate.Resource
+	for _, l := range now {
+		for _, r := range l.all() {
+			if suspect[r.Name] || f.refuses(r) {
+				r = l.lastGood(r.Name)
+			}
+			if r != nil && f.wants(r.Name) {
+				out = append(out, r)
+			}
+		}
+	}
+	for _, r := range f.held {
+		if len(r.Body) > 0 {
+			out = append(out, r)
+		}
+	}
+	return out
 }

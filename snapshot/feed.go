@@ -71,6 +71,7 @@ func (f *feed) settled(now layers) bool {
 func (f *feed) answered() bool { return len(f.queue) == 0 && len(f.sent) == 0 }
 
 // answer takes the response of that nonce off the list, nil if there is none.
+// Earlier ones, which a client answers first, count as answered too.
 func (f *feed) answer(nonce string) *response {
 	n, ok := parseNonce(nonce)
 	if !ok {
@@ -78,9 +79,20 @@ func (f *feed) answer(nonce string) *response {
 	}
 	for i, r := range f.sent {
 		if r.nonce == n {
-			f.sent = append(f.sent[:i:i], f.sent[i+1:]...)
+			f.sent = append([]*response(nil), f.sent[i+1:]...)
 			return r
 		}
 	}
 	return nil
+}
+
+// maxUnanswered bounds the responses whose answer a stream still takes.
+const maxUnanswered = 1024
+
+// await adds a response to those that the client has to answer.
+func (f *feed) await(r *response) {
+	if len(f.sent) >= maxUnanswered {
+		f.sent = f.sent[1:]
+	}
+	f.sent = append(f.sent, r)
 }

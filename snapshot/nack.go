@@ -32,11 +32,10 @@ func (s *stream) nack(k kind, f *feed, r *response, detail *rpc.Status) {
 	bad := blame(k, text, items)
 	if len(bad) == 0 {
 		bad = s.divide(k, f, items)
+	} else if len(f.split) > 0 {
+		f.split = f.split[1:]
 	} else if !appliedOthers(text) && (s.protocol == delta || !k.whole()) {
 		s.again(f, items, bad)
-	}
-	if len(f.split) > 0 && len(bad) > 0 {
-		f.split = f.split[1:]
 	}
 	for _, b := range bad {
 		if f.refused == nil {
@@ -144,27 +143,39 @@ func mentions(k kind, text, name string) bool {
 func appliedOthers(text string) bool { return strings.HasPrefix(text, "Error adding/updating ") }
 
 // divide prepares to find the culprit of an error that names none, by sending
-// ever smaller groups. A SotW response of a whole kind cannot be divided:
-// there everything in it that no proxy has accepted yet counts as rejected.
+// ever smaller groups. It returns the culprit when only one is left.
 func (s *stream) divide(k kind, f *feed, items []*translate.Resource) (bad []*translate.Resource) {
 	if s.protocol == sotw && k.whole() {
-		for _, r := range items {
-			for _, l := range f.have {
-				if i := l.index(r.Name); i >= 0 && l.items[i].Version == r.Version && !l.isAccepted(i) {
-					bad = append(bad, r)
-				}
-			}
-		}
-		return bad
+		items = f.suspects(items)
+	}
+	if len(f.split) > 0 {
+		f.split = f.split[1:]
+	}
+	if len(items) < 2 {
+		return items
 	}
 	list := make([]string, len(items))
 	for i, r := range items {
 		list[i] = r.Name
 	}
-	if len(f.split) > 0 {
-		f.split = f.split[1:]
-	}
 	half := len(list) / 2
 	f.split = append([][]string{list[:half], list[half:]}, f.split...)
 	return nil
+}
+
+// suspects are those of a full response that may be to blame: what no proxy
+// has accepted yet, and of a divided one the group that was tried.
+func (f *feed) suspects(items []*translate.Resource) []*translate.Resource {
+	var out []*translate.Resource
+	for _, r := range items {
+		if len(f.split) > 0 && !slices.Contains(f.split[0], r.Name) {
+			continue
+		}
+		for _, l := range f.have {
+			if i := l.index(r.Name); i >= 0 && l.items[i].Version == r.Version && !l.isAccepted(i) {
+				out = append(out, r)
+			}
+		}
+	}
+	return out
 }

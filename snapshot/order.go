@@ -15,8 +15,16 @@ func (s *stream) next(now time.Time) *response {
 	}
 	for k := range kinds {
 		f := &s.feeds[k]
-		if !f.open || len(f.queue) == 0 && (!s.free(f, now) || s.waits(k, now) || !s.compose(k)) {
+		if !f.open {
 			continue
+		}
+		if len(f.queue) == 0 {
+			if !s.free(k, now) || s.waits(k, now) || !s.compose(k) {
+				continue
+			}
+			if len(f.sent) > 0 {
+				s.server.metrics.unanswered(k)
+			}
 		}
 		r := f.queue[0]
 		f.queue = f.queue[1:]
@@ -25,19 +33,24 @@ func (s *stream) next(now time.Time) *response {
 	return s.release(now)
 }
 
-// free reports whether nothing of a feed is waiting for the client's answer:
-// a client has one step of each kind in flight, and what happens meanwhile is
-// sent as one. A client that never answers is sent to all the same, later.
-func (s *stream) free(f *feed, now time.Time) bool {
-	if len(f.sent) == 0 {
-		return true
+// clusterPatience is how long clusters wait for the answer to the last ones.
+// Envoy withholds it while any cluster is warming, which may take until a
+// host name resolves or a secret comes, so it says nothing about load.
+const clusterPatience = time.Second
+
+// free reports whether the next step of a kind may be sent: a client has one
+// in flight, and what happens meanwhile is sent as one. A client that does not
+// answer is sent to all the same, later.
+func (s *stream) free(k kind, now time.Time) bool {
+	sent := s.feeds[k].sent
+	return len(sent) == 0 || now.Sub(sent[len(sent)-1].at) >= s.patience(k)
+}
+
+func (s *stream) patience(k kind) time.Duration {
+	if k == clusters {
+		return min(clusterPatience, s.server.options.AckTimeout)
 	}
-	if now.Sub(f.sent[len(f.sent)-1].at) < s.server.options.AckTimeout {
-		return false
-	}
-	s.server.metrics.unanswered(f.sent[0].kind)
-	f.sent = nil
-	return true
+	return s.server.options.AckTimeout
 }
 
 // waits reports whether a kind has to wait for the client: listeners and
@@ -88,7 +101,11 @@ func (s *stream) blocked() bool {
 // cluster into use (warming).
 func (s *stream) follow(k kind, batches []*batch) {
 	e := &s.feeds[endpoints]
-	if k != clusters || !e.open && !s.feeds[clusters].used {
+	if k != clusters {
+		return
+	}
+	s.clustersFrom = s.view
+	if !e.open && !s.feeds[clusters].used {
 		return
 	}
 	var again, fresh []string
@@ -147,7 +164,7 @@ func (s *stream) release(now time.Time) *response {
 // released reports whether a kind's removals may go out: what points to it
 // has been acknowledged as it now is.
 func (s *stream) released(k kind, now time.Time) bool {
-	if !s.feeds[k].answered() || s.judging > 0 {
+	if len(s.feeds[k].queue) > 0 || !s.free(k, now) || s.judging > 0 {
 		return false
 	}
 	if !(s.feeds[listeners].open && s.feeds[routes].open) && now.Sub(s.resumed) < s.server.options.OrderTimeout {

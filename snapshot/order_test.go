@@ -206,6 +206,29 @@ func TestWarming(t *testing.T) {
 	})
 }
 
+func TestEndpointsOfAClusterThatIsGoneAgain(t *testing.T) {
+	// Envoy acknowledges clusters only when it has the endpoints of the new
+	// ones, so those must come even if the mesh has moved on.
+	both(t, small, func(t *testing.T, s *served, c *client) {
+		c.start([]string{"a", "b"}, []string{"r"}, "l")
+		s.world.edit(func(c *content) { c.clusters["new"] = 1 })
+		r := c.recv()
+		s.world.edit(func(c *content) { delete(c.clusters, "new"); c.routes["r"] = 2 })
+		c.subscribe(eds, "new")
+		c.take("eds +new")
+		c.quiet()
+		c.ack(r)
+		if c.isSotW {
+			c.take("rds +r")
+			c.take("cds +a +b")
+		} else {
+			c.take("rds +r")
+			c.take("cds -new")
+		}
+		c.quiet()
+	})
+}
+
 func TestEndpointsDoNotWait(t *testing.T) {
 	both(t, small, func(t *testing.T, s *served, c *client) {
 		c.start([]string{"a", "b"}, []string{"r"}, "l")

@@ -102,7 +102,7 @@ func TestReconnect(t *testing.T) {
 		last := c.last
 		c.cancel()
 		c = s.sotw("one")
-		c.last = map[string]*received{cds: {version: last[cds].version}} // a new stream has no nonce
+		c.last, c.has[cds] = map[string]*received{cds: {}}, last[cds].version // a new stream has no nonce
 		c.subscribe(cds)
 		if again := c.take("cds +a +b"); again.version != last[cds].version {
 			t.Errorf("version %s, before %s", again.version, last[cds].version)

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	rpc "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -57,7 +56,7 @@ func (s *stream) onDelta(req *request) error {
 	if !f.open {
 		s.openDelta(k, f, req)
 	} else {
-		s.answered(k, req.nonce, req.err)
+		s.answered(k, req)
 		// Also in a request with a stale nonce: subscriptions are changes, not
 		// statements about a response (xDS protocol, "Resource updates").
 		s.subscribe(f, req.names, req.unsubscribe)
@@ -148,7 +147,7 @@ func (s *stream) onSotW(req *request) error {
 			s.server.metrics.staleNonce(k)
 			return nil
 		}
-		s.answered(k, nonce, req.err)
+		s.answered(k, req)
 		s.renew(f, req.names)
 	} else {
 		s.renew(f, req.names)
@@ -214,19 +213,23 @@ func (s *stream) renew(f *feed, list []string) {
 
 // answered takes what a request says about a response: acknowledged,
 // rejected, or overtaken by time.
-func (s *stream) answered(k kind, nonce string, detail *rpc.Status) {
-	if nonce == "" {
+func (s *stream) answered(k kind, req *request) {
+	if req.nonce == "" {
 		return
 	}
 	f := &s.feeds[k]
-	r := f.answer(nonce)
+	r := f.answer(req.nonce)
 	switch {
 	case r == nil:
-		if n, ok := parseNonce(nonce); !ok || n != f.nonce {
+		if n, ok := parseNonce(req.nonce); !ok || n != f.nonce {
 			s.server.metrics.staleNonce(k)
 		}
-	case detail != nil:
-		s.nack(k, f, r, detail)
+	case req.err != nil && s.protocol == sotw && f.acked != r.version && req.version == r.version.String():
+		// It has this version; the error is about an earlier one. Envoy keeps
+		// it until it may send, and then sends it with the newest nonce.
+		s.ack(f, r)
+	case req.err != nil:
+		s.nack(k, f, r, req.err)
 	default:
 		s.ack(f, r)
 	}

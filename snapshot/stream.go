@@ -42,6 +42,8 @@ type stream struct {
 	mu    sync.Mutex
 	view  *view // what the last look at the seat showed
 	feeds [kinds]feed
+	// clustersFrom is the view of which clusters were sent last.
+	clustersFrom *view
 	// warming are new clusters whose endpoints the client has not asked for.
 	warming *names
 	// waitSince is since when listeners or routes wait for clusters.
@@ -132,7 +134,7 @@ func (s *stream) prepare() *message {
 	f.nonce++
 	r.nonce, r.at = f.nonce, now
 	f.version, f.sentAt = r.version, now
-	f.sent = append(f.sent, r)
+	f.await(r)
 	size := 64 + len(r.kind.url())
 	for _, n := range r.removed {
 		size += len(n) + 4
@@ -270,7 +272,7 @@ func (s *stream) sweep(now time.Time) {
 		!s.resumed.IsZero() && now.Sub(s.resumed) >= patience && now.Sub(s.resumed) < patience+2*sweepEvery
 	for k := range kinds {
 		sent := s.feeds[k].sent
-		due = due || len(sent) > 0 && now.Sub(sent[len(sent)-1].at) >= s.server.options.AckTimeout
+		due = due || len(sent) > 0 && now.Sub(sent[len(sent)-1].at) >= s.patience(k)
 	}
 	s.mu.Unlock()
 	if due {

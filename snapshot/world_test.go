@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -49,6 +50,8 @@ type world struct {
 	t       testing.TB
 	changed chan struct{}
 	caches  []*snapshot.Cache
+	// cluster, listener and route make a resource of its name and number.
+	cluster, listener, route func(name string, v int) proto.Message
 
 	mu       sync.Mutex
 	mesh     *config.Mesh
@@ -59,7 +62,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	w := &world{
-		t: t, changed: make(chan struct{}, 1),
+		t: t, changed: make(chan struct{}, 1), cluster: clusterOf, listener: listenerOf, route: routeOf,
 		contents: map[*config.Mesh]content{}, made: map[translate.Class]int{},
 	}
 	w.contents[nil] = content{
@@ -77,7 +80,10 @@ func (w *world) Mesh() *config.Mesh {
 func (w *world) Changed() <-chan struct{} { return w.changed }
 
 // edit publishes a Mesh with changed content.
-func (w *world) edit(f func(c *content)) {
+func (w *world) edit(f func(c *content)) { w.put("", "", f) }
+
+// put is edit, and gives one cluster an endpoint in the same step.
+func (w *world) put(name, endpoint string, f func(c *content)) {
 	w.mu.Lock()
 	next := w.contents[w.mesh].clone()
 	f(&next)
@@ -96,6 +102,9 @@ func (w *world) edit(f func(c *content)) {
 		}
 		config.Put(b, endpointsOf, &config.Endpoints{ID: id, Hash: config.NewHasher().Str(name).Sum()})
 	}
+	if name != "" {
+		config.Put(b, endpointsOf, endpointsAt(name, endpoint))
+	}
 	w.mesh = b.Mesh()
 	w.contents[w.mesh] = next
 	w.mu.Unlock()
@@ -108,17 +117,29 @@ func endpointsOf(m *config.Mesh) *config.Index[*config.Endpoints] { return &m.En
 func (w *world) endpoints(name string, addresses ...string) {
 	w.mu.Lock()
 	b := config.NewBuilder(w.mesh)
-	e := &config.Endpoints{ID: config.ServiceID{Hostname: name, Namespace: "default"}, ByPort: map[string][]config.Endpoint{}}
-	for _, a := range addresses {
-		e.ByPort["http"] = append(e.ByPort["http"], config.Endpoint{Address: a, Port: 80})
-	}
-	e.Hash = config.NewHasher().Str(addresses...).Sum()
-	config.Put(b, endpointsOf, e)
+	config.Put(b, endpointsOf, endpointsAt(name, addresses...))
 	old := w.contents[w.mesh]
 	w.mesh = b.Mesh()
 	w.contents[w.mesh] = old
 	w.mu.Unlock()
 	w.tell()
+}
+
+// endpointsAt are a cluster's endpoints at addresses with or without a port.
+func endpointsAt(name string, addresses ...string) *config.Endpoints {
+	e := &config.Endpoints{ID: config.ServiceID{Hostname: name, Namespace: "default"}, ByPort: map[string][]config.Endpoint{}}
+	for _, a := range addresses {
+		port := uint64(80)
+		if host, p, err := net.SplitHostPort(a); err == nil {
+			a = host
+			if port, err = strconv.ParseUint(p, 10, 16); err != nil {
+				panic(err)
+			}
+		}
+		e.ByPort["http"] = append(e.ByPort["http"], config.Endpoint{Address: a, Port: uint32(port)})
+	}
+	e.Hash = config.NewHasher().Str(addresses...).Sum()
+	return e
 }
 
 // tell says that there is a new Mesh, and waits until it is in service.
@@ -239,11 +260,11 @@ func (a *arranged) translate(class translate.Class, key config.Hash) *translate.
 		}
 	}
 	if class.Side == translate.Inbound {
-		add(a.c.inbound, &cs, clusterOf)
+		add(a.c.inbound, &cs, a.w.cluster)
 	} else {
-		add(a.c.clusters, &cs, clusterOf)
-		add(a.c.listeners, &ls, listenerOf)
-		add(a.c.routes, &rs, routeOf)
+		add(a.c.clusters, &cs, a.w.cluster)
+		add(a.c.listeners, &ls, a.w.listener)
+		add(a.c.routes, &rs, a.w.route)
 		for _, r := range cs {
 			spec := translate.EndpointSpec{Cluster: r.Name, Service: config.ServiceID{Hostname: r.Name, Namespace: "default"}}
 			spec.Hash = config.NewHasher().Str(r.Name).Sum()
@@ -289,6 +310,8 @@ type served struct {
 	server *snapshot.Server
 	grpc   *grpc.Server
 	addr   string
+
+	options snapshot.Options
 }
 
 // serve starts a Server over the world and stops it when the test ends.
@@ -312,15 +335,9 @@ func serveFrom(t testing.TB, source snapshot.Source, meshes snapshot.Meshes, o s
 		defer close(done)
 		s.cache.Run(ctx, meshes)
 	}()
-	s.server = snapshot.NewServer(s.cache, o)
-	s.grpc = grpc.NewServer(o.GRPC()...)
-	s.server.Register(s.grpc)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.addr = l.Addr().String()
-	go func() { _ = s.grpc.Serve(l) }()
+	s.options = o
+	s.addr = "127.0.0.1:0"
+	s.listen()
 	t.Cleanup(func() {
 		s.server.Close()
 		s.grpc.Stop()
@@ -328,6 +345,30 @@ func serveFrom(t testing.TB, source snapshot.Source, meshes snapshot.Meshes, o s
 		<-done
 	})
 	return s
+}
+
+// listen starts a Server at s.addr.
+func (s *served) listen() {
+	s.t.Helper()
+	s.server = snapshot.NewServer(s.cache, s.options)
+	s.grpc = grpc.NewServer(s.options.GRPC()...)
+	s.server.Register(s.grpc)
+	l, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.addr = l.Addr().String()
+	g := s.grpc
+	go func() { _ = g.Serve(l) }()
+}
+
+// restart replaces the Server by a new one at the same address, over the same
+// Cache.
+func (s *served) restart() {
+	s.t.Helper()
+	s.grpc.Stop()
+	s.server.Close()
+	s.listen()
 }
 
 // dial connects to the server; the connection ends with the test.
