@@ -2,6 +2,7 @@ package listeners
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -142,7 +143,7 @@ spec:
 			defer func() { _ = conn.Close() }()
 			got, err := io.ReadAll(conn)
 			if string(got) != name {
-				return fmt.Errorf("answer %q: %w", got, err)
+				return errors.Join(fmt.Errorf("answer %q, want %q", got, name), err) // err is often nil
 			}
 			return nil
 		})
