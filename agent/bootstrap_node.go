@@ -39,6 +39,9 @@ type Node struct {
 	ProxyConfig *meshconfig.ProxyConfig
 	// Unprivileged: the gateway cannot bind ports below 1024.
 	Unprivileged bool
+	// Certificates: an agent serves the proxy its certificates on the socket
+	// of cluster sds-grpc.
+	Certificates bool
 	// Local is set for proxies of a mesh on one machine.
 	Local *config.LocalAddresses
 }
@@ -97,6 +100,7 @@ type metadata struct {
 	ProxyConfig      json.RawMessage   `json:"PROXY_CONFIG,omitempty"`
 	UnprivilegedPod  string            `json:"UNPRIVILEGED_POD,omitempty"`
 	MeshID           string            `json:"MESH_ID,omitempty"`
+	Certificates     string            `json:"PILOTFISH_CERTIFICATES,omitempty"`
 	Local            *localAddresses   `json:"PILOTFISH_LOCAL,omitempty"`
 }
 
@@ -113,6 +117,9 @@ func (n *Node) metadata() (*structpb.Struct, error) {
 	}
 	if n.Unprivileged {
 		m.UnprivilegedPod = "true"
+	}
+	if n.Certificates {
+		m.Certificates = "true"
 	}
 	if l := n.Local; l != nil {
 		m.Local = &localAddresses{Outbound: l.Outbound, App: l.App, PortBase: l.PortBase, Resolver: l.OwnResolver}

@@ -25,7 +25,7 @@ func sidecar() agent.Node {
 		NodeName: "node-1", Network: "net", Workload: "myapp-v1", Interception: config.Redirect,
 		Owner:    config.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "myapp-v1"},
 		Locality: config.Locality{Region: "r", Zone: "z", Subzone: "s"}, Ports: map[string]uint32{"http": 8080},
-		Local: &config.LocalAddresses{Outbound: "127.1.0.5", App: "127.2.0.5", PortBase: 10000},
+		Local: &config.LocalAddresses{Outbound: "127.1.0.5", App: "127.2.0.5", PortBase: 10000}, Certificates: true,
 	}
 }
 
@@ -46,8 +46,9 @@ func TestNodeIsThatOfIstiosProxies(t *testing.T) {
 		"CLUSTER_ID": "Kubernetes", "NODE_NAME": "node-1", "NETWORK": "net", "WORKLOAD_NAME": "myapp-v1",
 		"OWNER":             "kubernetes://apis/apps/v1/namespaces/shop/deployments/myapp-v1",
 		"INTERCEPTION_MODE": "REDIRECT", "MESH_ID": "cluster.local",
-		"POD_PORTS":       `[{"name":"http","containerPort":8080,"protocol":"TCP"}]`,
-		"PILOTFISH_LOCAL": map[string]any{"outbound": "127.1.0.5", "app": "127.2.0.5", "portBase": 10000.0},
+		"POD_PORTS":              `[{"name":"http","containerPort":8080,"protocol":"TCP"}]`,
+		"PILOTFISH_LOCAL":        map[string]any{"outbound": "127.1.0.5", "app": "127.2.0.5", "portBase": 10000.0},
+		"PILOTFISH_CERTIFICATES": "true",
 	}
 	if diff := cmp.Diff(want, p.Node.Metadata.AsMap()); diff != "" {
 		t.Error(diff)

@@ -109,7 +109,8 @@ func (m *Mesh) RootNamespace() string { return m.Settings.Mesh.GetRootNamespace(
 // OnlyEndpointsDiffer reports whether two Meshes of one Store differ in
 // nothing but workloads and endpoints that proxies are sent beside their
 // scopes, so that no scope needs regathering. Endpoints that a proxy resolves
-// itself are part of its clusters, and of its scope.
+// itself are part of its clusters, and of its scope; so is what clients must
+// expect of endpoints (Endpoints.SamePeers).
 func (m *Mesh) OnlyEndpointsDiffer(o *Mesh) bool {
 	return m.Settings == o.Settings &&
 		m.Services.Same(o.Services) &&
@@ -130,11 +131,14 @@ func (m *Mesh) OnlyEndpointsDiffer(o *Mesh) bool {
 		m.Telemetries.Same(o.Telemetries) &&
 		m.TrafficExtensions.Same(o.TrafficExtensions) &&
 		m.WasmPlugins.Same(o.WasmPlugins) &&
-		m.resolvedEndpointsSame(o)
+		m.gatheredEndpointsSame(o)
 }
 
-func (m *Mesh) resolvedEndpointsSame(o *Mesh) bool {
+func (m *Mesh) gatheredEndpointsSame(o *Mesh) bool {
 	for before, after := range m.Endpoints.Changed(o.Endpoints) {
+		if !after.SamePeers(before) {
+			return false
+		}
 		e := after
 		if e == nil {
 			e = before

@@ -29,3 +29,32 @@ func TestOnlyEndpointsDiffer(t *testing.T) {
 		}
 	}
 }
+
+// TestPeersAreConfiguration: clients check whom they connect to, so a change
+// of the accounts behind a service, or of whether all of a port take mesh TLS,
+// is a change of their clusters; another endpoint of the same kind is not.
+func TestPeersAreConfiguration(t *testing.T) {
+	endpoints := func(m *Mesh) *Index[*Endpoints] { return &m.Endpoints }
+	with := func(hash Hash, list ...Endpoint) *Endpoints {
+		return NewEndpoints(ServiceID{Hostname: "a.example.com", Namespace: "ns"}, map[string][]Endpoint{"http": list}, hash)
+	}
+	a := Endpoint{Address: "10.0.0.1", Namespace: "ns", ServiceAccount: "a", MTLS: true}
+	more, other, plain := a, a, a
+	more.Address, other.ServiceAccount, plain.MTLS = "10.0.0.2", "b", false
+	b := NewBuilder(nil)
+	Put(b, endpoints, with(1, a))
+	before := b.Mesh()
+	for name, c := range map[string]struct {
+		next *Endpoints
+		same bool
+	}{
+		"one more": {with(2, a, more), true}, "another account": {with(3, a, other), false},
+		"one without mesh TLS": {with(4, a, plain), false}, "none": {with(5), false},
+	} {
+		b := NewBuilder(before)
+		Put(b, endpoints, c.next)
+		if got := b.Mesh().OnlyEndpointsDiffer(before); got != c.same {
+			t.Errorf("%s: only endpoints differ %v, want %v", name, got, c.same)
+		}
+	}
+}

@@ -38,6 +38,9 @@ type Proxy struct {
 	Locality       Locality
 	Interception   Interception
 	Workload       string // WORKLOAD_NAME
+	// Certificates: an agent beside the proxy serves it a certificate of the
+	// mesh's authority, so it can speak mesh TLS.
+	Certificates bool
 	// Extensions are the names in Node.extensions, sorted. A stock Envoy does
 	// not carry Istio's own.
 	Extensions []string

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"sort"
 	"strings"
 )
@@ -287,11 +288,54 @@ type Endpoint struct {
 	MTLS bool
 }
 
-// Endpoints are all endpoints of one service, by port name. Immutable.
+// Endpoints are all endpoints of one service, by port name. Immutable; made by
+// NewEndpoints.
 type Endpoints struct {
 	ID     ServiceID
 	ByPort map[string][]Endpoint
 	Hash   Hash
+	// Accounts are the service accounts that the endpoints run as, as
+	// namespace/account, sorted. Clients connect to nobody else by mesh TLS.
+	Accounts []string
+	// MeshTLS are the ports of which every endpoint accepts mesh TLS, sorted.
+	MeshTLS []string
+}
+
+// NewEndpoints makes Endpoints of a service, whose content hash identifies.
+func NewEndpoints(id ServiceID, byPort map[string][]Endpoint, hash Hash) *Endpoints {
+	out := &Endpoints{ID: id, ByPort: byPort, Hash: hash}
+	accounts := map[string]bool{}
+	for port, list := range byPort {
+		all := len(list) > 0
+		for i := range list {
+			all = all && list[i].MTLS
+			if list[i].ServiceAccount != "" {
+				accounts[list[i].Namespace+"/"+list[i].ServiceAccount] = true
+			}
+		}
+		if all {
+			out.MeshTLS = append(out.MeshTLS, port)
+		}
+	}
+	for a := range accounts {
+		out.Accounts = append(out.Accounts, a)
+	}
+	slices.Sort(out.Accounts)
+	slices.Sort(out.MeshTLS)
+	return out
+}
+
+// SamePeers reports whether clients must expect the same of both: the accounts
+// and where mesh TLS is spoken. Either may be nil.
+func (e *Endpoints) SamePeers(o *Endpoints) bool {
+	a, b := e, o
+	if a == nil {
+		a = &Endpoints{}
+	}
+	if b == nil {
+		b = &Endpoints{}
+	}
+	return slices.Equal(a.Accounts, b.Accounts) && slices.Equal(a.MeshTLS, b.MeshTLS)
 }
 
 // Workload is a Pod, a WorkloadEntry, or a pod that a template would make.

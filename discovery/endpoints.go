@@ -62,7 +62,7 @@ func (l endpointList) add(port string, c candidate) { l[port] = append(l[port], 
 // settle drops the endpoints of ports that the service does not have, and
 // duplicates: an address may stand in several slices while it moves.
 func (l endpointList) settle(id config.ServiceID, s *config.Service) *config.Endpoints {
-	out := &config.Endpoints{ID: id, ByPort: make(map[string][]config.Endpoint, len(l))}
+	byPort := make(map[string][]config.Endpoint, len(l))
 	h := config.NewHasher().Str(id.Hostname, id.Namespace)
 	for _, port := range slices.Sorted(maps.Keys(l)) {
 		if _, ok := s.PortNamed(port); !ok {
@@ -74,14 +74,13 @@ func (l endpointList) settle(id config.ServiceID, s *config.Service) *config.End
 				cmp.Compare(healthRank(a.Health), healthRank(b.Health)), cmp.Compare(a.Workload, b.Workload))
 		})
 		list = slices.CompactFunc(list, func(a, b config.Endpoint) bool { return a.Address == b.Address && a.Port == b.Port })
-		out.ByPort[port] = slices.Clip(list)
+		byPort[port] = slices.Clip(list)
 		h.Str(port).Uint(uint64(len(list)))
 		for i := range list {
 			hashEndpoint(h, &list[i])
 		}
 	}
-	out.Hash = h.Sum()
-	return out
+	return config.NewEndpoints(id, byPort, h.Sum())
 }
 
 func healthRank(h config.Health) int {

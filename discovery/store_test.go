@@ -142,7 +142,8 @@ func TestUntouchedPartsAreShared(t *testing.T) {
 	s.Apply("file", changesOf(t, `
 apiVersion: v1
 kind: Pod
-metadata: {name: reviews-a, namespace: shop, labels: {app: reviews, version: v2}}
+metadata: {name: reviews-a, namespace: shop, labels: {app: reviews, version: v2, security.istio.io/tlsMode: istio}}
+spec: {serviceAccountName: reviews, nodeName: n1, containers: []}
 status: {podIP: 10.1.0.1, conditions: [{type: Ready, status: "True"}]}
 `))
 	n := s.Mesh()

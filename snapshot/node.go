@@ -38,6 +38,9 @@ func ParseNode(n *core.Node) (*config.Proxy, error) {
 	p.Generator = md.text("GENERATOR")
 	p.DNSCapture = md.truth("DNS_CAPTURE")
 	p.Unprivileged = md.truth("UNPRIVILEGED_POD")
+	// An agent of Istio's always says its version, and always serves
+	// certificates. Ours says so itself.
+	p.Certificates = md.truth("PILOTFISH_CERTIFICATES") || md.text("ISTIO_VERSION") != ""
 	if p.Interception, err = interception(md.text("INTERCEPTION_MODE")); err != nil {
 		return nil, err
 	}
