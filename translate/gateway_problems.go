@@ -29,7 +29,6 @@ func (ix *Index) gatewayProblems() []config.Problem {
 				out = append(out, config.At(&gw.Meta, "spec.selector", config.Warning, "WorkloadNotFound",
 					"no workload of the mesh has the labels %s; there are some with %s", labelText(gw.Spec.GetSelector()), other))
 			}
-			namespaces = []string{gw.Namespace}
 		}
 		for i, s := range gw.Spec.GetServers() {
 			out = append(out, ix.serverProblems(gw, i, s, namespaces)...)
@@ -91,7 +90,7 @@ func selectedNamespaces(gw *config.Gateway, groups []gatewayGroup) []string {
 }
 
 // serverProblems are the credentials of a server that are missing or broken
-// where its gateways run.
+// in the namespaces where its gateways run.
 func (ix *Index) serverProblems(gw *config.Gateway, i int, s *networking.Server, namespaces []string) []config.Problem {
 	tls := s.GetTls()
 	if !terminates(tls) || tls.GetMode() == networking.ServerTLSSettings_ISTIO_MUTUAL {
@@ -103,14 +102,31 @@ func (ix *Index) serverProblems(gw *config.Gateway, i int, s *networking.Server,
 	}
 	var out []config.Problem
 	at := fmt.Sprintf("spec.servers[%d].tls", i)
-	for _, ns := range namespaces {
-		for _, name := range own {
-			_, found := NewTranslator(1).Secret(ix.mesh, ns, name)
-			for _, p := range found {
-				out = append(out, config.At(&gw.Meta, at, config.Error, "CredentialUnusable",
-					"clients of %s are refused, those of other servers are not: %s %s", listText(s.GetHosts()), p.Object, p.Message))
-			}
+	for _, name := range own {
+		for _, p := range ix.credentialProblems(gw, name, namespaces) {
+			out = append(out, config.At(&gw.Meta, at, config.Error, "CredentialUnusable",
+				"clients of %s are refused, those of other servers are not: %s %s", listText(s.GetHosts()), p.Object, p.Message))
 		}
+	}
+	return out
+}
+
+// credentialProblems are those of one credential. Where no gateway is known to
+// run it may be meant for the Gateway's own namespace or for that of Istio's
+// gateways, and one of them is enough.
+func (ix *Index) credentialProblems(gw *config.Gateway, name string, namespaces []string) []config.Problem {
+	t := NewTranslator(1)
+	if len(namespaces) == 0 {
+		_, here := t.Secret(ix.mesh, gw.Namespace, name)
+		if _, there := t.Secret(ix.mesh, ix.mesh.RootNamespace(), name); len(there) == 0 {
+			return nil
+		}
+		return here
+	}
+	var out []config.Problem
+	for _, ns := range namespaces {
+		_, found := t.Secret(ix.mesh, ns, name)
+		out = append(out, found...)
 	}
 	return out
 }

@@ -10,16 +10,13 @@ import (
 	"time"
 
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+	"github.com/pilotfish-mesh/pilotfish/e2e/stage"
 	"github.com/pilotfish-mesh/pilotfish/up"
 )
 
-// early is by how much Envoy's timers, which count from when its event loop last
-// looked at the clock, may seem to end before their time.
-const early = 50 * time.Millisecond
-
 func TestRequestRouting(t *testing.T) {
-	namespaces(t, func(t *testing.T, mode up.Mode) {
-		c := run(t, "request-routing", mode, nil).outside()
+	stage.EachMode(t, func(t *testing.T, mode up.Mode) {
+		c := outside(run(t, "request-routing", mode, nil))
 		for _, want := range []struct {
 			version, path, seen string
 			headers             []string
@@ -32,9 +29,9 @@ func TestRequestRouting(t *testing.T) {
 			{"v3", "/v3/reviews/0", "/reviews/0", nil},
 		} {
 			for range 10 {
-				a := c.get(t, want.path, want.headers...)
-				if a.status != http.StatusOK || a.Version != want.version || a.Path != want.seen {
-					t.Fatalf("%s %v: %v, path %q; want 200 from %s, path %q", want.path, want.headers, a, a.Path, want.version, want.seen)
+				a := c.Get(t, want.path, want.headers...)
+				if a.Status != http.StatusOK || a.Echo.Version != want.version || a.Echo.Path != want.seen {
+					t.Fatalf("%s %v: %v, path %q; want 200 from %s, path %q", want.path, want.headers, a, a.Echo.Path, want.version, want.seen)
 				}
 			}
 		}
@@ -43,9 +40,9 @@ func TestRequestRouting(t *testing.T) {
 
 func TestTrafficShifting(t *testing.T) {
 	s := run(t, "traffic-shifting", up.Loopback, nil)
-	c := s.outside()
+	c := outside(s)
 	share := func(n int, want float64) string {
-		got := c.answers(t, n, "/")
+		got := c.Versions(t, n, "/")
 		if len(got) > 2 || got["v1"]+got["v3"] != n {
 			t.Fatalf("answers of %v", slices.Collect(maps.Keys(got)))
 		}
@@ -57,32 +54,32 @@ func TestTrafficShifting(t *testing.T) {
 	if wrong := share(400, 0.25); wrong != "" {
 		t.Error(wrong)
 	}
-	s.edit("shifting.yaml", "weight: 75", "weight: 50", "weight: 25", "weight: 50")
+	s.Edit("shifting.yaml", "weight: 75", "weight: 50", "weight: 25", "weight: 50")
 	envoytest.Eventually(t, 10*time.Second, func() string { return share(200, 0.5) })
-	s.edit("shifting.yaml", "v1}\n      weight: 50", "v1}\n      weight: 0", "v3}\n      weight: 50", "v3}\n      weight: 100")
+	s.Edit("shifting.yaml", "v1}\n      weight: 50", "v1}\n      weight: 0", "v3}\n      weight: 50", "v3}\n      weight: 100")
 	envoytest.Eventually(t, 10*time.Second, func() string { return share(200, 1) })
 }
 
 func TestFaultInjection(t *testing.T) {
-	c := run(t, "fault-injection", up.Loopback, nil).outside()
-	if a := c.get(t, "/"); a.status != http.StatusOK || a.Version != "v1" || a.took > time.Second {
-		t.Errorf("without a fault: %v after %v", a, a.took)
+	c := outside(run(t, "fault-injection", up.Loopback, nil))
+	if a := c.Get(t, "/"); a.Status != http.StatusOK || a.Echo.Version != "v1" || a.Took > time.Second {
+		t.Errorf("without a fault: %v after %v", a, a.Took)
 	}
-	if a := c.get(t, "/", "end-user", "delayed"); a.status != http.StatusOK || a.Version != "v1" || a.took < 2*time.Second-early {
-		t.Errorf("delayed: %v after %v, want 200 after 2 s", a, a.took)
+	if a := c.Get(t, "/", "end-user", "delayed"); a.Status != http.StatusOK || a.Echo.Version != "v1" || a.Took < 2*time.Second-stage.Early {
+		t.Errorf("delayed: %v after %v, want 200 after 2 s", a, a.Took)
 	}
 	for range 10 {
-		if a := c.get(t, "/", "end-user", "refused"); a.status != http.StatusInternalServerError || a.Workload != "" || a.body != "fault filter abort" {
+		if a := c.Get(t, "/", "end-user", "refused"); a.Status != http.StatusInternalServerError || a.Echo.Workload != "" || a.Body != "fault filter abort" {
 			t.Fatalf("refused: %v, want 500 and no answer of the application", a)
 		}
 	}
 	const n = 200
 	aborted := 0
 	for range n {
-		switch a := c.get(t, "/flaky"); {
-		case a.status == http.StatusServiceUnavailable && a.body == "fault filter abort":
+		switch a := c.Get(t, "/flaky"); {
+		case a.Status == http.StatusServiceUnavailable && a.Body == "fault filter abort":
 			aborted++
-		case a.status != http.StatusOK || a.Version != "v1":
+		case a.Status != http.StatusOK || a.Echo.Version != "v1":
 			t.Fatalf("flaky: %v", a)
 		}
 	}
@@ -92,30 +89,30 @@ func TestFaultInjection(t *testing.T) {
 }
 
 func TestRequestTimeouts(t *testing.T) {
-	c := run(t, "request-timeouts", up.Loopback, nil).outside()
-	if a := c.get(t, "/"); a.status != http.StatusOK || a.Version != "v1" {
+	c := outside(run(t, "request-timeouts", up.Loopback, nil))
+	if a := c.Get(t, "/"); a.Status != http.StatusOK || a.Echo.Version != "v1" {
 		t.Errorf("a quick answer: %v", a)
 	}
-	a := c.get(t, "/?delay=2s")
-	if a.status != http.StatusGatewayTimeout || a.took < 500*time.Millisecond-early || a.took > 1900*time.Millisecond {
-		t.Errorf("a slow answer: %v after %v, want 504 after 0.5 s", a, a.took)
+	a := c.Get(t, "/?delay=2s")
+	if a.Status != http.StatusGatewayTimeout || a.Took < 500*time.Millisecond-stage.Early || a.Took > 1900*time.Millisecond {
+		t.Errorf("a slow answer: %v after %v, want 504 after 0.5 s", a, a.Took)
 	}
-	if a := c.get(t, "/reports?delay=2s"); a.status != http.StatusOK || a.Version != "v1" || a.took < 2*time.Second-early {
-		t.Errorf("a report: %v after %v, want 200 after 2 s", a, a.took)
+	if a := c.Get(t, "/reports?delay=2s"); a.Status != http.StatusOK || a.Echo.Version != "v1" || a.Took < 2*time.Second-stage.Early {
+		t.Errorf("a report: %v after %v, want 200 after 2 s", a, a.Took)
 	}
 }
 
 func TestMirroring(t *testing.T) {
 	s := run(t, "mirroring", up.Loopback, nil)
-	c := s.outside()
+	c := outside(s)
 	const n = 10
 	for i := range n {
-		if a := c.get(t, fmt.Sprintf("/copied-%d/", i)); a.status != http.StatusOK || a.Version != "v1" || strings.Contains(a.Host, "-shadow") {
-			t.Fatalf("%v, host %q; want 200 from v1", a, a.Host)
+		if a := c.Get(t, fmt.Sprintf("/copied-%d/", i)); a.Status != http.StatusOK || a.Echo.Version != "v1" || strings.Contains(a.Echo.Host, "-shadow") {
+			t.Fatalf("%v, host %q; want 200 from v1", a, a.Echo.Host)
 		}
 	}
 	seen := func(workload string) (requests, shadows int) {
-		lines, err := s.mesh.Log(workload, 200)
+		lines, err := s.Log(workload, 200)
 		if err != nil {
 			t.Fatal(err)
 		}

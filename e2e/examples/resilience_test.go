@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+	"github.com/pilotfish-mesh/pilotfish/e2e/stage"
 	"github.com/pilotfish-mesh/pilotfish/up"
 )
 
@@ -22,19 +23,19 @@ import (
 // and all others are refused at once.
 func TestCircuitBreaking(t *testing.T) {
 	s := run(t, "circuit-breaking", up.Loopback, nil)
-	c := s.outside()
-	if a := c.get(t, "/"); a.status != http.StatusOK || a.Version != "v1" {
+	c := outside(s)
+	if a := c.Get(t, "/"); a.Status != http.StatusOK || a.Echo.Version != "v1" {
 		t.Fatalf("alone: %v", a)
 	}
 	const n = 6
 	type result struct {
-		answer
+		stage.Reply
 		err error
 	}
 	results := make(chan result, n)
 	for range n {
 		go func() {
-			a, err := c.try(t.Context(), "/?delay=1s")
+			a, err := c.Try(t.Context(), "/?delay=1s")
 			results <- result{a, err}
 		}()
 	}
@@ -43,10 +44,10 @@ func TestCircuitBreaking(t *testing.T) {
 		switch r := <-results; {
 		case r.err != nil:
 			t.Error(r.err)
-		case r.status == http.StatusOK && r.Version == "v1":
+		case r.Status == http.StatusOK && r.Echo.Version == "v1":
 			served++
-		case r.status != http.StatusServiceUnavailable || r.header.Get("X-Envoy-Overloaded") != "true":
-			t.Errorf("%v, headers %v; want 200, or 503 with x-envoy-overloaded", r.answer, r.header)
+		case r.Status != http.StatusServiceUnavailable || r.Header.Get("X-Envoy-Overloaded") != "true":
+			t.Errorf("%v, headers %v; want 200, or 503 with x-envoy-overloaded", r.Reply, r.Header)
 		}
 	}
 	if served != 2 {
@@ -56,15 +57,15 @@ func TestCircuitBreaking(t *testing.T) {
 }
 
 // ejects: after five failures in a row the only instance is left out.
-func ejects(t *testing.T, c *caller) {
+func ejects(t *testing.T, c *stage.Caller) {
 	t.Helper()
 	for range 5 {
-		if a := c.get(t, "/?status=500"); a.status != http.StatusInternalServerError || a.Version != "v1" {
+		if a := c.Get(t, "/?status=500"); a.Status != http.StatusInternalServerError || a.Echo.Version != "v1" {
 			t.Fatalf("a failure on demand: %v", a)
 		}
 	}
 	envoytest.Eventually(t, 10*time.Second, func() string {
-		if a := c.get(t, "/"); a.status != http.StatusServiceUnavailable || a.Workload != "" {
+		if a := c.Get(t, "/"); a.Status != http.StatusServiceUnavailable || a.Echo.Workload != "" {
 			return fmt.Sprintf("after five failures: %v, want 503 from the gateway", a)
 		}
 		return ""
@@ -73,9 +74,9 @@ func ejects(t *testing.T, c *caller) {
 
 func TestLocalityLoadBalancing(t *testing.T) {
 	s := run(t, "locality-load-balancing", up.Loopback, nil)
-	c := s.outside()
+	c := outside(s)
 	only := func(version string) string {
-		if got := c.answers(t, 30, "/"); got[version] != 30 {
+		if got := c.Versions(t, 30, "/"); got[version] != 30 {
 			return fmt.Sprintf("answers from %v, want only %s", got, version)
 		}
 		return ""
@@ -84,14 +85,14 @@ func TestLocalityLoadBalancing(t *testing.T) {
 		t.Fatal(wrong)
 	}
 	for _, step := range [][2]string{{"near", "beside"}, {"beside", "far"}} {
-		s.edit("reviews.yaml", "  name: reviews-"+step[0]+"\nspec:\n", "  name: reviews-"+step[0]+"\nspec:\n  replicas: 0\n")
+		s.Edit("reviews.yaml", "  name: reviews-"+step[0]+"\nspec:\n", "  name: reviews-"+step[0]+"\nspec:\n  replicas: 0\n")
 		envoytest.Eventually(t, 20*time.Second, func() string { return only(step[1]) })
 	}
 }
 
 func TestTCPTrafficShifting(t *testing.T) {
 	s := run(t, "tcp-traffic-shifting", up.Loopback, nil)
-	address := s.gateway("ledger", 9000)
+	address := s.At("ledger", 9000)
 	const n = 200
 	seen := map[string]int{}
 	for range n {
@@ -141,15 +142,14 @@ func TestSecureGateway(t *testing.T) {
 		}
 	}
 	s := run(t, "secure-gateway", up.Loopback, makeSecret)
-	plain := s.outside()
-	plain.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	if a := plain.get(t, "/x", "Host", "shop.example.com"); a.status != http.StatusMovedPermanently || a.header.Get("Location") != "https://shop.example.com/x" {
-		t.Errorf("plain HTTP: %v to %q, want 301 to https", a, a.header.Get("Location"))
+	plain := outside(s)
+	if a := plain.Get(t, "/x", "Host", "shop.example.com"); a.Status != http.StatusMovedPermanently || a.Header.Get("Location") != "https://shop.example.com/x" {
+		t.Errorf("plain HTTP: %v to %q, want 301 to https", a, a.Header.Get("Location"))
 	}
-	first := s.secure()
-	makeSecret(s.dir)
+	first := secure(t, s)
+	makeSecret(s.Dir)
 	envoytest.Eventually(t, 10*time.Second, func() string {
-		if s.secure() == first {
+		if secure(t, s) == first {
 			return "the new certificate is not served"
 		}
 		return ""
@@ -158,9 +158,9 @@ func TestSecureGateway(t *testing.T) {
 
 // secure makes one request over TLS and returns the certificate's serial
 // number.
-func (s *stage) secure() string {
-	s.t.Helper()
-	address := s.gateway("shop", 443)
+func secure(t *testing.T, s *stage.Stage) string {
+	t.Helper()
+	address := s.At("shop", 443)
 	var cert *x509.Certificate
 	tr := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -175,9 +175,9 @@ func (s *stage) secure() string {
 		},
 	}
 	defer tr.CloseIdleConnections()
-	c := &caller{client: &http.Client{Transport: tr, Timeout: 10 * time.Second}, base: "https://shop.example.com"}
-	if a := c.get(s.t, "/"); a.status != http.StatusOK || a.Version != "v1" {
-		s.t.Fatalf("over TLS: %v, want 200 from v1", a)
+	c := &stage.Caller{Client: &http.Client{Transport: tr, Timeout: 10 * time.Second}, Base: "https://shop.example.com"}
+	if a := c.Get(t, "/"); a.Status != http.StatusOK || a.Echo.Version != "v1" {
+		t.Fatalf("over TLS: %v, want 200 from v1", a)
 	}
 	return cert.SerialNumber.String()
 }

@@ -2,71 +2,16 @@ package story
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 	"testing"
+
+	"github.com/pilotfish-mesh/pilotfish/e2e/stage"
 )
 
-// answer is what the echo servers say of themselves.
-type answer struct {
-	Workload string `json:"workload"`
-	Version  string `json:"version"`
-}
-
-// caller sends requests to one place and checks each response.
-type caller struct {
-	client *http.Client
-	url    string
-	host   string
-}
-
-// call sends one request; anything but a 200 from an echo server is an error.
-func (c *caller) call(ctx context.Context) (answer, error) {
-	var a answer
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url, nil)
-	if err != nil {
-		return a, err
-	}
-	if c.host != "" {
-		req.Host = c.host
-	}
-	resp, err := c.client.Do(req)
-	if err != nil {
-		return a, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return a, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return a, fmt.Errorf("status %d, flags %q: %s", resp.StatusCode, resp.Header.Get("x-envoy-response-flags"), body)
-	}
-	if err := json.Unmarshal(body, &a); err != nil {
-		return a, fmt.Errorf("%q: %w", body, err)
-	}
-	return a, nil
-}
-
-// count sends n requests, one after another, and counts who answered.
-func (c *caller) count(t *testing.T, n int) map[string]int {
-	t.Helper()
-	out := map[string]int{}
-	for range n {
-		a, err := c.call(t.Context())
-		if err != nil {
-			t.Fatalf("a request failed: %v", err)
-		}
-		out[a.Version]++
-	}
-	return out
-}
-
-// load is a steady load in the background.
-type load struct {
+// steady is a steady load in the background.
+type steady struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
@@ -75,16 +20,14 @@ type load struct {
 	failures []string
 }
 
-// start keeps each caller sending until stop.
-func start(t *testing.T, callers ...*caller) *load {
+// load keeps each caller sending until stop.
+func load(t *testing.T, callers ...*stage.Caller) *steady {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{cancel: cancel}
+	l := &steady{cancel: cancel}
 	for _, c := range callers {
-		l.wg.Add(1)
-		go func() {
-			defer l.wg.Done()
+		l.wg.Go(func() {
 			for ctx.Err() == nil {
-				_, err := c.call(ctx)
+				err := answered(ctx, c)
 				if ctx.Err() != nil {
 					return // cut off by stop
 				}
@@ -95,14 +38,27 @@ func start(t *testing.T, callers ...*caller) *load {
 				}
 				l.mu.Unlock()
 			}
-		}()
+		})
 	}
 	t.Cleanup(func() { cancel(); l.wg.Wait() })
 	return l
 }
 
+// answered sends one request; anything but a 200 from an application is an
+// error.
+func answered(ctx context.Context, c *stage.Caller) error {
+	r, err := c.Try(ctx, "/")
+	if err != nil {
+		return err
+	}
+	if r.Status != http.StatusOK || r.Echo.Workload == "" {
+		return fmt.Errorf("%v, flags %q", r, r.Header.Get("x-envoy-response-flags"))
+	}
+	return nil
+}
+
 // stop ends the load and fails the test if any response was wrong.
-func (l *load) stop(t *testing.T) {
+func (l *steady) stop(t *testing.T) {
 	t.Helper()
 	l.cancel()
 	l.wg.Wait()

@@ -2,13 +2,13 @@ package traffic
 
 import (
 	"fmt"
-	"math"
 	"net/http"
 	"slices"
 	"sync"
 	"testing"
 
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+	"github.com/pilotfish-mesh/pilotfish/e2e/stage"
 )
 
 // near is the endpoint in the client's own locality.
@@ -17,7 +17,7 @@ const near = "pool-east"
 // TestBalance covers DestinationRules: which endpoint answers, and when none
 // may.
 func TestBalance(t *testing.T) {
-	s := newStage(t, "balance")
+	s := run(t, "balance")
 	user := func(name string) headers { return headers{"x-user": name} }
 	sticks := map[string]func(who string) probe{
 		"header": func(who string) probe { return probe{url: "http://hash-header/", headers: user(who)} },
@@ -41,14 +41,14 @@ func TestBalance(t *testing.T) {
 
 // sticks requires that each value has one endpoint, and that not all have the
 // same.
-func (s *stage) sticks(t *testing.T, of func(who string) probe) {
+func (s *theme) sticks(t *testing.T, of func(who string) probe) {
 	found := map[string]bool{}
 	for i := range 30 {
 		p := of(fmt.Sprintf("user-%d", i))
-		first := s.send(t, p).echo.Pod
+		first := s.send(t, p).Echo.Pod
 		found[first] = true
 		for range 4 {
-			if now := s.send(t, p).echo.Pod; now != first {
+			if now := s.send(t, p).Echo.Pod; now != first {
 				t.Fatalf("user %d went to %q, then to %q", i, first, now)
 			}
 		}
@@ -60,36 +60,36 @@ func (s *stage) sticks(t *testing.T, of func(who string) probe) {
 
 // givesCookie requires a cookie of the rule's name, path and age for a client
 // without, and that it leads back to where it came from.
-func (s *stage) givesCookie(t *testing.T) {
+func (s *theme) givesCookie(t *testing.T) {
 	for range 10 {
 		first := s.send(t, probe{url: "http://hash-cookie/shop"})
-		cookies := (&http.Response{Header: first.header}).Cookies()
+		cookies := (&http.Response{Header: first.Header}).Cookies()
 		if len(cookies) != 1 || cookies[0].Name != "session" || cookies[0].Path != "/shop" || cookies[0].MaxAge != 60 {
-			t.Fatalf("cookies %v", first.header.Values("Set-Cookie"))
+			t.Fatalf("cookies %v", first.Header.Values("Set-Cookie"))
 		}
 		again := s.send(t, probe{url: "http://hash-cookie/shop", headers: headers{"cookie": "session=" + cookies[0].Value}})
-		if again.echo.Pod != first.echo.Pod {
-			t.Errorf("the cookie of %s led to %s", first.echo.Pod, again.echo.Pod)
+		if again.Echo.Pod != first.Echo.Pod {
+			t.Errorf("the cookie of %s led to %s", first.Echo.Pod, again.Echo.Pod)
 		}
 	}
 }
 
 // only requires that 50 requests are answered by one workload.
-func (s *stage) only(t *testing.T, host, workload string) {
+func (s *theme) only(t *testing.T, host, workload string) {
 	t.Helper()
 	for range 50 {
 		r := s.send(t, probe{url: "http://" + host + "/"})
-		if r.status != http.StatusOK || r.echo.Workload != workload {
-			t.Fatalf("status %d by %q, want %s", r.status, r.echo.Workload, workload)
+		if r.Status != http.StatusOK || r.Echo.Workload != workload {
+			t.Fatalf("status %d by %q, want %s", r.Status, r.Echo.Workload, workload)
 		}
 	}
 }
 
 // failsOver makes the nearest endpoint fail until it is ejected, sees others
 // answer, and sees it return.
-func (s *stage) failsOver(t *testing.T, host string, others ...string) {
+func (s *theme) failsOver(t *testing.T, host string, others ...string) {
 	envoytest.Eventually(t, patience, func() string {
-		by := s.send(t, probe{url: "http://" + host + "/?status=500"}).echo.Workload
+		by := s.send(t, probe{url: "http://" + host + "/?status=500"}).Echo.Workload
 		switch {
 		case by == near:
 			return "the failing endpoint still answers"
@@ -99,36 +99,36 @@ func (s *stage) failsOver(t *testing.T, host string, others ...string) {
 		return ""
 	})
 	envoytest.Eventually(t, patience, func() string {
-		if s.send(t, probe{url: "http://" + host + "/"}).echo.Workload == near {
+		if s.send(t, probe{url: "http://" + host + "/"}).Echo.Workload == near {
 			return ""
 		}
 		return "the nearest endpoint has not returned"
 	})
 }
 
-func (s *stage) distributes(t *testing.T) {
+func (s *theme) distributes(t *testing.T) {
 	const n, share = 600, 0.3
 	west := 0
 	for range n {
-		switch r := s.send(t, probe{url: "http://distribute/"}); r.echo.Workload {
+		switch r := s.send(t, probe{url: "http://distribute/"}); r.Echo.Workload {
 		case "pool-west":
 			west++
 		case near:
 		default:
-			t.Fatalf("status %d by %q", r.status, r.echo.Workload)
+			t.Fatalf("status %d by %q", r.Status, r.Echo.Workload)
 		}
 	}
-	if math.Abs(float64(west)-n*share) > 5*math.Sqrt(n*share*(1-share)) {
+	if !stage.Fits(west, n, share, 5) {
 		t.Errorf("%d of %d went west, want a share of %v", west, n, share)
 	}
 }
 
 // breaksCircuit sends ten slow requests at once where one connection is
 // allowed and one request may wait.
-func (s *stage) breaksCircuit(t *testing.T) {
+func (s *theme) breaksCircuit(t *testing.T) {
 	const n = 10
-	replies := make(chan reply, n)
-	c := s.client(t, "client")
+	replies := make(chan stage.Reply, n)
+	c := s.Inside("client", "").Client
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
@@ -144,12 +144,12 @@ func (s *stage) breaksCircuit(t *testing.T) {
 	served, refused := 0, 0
 	for r := range replies {
 		switch {
-		case r.status == http.StatusOK:
+		case r.Status == http.StatusOK:
 			served++
-		case r.status == http.StatusServiceUnavailable && r.header.Get("x-envoy-overloaded") == "true":
+		case r.Status == http.StatusServiceUnavailable && r.Header.Get("x-envoy-overloaded") == "true":
 			refused++
 		default:
-			t.Errorf("status %d: %s", r.status, r.body)
+			t.Errorf("status %d: %s", r.Status, r.Body)
 		}
 	}
 	if served == 0 || refused < n/2 {
@@ -158,14 +158,14 @@ func (s *stage) breaksCircuit(t *testing.T) {
 }
 
 // ejects makes all endpoints fail until none is left, and sees all return.
-func (s *stage) ejects(t *testing.T) {
+func (s *theme) ejects(t *testing.T) {
 	failed := map[string]int{}
 	envoytest.Eventually(t, patience, func() string {
 		r := s.send(t, probe{url: "http://ejects/?status=500"})
-		if r.status == http.StatusServiceUnavailable && r.body == "no healthy upstream" {
+		if r.Status == http.StatusServiceUnavailable && r.Body == "no healthy upstream" {
 			return ""
 		}
-		failed[r.echo.Workload]++
+		failed[r.Echo.Workload]++
 		return fmt.Sprintf("still answered after failures %v", failed)
 	})
 	for _, w := range []string{near, "pool-west", "pool-south"} {
@@ -175,8 +175,8 @@ func (s *stage) ejects(t *testing.T) {
 	}
 	back := map[string]bool{}
 	envoytest.Eventually(t, patience, func() string {
-		if r := s.send(t, probe{url: "http://ejects/"}); r.status == http.StatusOK {
-			back[r.echo.Workload] = true
+		if r := s.send(t, probe{url: "http://ejects/"}); r.Status == http.StatusOK {
+			back[r.Echo.Workload] = true
 		}
 		if len(back) == 3 {
 			return ""

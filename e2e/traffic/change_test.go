@@ -10,8 +10,8 @@ import (
 // TestChange covers headers, rewrite, redirect, directResponse, corsPolicy and
 // delegate.
 func TestChange(t *testing.T) {
-	s := newStage(t, "base", "change")
-	s.run(t, []probe{
+	s := run(t, "base", "change")
+	s.probes(t, []probe{
 		{
 			name: "headers", url: "http://set.test/", by: "b",
 			headers: headers{"x-there": "old", "x-gone": "1"},
@@ -76,15 +76,15 @@ func preflight(origin string, want headers) probe {
 
 // mirrors asks a and has b fail the first request of a key: that must have
 // been the copy, so that our own request to b is its second.
-func (s *stage) mirrors(t *testing.T, host string) {
+func (s *theme) mirrors(t *testing.T, host string) {
 	n := 0
 	envoytest.Eventually(t, patience, func() string {
 		n++
 		once := failing(fmt.Sprintf("%s-%d", host, n), 1)
-		if r := s.send(t, probe{url: "http://" + host + ".test/", headers: once}); r.echo.Workload != "a" || r.status != 503 {
-			t.Fatalf("status %d by %q, want a's 503", r.status, r.echo.Workload)
+		if r := s.send(t, probe{url: "http://" + host + ".test/", headers: once}); r.Echo.Workload != "a" || r.Status != 503 {
+			t.Fatalf("status %d by %q, want a's 503", r.Status, r.Echo.Workload)
 		}
-		if s.send(t, probe{url: "http://b/", headers: once}).status != 200 {
+		if s.send(t, probe{url: "http://b/", headers: once}).Status != 200 {
 			return "b saw no copy before our request"
 		}
 		return ""

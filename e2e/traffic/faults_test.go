@@ -16,10 +16,10 @@ func failing(key string, n int) headers {
 
 // TestFaults covers timeout, retries and fault.
 func TestFaults(t *testing.T) {
-	s := newStage(t, "base", "faults")
+	s := run(t, "base", "faults")
 	const long = 2 * time.Second        // a busy machine's patience for what takes 0.3 s
 	const early = 20 * time.Millisecond // Envoy's clock is read once per round of events: timers end early
-	s.run(t, []probe{
+	s.probes(t, []probe{
 		{name: "timeout", url: "http://timeout.test/?delay=10s", status: 504, atLeast: 300*time.Millisecond - early, atMost: 300*time.Millisecond + long},
 		{name: "within the timeout", url: "http://timeout.test/", by: "b"},
 		{name: "no timeout", url: "http://no-timeout.test/?delay=700ms", by: "b", atLeast: 700*time.Millisecond - early},

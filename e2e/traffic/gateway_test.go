@@ -6,30 +6,26 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/pilotfish-mesh/pilotfish/e2e/certs"
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+	"github.com/pilotfish-mesh/pilotfish/e2e/stage"
+	"github.com/pilotfish-mesh/pilotfish/up"
 )
 
 // TestGateway covers the way in: HTTPS of both modes, the redirect to it, and
 // a certificate that is replaced while clients come and go.
 func TestGateway(t *testing.T) {
 	ca := certs.New(t)
-	dir := t.TempDir()
-	for _, theme := range []string{"base", "gateway"} {
-		if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", theme))); err != nil {
-			t.Fatal(err)
-		}
-	}
+	dir := copied(t, "base", "gateway")
 	secret := func(name string, serial int64) {
-		replace(t, filepath.Join(dir, name+".yaml"), ca.Secret(name, name+".test", serial))
+		stage.Write(t, filepath.Join(dir, name+".yaml"), ca.Secret(name, name+".test", serial))
 	}
 	secret("simple", 7)
 	secret("mutual", 1)
-	s := startStage(t, dir)
+	s := &theme{stage.Start(t, dir, up.Loopback)}
 	anyone, known, stranger := s.outsider(t, ca.Client("")), s.outsider(t, ca.Client("someone")), ca.Client("")
 	stranger.Certificates = certs.New(t).Client("someone").Certificates
 
@@ -53,7 +49,7 @@ func TestGateway(t *testing.T) {
 	for name, c := range map[string]*http.Client{"no certificate": anyone, "another authority's": s.outsider(t, stranger)} {
 		t.Run("MUTUAL, "+name, func(t *testing.T) {
 			if r, err := ask(t.Context(), c, probe{url: "https://mutual.test/"}); err == nil {
-				t.Errorf("came in: status %d", r.status)
+				t.Errorf("came in: status %d", r.Status)
 			}
 		})
 	}
@@ -73,16 +69,9 @@ func TestGateway(t *testing.T) {
 
 // outsider comes to the gateway from outside of the mesh, by a new connection
 // for each request.
-func (s *stage) outsider(t *testing.T, c *tls.Config) *http.Client {
+func (s *theme) outsider(t *testing.T, c *tls.Config) *http.Client {
 	t.Helper()
-	at := map[string]string{}
-	for _, port := range []uint32{80, 443} {
-		address, err := s.Gateway("ingress", port)
-		if err != nil {
-			t.Fatal(err)
-		}
-		at[fmt.Sprint(port)] = address
-	}
+	at := map[string]string{"80": s.At("ingress", 80), "443": s.At("ingress", 443)}
 	return &http.Client{
 		Timeout: patience,
 		Transport: &http.Transport{
@@ -109,16 +98,4 @@ func shown(t *testing.T, c *http.Client) int64 {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	return resp.TLS.PeerCertificates[0].SerialNumber.Int64()
-}
-
-// replace writes a file of the folder in one step.
-func replace(t *testing.T, path, text string) {
-	t.Helper()
-	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
-	if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		t.Fatal(err)
-	}
 }

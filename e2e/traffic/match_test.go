@@ -4,9 +4,9 @@ import "testing"
 
 // TestMatch covers each kind of HTTPMatchRequest: what matches goes to b.
 func TestMatch(t *testing.T) {
-	s := newStage(t, "base", "match")
+	s := run(t, "base", "match")
 	user := func(name string) headers { return headers{"x-user": name} }
-	s.run(t, []probe{
+	s.probes(t, []probe{
 		{url: "http://uri-exact.test/here", by: "b"},
 		{url: "http://uri-exact.test/here?x=1", by: "b"}, // the query is no part of it
 		{url: "http://uri-exact.test/here/", by: "a"},

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/pilotfish-mesh/pilotfish/e2e/certs"
+	"github.com/pilotfish-mesh/pilotfish/e2e/stage"
+	"github.com/pilotfish-mesh/pilotfish/up"
 )
 
 // outside are servers that are no part of the mesh, as testdata/outside calls
@@ -100,22 +102,10 @@ func firstLine(t *testing.T) net.Addr {
 // TLS and TCP connections.
 func TestOutside(t *testing.T) {
 	o := newOutside(t)
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("testdata/base")); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Create(filepath.Join(dir, "outside.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := template.Must(template.ParseFiles("testdata/outside/outside.yaml")).Execute(f, o); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s := startStage(t, dir)
-	s.run(t, []probe{
+	dir := copied(t, "base")
+	fill(t, filepath.Join(dir, "outside.yaml"), "testdata/outside/outside.yaml", o)
+	s := &theme{stage.Start(t, dir, up.Loopback)}
+	s.probes(t, []probe{
 		{url: "http://static.test/", body: "plain static.test "},
 		{url: "http://dns.test/", body: "plain dns.test "},
 		{url: "http://socket.test/", body: "socket socket.test "},
@@ -142,9 +132,19 @@ func TestOutside(t *testing.T) {
 	}
 }
 
+// fill writes a file from a template.
+func fill(t *testing.T, path, from string, with any) {
+	t.Helper()
+	var b strings.Builder
+	if err := template.Must(template.ParseFiles(from)).Execute(&b, with); err != nil {
+		t.Fatal(err)
+	}
+	stage.Write(t, path, b.String())
+}
+
 // line says something on a connection of a workload and returns the first
 // line of the answer.
-func (s *stage) line(t *testing.T, from, address string) string {
+func (s *theme) line(t *testing.T, from, address string) string {
 	t.Helper()
 	dial, err := s.Dialer(from)
 	if err != nil {
@@ -167,7 +167,7 @@ func (s *stage) line(t *testing.T, from, address string) string {
 }
 
 // overTLS asks a host by TLS that the mesh does not take off.
-func (s *stage) overTLS(t *testing.T, ca *certs.Authority, name, by string) {
+func (s *theme) overTLS(t *testing.T, ca *certs.Authority, name, by string) {
 	t.Helper()
 	dial, err := s.Dialer("client")
 	if err != nil {
@@ -180,7 +180,7 @@ func (s *stage) overTLS(t *testing.T, ca *certs.Authority, name, by string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := by + " " + name + ":7443 "; r.body != want {
-		t.Errorf("answered %q, want %q", r.body, want)
+	if want := by + " " + name + ":7443 "; r.Body != want {
+		t.Errorf("answered %q, want %q", r.Body, want)
 	}
 }
