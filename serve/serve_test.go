@@ -29,11 +29,12 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+	"github.com/pilotfish-mesh/pilotfish/e2e/kubetest"
 	"github.com/pilotfish-mesh/pilotfish/serve"
 	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(kubetest.Tests{M: m}) }
 
 // authority signs certificates for tests.
 type authority struct {

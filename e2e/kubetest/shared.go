@@ -19,24 +19,30 @@ var shared struct {
 
 // Main runs a package's tests, for its TestMain, and then ends the Server that
 // they shared.
-func Main(m *testing.M) {
+func Main(m *testing.M) { os.Exit(Tests{m}.Run()) }
+
+// Tests are a package's tests, for a TestMain that does more than Main.
+type Tests struct{ *testing.M }
+
+// Run runs the tests and ends the Server that they shared.
+func (t Tests) Run() int {
 	shared.inMain = true
-	code := m.Run()
+	code := t.M.Run()
 	if shared.server != nil {
 		shared.server.end()
 	}
-	os.Exit(code)
+	return code
 }
 
 // Shared returns the Server of this package's tests, which the first caller
-// starts. The package's TestMain must call Main.
+// starts. The package's TestMain must call Main, or run Tests.
 func Shared(t testing.TB) *Server {
 	t.Helper()
 	bin := requireBinaries(t)
 	shared.Lock()
 	defer shared.Unlock()
 	if !shared.inMain {
-		t.Fatal("kubetest.Shared needs TestMain to call kubetest.Main")
+		t.Fatal("kubetest.Shared needs TestMain to run kubetest.Tests")
 	}
 	if shared.server == nil && shared.err == nil {
 		shared.server, shared.err = start(bin)
