@@ -29,6 +29,29 @@ build: prerequisites ## Build bin/pilotfish
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
+# Names of the images: $(HUB)/pilotfish:$(TAG) and $(HUB)/pilotfish-proxy:$(TAG).
+HUB ?= docker.io/pilotfish
+TAG ?= $(VERSION)
+
+.PHONY: images
+images: build envoy ## Write the container images to bin/images, with no daemon or registry
+	@$(GO) run ./manifests/images/build -envoy "$$(tools/envoy.sh)" -hub '$(HUB)' -tag '$(TAG)'
+
+CLUSTER := $(CACHE)/bin/cluster-ctl --state $(CACHE)/cluster --bin $(CACHE)/bin
+
+.PHONY: cluster-tools
+cluster-tools: prerequisites cluster-binaries
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(CACHE)/bin/cluster-ctl ./e2e/cluster/ctl
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(CACHE)/bin/e2e-app ./e2e/app
+
+.PHONY: cluster
+cluster: cluster-tools ## Start a one-node Kubernetes on this machine (root on Linux)
+	@$(CLUSTER) up --app $(CACHE)/bin/e2e-app
+
+.PHONY: cluster-down
+cluster-down: ## End it and remove every trace of it
+	@[ ! -x $(CACHE)/bin/cluster-ctl ] || $(CLUSTER) down
+
 CANARY ?= examples/canary
 
 .PHONY: run

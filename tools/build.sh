@@ -24,6 +24,7 @@ locate() {
 			ldflags="$ldflags -X $v.gitVersion=v$version -X $v.gitMajor=${version%%.*} -X $v.gitMinor=$minor"
 		done
 		;;
+	coredns) module=coredns package=github.com/coredns/coredns ;;
 	etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;
 	golangci-lint) module=lint package=github.com/golangci/golangci-lint/v2/cmd/golangci-lint ;;
 	*) fail "unknown tool $1" ;;

@@ -8,7 +8,7 @@ kube-binaries: ## Build etcd and kube-apiserver for the tests of discovery (minu
 	tools/build.sh etcd kube-apiserver
 
 cluster-binaries: kube-binaries ## Build the rest of a one-node cluster as well
-	tools/build.sh kube-controller-manager kube-scheduler kubelet kube-proxy kubectl
+	tools/build.sh kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns
 
 golangci-lint:
 	@tools/build.sh golangci-lint >/dev/null
