@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"manifests":           {},
 	"e2e":                 {"*"},
 	"cmd/pilotfish":       {"*"},
-	"cmd/pilotfish-agent": {"agent"},
+	"cmd/pilotfish-agent": {"agent", "config"},
 }
 
 // TestImportTable holds the direction of the architecture: a package that

@@ -9,6 +9,7 @@ import (
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	metrics "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	cares "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -19,13 +20,25 @@ import (
 
 // The ports in a pod that tools and probes rely on.
 const (
+	AdminPort  = 15000 // Envoy's admin interface, on loopback
+	StatusPort = 15020 // the agent: merged metrics, probes of the application
 	HealthPort = 15021 // /healthz/ready
+	DNSPort    = 15053 // the agent's DNS, on loopback
 	StatsPort  = 15090 // /stats/prometheus
 )
 
+// The static clusters. Translation names sds-grpc.
 const (
 	xdsCluster   = "xds-grpc"
+	sdsCluster   = "sds-grpc"
 	adminCluster = "prometheus_stats"
+	agentCluster = "agent"
+)
+
+// The secrets that the agent beside an Envoy serves.
+const (
+	CertificateSecret = "default" // the workload's certificate and key
+	RootsSecret       = "ROOTCA"  // the certificates of the authorities to trust
 )
 
 // Address is a Unix socket's path, or a TCP host and port.
@@ -38,9 +51,18 @@ type Address struct {
 // Bootstrap is what one Envoy is started with.
 type Bootstrap struct {
 	Node Node
-	// Discovery is where ADS is spoken without TLS: an agent or a control
-	// plane on this machine.
+	// Discovery is where ADS is spoken, without TLS unless DiscoveryName is set.
 	Discovery Address
+	// DiscoveryName is the DNS name that the control plane's certificate must
+	// carry. ADS is then spoken over mutual TLS with the secrets of the agent.
+	DiscoveryName string
+	// Secrets is the agent's SDS socket; without a path there is none.
+	Secrets Address
+	// Agent answers /healthz/ready and knows more than Envoy's admin interface,
+	// which answers if Agent has no host.
+	Agent Address
+	// Stats are the statistics that Envoy keeps; nil keeps all.
+	Stats *metrics.StatsMatcher
 	// StateOfTheWorld asks for the older variant of ADS instead of delta.
 	StateOfTheWorld bool
 	// DNS is the server that Envoy asks for names, over UDP; without a host it
@@ -49,7 +71,7 @@ type Bootstrap struct {
 	// Admin is where Envoy's own admin interface listens.
 	Admin Address
 	// StaticHost is where the health and the statistics listeners bind; empty
-	// means every address.
+	// means every IPv4 address, "::" every one of either family.
 	StaticHost string
 }
 
@@ -72,7 +94,7 @@ func (b *Bootstrap) Proto() (*bootstrapv3.Bootstrap, error) {
 	if err != nil {
 		return nil, err
 	}
-	xds, err := b.xds()
+	clusters, err := b.clusters()
 	if err != nil {
 		return nil, err
 	}
@@ -88,10 +110,10 @@ func (b *Bootstrap) Proto() (*bootstrapv3.Bootstrap, error) {
 		DynamicResources: b.dynamic(),
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 			Listeners: listeners,
-			Clusters:  []*cluster.Cluster{xds, staticCluster(adminCluster, b.Admin)},
+			Clusters:  clusters,
 		},
 		LayeredRuntime: runtimeLayers(),
-		StatsConfig:    statsTags(),
+		StatsConfig:    statsTags(b.Stats),
 	}, nil
 }
 
@@ -121,7 +143,37 @@ func overADS() *core.ConfigSource {
 	}
 }
 
-func (b *Bootstrap) xds() (*cluster.Cluster, error) {
+func (b *Bootstrap) clusters() ([]*cluster.Cluster, error) {
+	h2, err := http2()
+	if err != nil {
+		return nil, err
+	}
+	xds := staticCluster(xdsCluster, b.Discovery)
+	xds.TypedExtensionProtocolOptions = h2
+	if xds.GetType() == cluster.Cluster_STRICT_DNS {
+		xds.DnsLookupFamily = cluster.Cluster_V4_PREFERRED
+		// A Service's address hardly ever changes, and every proxy asks.
+		xds.DnsRefreshRate, xds.DnsJitter = durationpb.New(time.Minute), durationpb.New(10*time.Second) //nolint:staticcheck // type STRICT_DNS has no other field
+		xds.DnsFailureRefreshRate = &cluster.Cluster_RefreshRate{ //nolint:staticcheck // type STRICT_DNS has no other field
+			BaseInterval: durationpb.New(500 * time.Millisecond), MaxInterval: durationpb.New(10 * time.Second),
+		}
+	}
+	if xds.TransportSocket, err = b.discoveryTLS(); err != nil {
+		return nil, err
+	}
+	out := []*cluster.Cluster{xds, staticCluster(adminCluster, b.Admin)}
+	if b.Secrets.Path != "" {
+		sds := staticCluster(sdsCluster, b.Secrets)
+		sds.TypedExtensionProtocolOptions = h2
+		out = append(out, sds)
+	}
+	if b.Agent.Host != "" {
+		out = append(out, staticCluster(agentCluster, b.Agent))
+	}
+	return out, nil
+}
+
+func http2() (map[string]*anypb.Any, error) {
 	h2, err := anypb.New(&httpv3.HttpProtocolOptions{
 		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
 			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
@@ -136,12 +188,7 @@ func (b *Bootstrap) xds() (*cluster.Cluster, error) {
 			},
 		},
 	})
-	if err != nil {
-		return nil, err
-	}
-	c := staticCluster(xdsCluster, b.Discovery)
-	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": h2}
-	return c, nil
+	return map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": h2}, err
 }
 
 func staticCluster(name string, to Address) *cluster.Cluster {
@@ -158,11 +205,15 @@ func staticCluster(name string, to Address) *cluster.Cluster {
 }
 
 func (b *Bootstrap) staticListeners() ([]*listener.Listener, error) {
-	health, err := httpListener(b.StaticHost, HealthPort, adminRoute("/healthz/ready", "/ready"))
+	ready := pathRoute("/healthz/ready", adminCluster, "/ready")
+	if b.Agent.Host != "" {
+		ready = pathRoute("/healthz/ready", agentCluster, "")
+	}
+	health, err := httpListener(b.StaticHost, HealthPort, ready)
 	if err != nil {
 		return nil, err
 	}
-	stats, err := httpListener(b.StaticHost, StatsPort, adminRoute("/stats/prometheus", ""))
+	stats, err := httpListener(b.StaticHost, StatsPort, pathRoute("/stats/prometheus", adminCluster, ""))
 	if err != nil {
 		return nil, err
 	}

@@ -31,12 +31,12 @@ func (a Address) discovery() cluster.Cluster_DiscoveryType {
 	return cluster.Cluster_STATIC
 }
 
-// adminRoute sends one path to the admin interface, as rewritten unless empty.
-func adminRoute(path, rewrite string) *route.Route {
+// pathRoute sends one path to a cluster, as rewritten unless empty.
+func pathRoute(path, to, rewrite string) *route.Route {
 	return &route.Route{
 		Match: &route.RouteMatch{PathSpecifier: &route.RouteMatch_Path{Path: path}},
 		Action: &route.Route_Route{Route: &route.RouteAction{
-			ClusterSpecifier: &route.RouteAction_Cluster{Cluster: adminCluster},
+			ClusterSpecifier: &route.RouteAction_Cluster{Cluster: to},
 			PrefixRewrite:    rewrite,
 		}},
 	}
@@ -47,6 +47,8 @@ func httpListener(host string, port uint32, r *route.Route) (*listener.Listener,
 	if host == "" {
 		host = "0.0.0.0"
 	}
+	at := Address{Host: host, Port: port}.proto()
+	at.GetSocketAddress().Ipv4Compat = host == "::"
 	filter, err := anypb.New(&router.Router{})
 	if err != nil {
 		return nil, err
@@ -69,7 +71,7 @@ func httpListener(host string, port uint32, r *route.Route) (*listener.Listener,
 	}
 	return &listener.Listener{
 		Name:    host + "_" + strconv.FormatUint(uint64(port), 10),
-		Address: Address{Host: host, Port: port}.proto(),
+		Address: at,
 		FilterChains: []*listener.FilterChain{{Filters: []*listener.Filter{{
 			Name: "envoy.filters.network.http_connection_manager", ConfigType: &listener.Filter_TypedConfig{TypedConfig: manager},
 		}}}},
@@ -81,7 +83,7 @@ func httpListener(host string, port uint32, r *route.Route) (*listener.Listener,
 // statsTags are the tags by which Istio's dashboards read Envoy's own
 // statistics. The first group of an expression is cut from the statistic's
 // name, the second is the tag's value. A name that contains dots ends with ";".
-func statsTags() *metrics.StatsConfig {
+func statsTags(keep *metrics.StatsMatcher) *metrics.StatsConfig {
 	tags := []struct{ name, regex string }{
 		{"cluster_name", `^cluster\.((.+(?=;\.)|[^.;]+);?\.)`},
 		{"http_conn_manager_prefix", `^http\.((.+(?=;\.)|[^.;]+);?\.)`},
@@ -90,7 +92,7 @@ func statsTags() *metrics.StatsConfig {
 		{"response_code", `_rq(_(\d{3}))$`},
 		{"response_code_class", `_rq(_(\dxx))$`},
 	}
-	out := &metrics.StatsConfig{UseAllDefaultTags: wrapperspb.Bool(false)}
+	out := &metrics.StatsConfig{UseAllDefaultTags: wrapperspb.Bool(false), StatsMatcher: keep}
 	for _, t := range tags {
 		out.StatsTags = append(out.StatsTags, &metrics.TagSpecifier{
 			TagName: t.name, TagValue: &metrics.TagSpecifier_Regex{Regex: t.regex},

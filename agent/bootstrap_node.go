@@ -44,6 +44,9 @@ type Node struct {
 	Certificates bool
 	// Local is set for proxies of a mesh on one machine.
 	Local *config.LocalAddresses
+	// Metadata holds further keys as they are sent; they go before those that
+	// follow from the fields above.
+	Metadata map[string]any
 }
 
 // ID is the node id: type~ip~name.namespace~domain.
@@ -148,7 +151,15 @@ func (n *Node) metadata() (*structpb.Struct, error) {
 		return nil, err
 	}
 	s := &structpb.Struct{}
-	return s, protojson.Unmarshal(b, s)
+	if err := protojson.Unmarshal(b, s); err != nil {
+		return nil, err
+	}
+	for key, v := range n.Metadata {
+		if s.Fields[key], err = structpb.NewValue(v); err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	return s, nil
 }
 
 func (n *Node) proto() (*core.Node, error) {

@@ -1,0 +1,109 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Certificate is a workload's certificate with its key. It never changes.
+type Certificate struct {
+	TLS      *tls.Certificate
+	ChainPEM []byte // leaf first, without the root
+	KeyPEM   []byte
+	// Root is the authority that vouches for it, DER; nil if unknown.
+	Root     []byte
+	NotAfter time.Time
+}
+
+// state is what is served at one time. It never changes; the next one is
+// announced by closing changed.
+type state struct {
+	cert     *Certificate // nil before the first one
+	roots    []byte       // PEM; empty before the first ones
+	pool     *x509.CertPool
+	versions map[string]string // by secret
+	changed  chan struct{}
+}
+
+// certificatesIn are the certificates in a PEM file. Other blocks, such as
+// comments, are skipped; a certificate that does not parse is an error.
+func certificatesIn(file []byte) ([]*x509.Certificate, error) {
+	var out []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, file = pem.Decode(file); block == nil {
+			return out, nil
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+}
+
+func encodeCertificates(certs ...*x509.Certificate) []byte {
+	var b bytes.Buffer
+	for _, c := range certs {
+		_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}) // a Buffer takes everything
+	}
+	return b.Bytes()
+}
+
+// assemble makes a Certificate of what an authority returned for a key: PEM
+// certificates, leaf first, root last. It refuses what a peer would refuse, and
+// what is for another key.
+func assemble(key key, signed []string) (*Certificate, error) {
+	var chain []*x509.Certificate
+	for _, s := range signed {
+		part, err := certificatesIn([]byte(s))
+		if err != nil {
+			return nil, fmt.Errorf("the authority returned a broken certificate: %w", err)
+		}
+		chain = append(chain, part...)
+	}
+	if len(chain) < 2 {
+		return nil, fmt.Errorf("the authority returned %d certificates, want a leaf and a root", len(chain))
+	}
+	leaf, root := chain[0], chain[len(chain)-1]
+	chain = chain[:len(chain)-1]
+	if !key.fits(leaf) {
+		return nil, errors.New("the authority returned a certificate for another key")
+	}
+	if err := verify(leaf, chain[1:], root); err != nil {
+		return nil, err
+	}
+	out := &Certificate{ChainPEM: encodeCertificates(chain...), KeyPEM: key.pem, Root: root.Raw, NotAfter: leaf.NotAfter}
+	pair, err := tls.X509KeyPair(out.ChainPEM, out.KeyPEM)
+	if err != nil {
+		return nil, err
+	}
+	out.TLS = &pair
+	return out, nil
+}
+
+// verify reports whether the leaf leads to its root. Time is not judged: the
+// clocks of a node and of the control plane may differ by a little.
+func verify(leaf *x509.Certificate, between []*x509.Certificate, root *x509.Certificate) error {
+	roots, others := x509.NewCertPool(), x509.NewCertPool()
+	roots.AddCert(root)
+	for _, c := range between {
+		others.AddCert(c)
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: others, CurrentTime: leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2),
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err != nil {
+		return fmt.Errorf("the authority's own root does not vouch for the certificate: %w", err)
+	}
+	return nil
+}

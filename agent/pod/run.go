@@ -1,0 +1,215 @@
+package pod
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	meshconfig "istio.io/api/mesh/v1alpha1"
+
+	"github.com/pilotfish-mesh/pilotfish/agent/identity"
+)
+
+// runner is a pod's agent while it runs.
+type runner struct {
+	settings *settings
+	log      *zap.Logger
+	admin    *admin
+	source   *identity.Source // nil where the proxy needs no certificate
+	scraper  *scraper
+	drainer  *drainer
+	restarts atomic.Uint64
+	closers  []func() // run last first
+}
+
+// Run does a pod's agent's work until ctx ends, and then drains and stops the
+// proxy. An error says why the agent could not do its work.
+func Run(ctx context.Context, o Options, log *zap.Logger) error {
+	s, err := readSettings(o)
+	if err != nil {
+		return err
+	}
+	r := &runner{settings: s, log: log, admin: newAdmin(s.proxy.GetProxyAdminPort())}
+	r.drainer = &drainer{settings: s, admin: r.admin, log: log}
+	defer func() {
+		for i := len(r.closers) - 1; i >= 0; i-- {
+			r.closers[i]()
+		}
+	}()
+	ctx, quit := context.WithCancel(ctx)
+	defer quit()
+	log.Info("starting", zap.String("node", s.node.ID()), zap.String("version", o.Version),
+		zap.String("control_plane", s.proxy.GetDiscoveryAddress()), zap.String("certificate_authority", s.ca))
+	// What the proxy uses outlives it.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	socket, err := r.serveSecrets(serving)
+	if err != nil {
+		return err
+	}
+	if err := r.serveStatus(quit); err != nil {
+		return err
+	}
+	return r.runEnvoy(ctx, socket)
+}
+
+// serveSecrets starts to keep the workload's certificate, and returns the
+// socket at which Envoy gets it. Another provider's socket is used as it is.
+func (r *runner) serveSecrets(ctx context.Context) (string, error) {
+	s := r.settings
+	socket := s.file(secretSocket)
+	if !s.secure() && s.proxy.GetControlPlaneAuthPolicy() == meshconfig.AuthenticationPolicy_NONE && s.get("CA_ADDR", "") == "" {
+		return "", nil
+	}
+	if c, err := net.Dial("unix", socket); err == nil {
+		_ = c.Close()
+		r.log.Info("certificates come from the socket that was there before", zap.String("socket", socket))
+		return socket, nil
+	}
+	r.source = r.newSource()
+	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil { //nolint:gosec // a mount that others may look at
+		return "", err
+	}
+	l, err := identity.Listen(socket, 0)
+	if err != nil {
+		return "", fmt.Errorf("socket for secrets: %w", err)
+	}
+	var running sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	running.Go(func() { r.source.Run(ctx) })
+	stop := r.source.Serve(l)
+	r.closers = append(r.closers, func() { stop(); cancel(); running.Wait() })
+	return socket, nil
+}
+
+func (r *runner) newSource() *identity.Source {
+	s := r.settings
+	remote := &identity.Remote{
+		Address: s.ca, ServerName: s.get("CA_SNI", ""), RootsFile: s.caRoots, TokenFile: s.file(tokenFile),
+		ClusterID: s.clusterID, CertSigner: s.get("ISTIO_META_CERT_SIGNER", ""), Lifetime: s.lifetime,
+	}
+	source := identity.New(identity.Options{
+		Identity: s.identity(), Signer: remote, RootsFile: s.file(rootsFile), RSABits: s.rsaBits, Log: r.log.Named("identity"),
+	})
+	remote.Certificate = source.Present
+	return source
+}
+
+func (r *runner) serveStatus(quit func()) error {
+	s := r.settings
+	host := s.node.IPs[0]
+	if s.truth("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION") {
+		host = "127.0.0.1"
+	}
+	app, err := parseProbes(s.env["ISTIO_KUBE_APP_PROBERS"], host, r.log.Named("probe"))
+	if err != nil {
+		return err
+	}
+	if r.scraper, err = newScraper(s.env["ISTIO_PROMETHEUS_ANNOTATIONS"], r.writeMetrics, r.log.Named("metrics")); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", ":"+strconv.Itoa(int(s.statusPort())))
+	if err != nil {
+		return fmt.Errorf("status port: %w", err)
+	}
+	st := &status{admin: r.admin, drainer: r.drainer, metrics: r.scraper, probes: app, log: r.log, quit: func() {
+		r.drainer.drained.Store(true)
+		quit()
+	}}
+	r.closers = append(r.closers, serveHTTP(l, st.handler()))
+	return nil
+}
+
+// runEnvoy writes the bootstrap and keeps Envoy running until ctx ends.
+func (r *runner) runEnvoy(ctx context.Context, socket string) error {
+	s := r.settings
+	b, err := s.bootstrap(socket)
+	if err != nil {
+		return err
+	}
+	js, err := b.JSON()
+	if err != nil {
+		return err
+	}
+	dir := s.file(filepath.Join("/", s.proxy.GetConfigPath()))
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // holds no secret
+		return err
+	}
+	file := filepath.Join(dir, "envoy-rev.json")
+	if err := os.WriteFile(file, js, 0o644); err != nil { //nolint:gosec // Envoy's user reads it; it holds no secret
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	args, err := s.envoyArgs(file)
+	if err != nil {
+		return err
+	}
+	e := &envoy{settings: s, admin: r.admin, args: args, log: r.log, signals: make(chan os.Signal, 1),
+		restarts: func() { r.restarts.Add(1) }}
+	signal.Notify(e.signals, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGHUP)
+	defer signal.Stop(e.signals)
+	return e.keep(ctx, r.drainer.finish)
+}
+
+// writeMetrics writes the agent's own metrics.
+func (r *runner) writeMetrics(w io.Writer) {
+	var b bytes.Buffer
+	counter := func(name, help string, v uint64) {
+		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s counter\n%s %d\n", name, help, name, name, v)
+	}
+	counter("istio_agent_scrapes_total", "Scrapes of this pod's merged metrics.", r.scraper.total.Load())
+	fmt.Fprintf(&b, "# HELP istio_agent_scrape_failures_total Scrapes in which a part was missing.\n"+
+		"# TYPE istio_agent_scrape_failures_total counter\n"+
+		"istio_agent_scrape_failures_total{type=\"envoy\"} %d\nistio_agent_scrape_failures_total{type=\"application\"} %d\n",
+		r.scraper.envoyFailed.Load(), r.scraper.appFailed.Load())
+	counter("pilotfish_agent_proxy_restarts_total", "Starts of Envoy after one that ended by itself.", r.restarts.Load())
+	if r.source != nil {
+		obtained, failed := r.source.Attempts()
+		counter("pilotfish_agent_certificates_obtained_total", "Certificates obtained.", obtained)
+		counter("pilotfish_agent_certificate_failures_total", "Failed attempts to obtain a certificate.", failed)
+		if c := r.source.Certificate(); c != nil {
+			const name = "pilotfish_agent_certificate_expiry_seconds"
+			fmt.Fprintf(&b, "# HELP %s When the present certificate ends, in seconds since 1970.\n# TYPE %s gauge\n%s %d\n", name, name, name, c.NotAfter.Unix())
+		}
+	}
+	_, _ = w.Write(b.Bytes())
+}
+
+// errNotReady is for Wait.
+var errNotReady = errors.New("not ready in time")
+
+// Wait asks url every period until it answers 200, at the longest until ctx
+// ends.
+func Wait(ctx context.Context, url string, request, period time.Duration) error {
+	c := &http.Client{Timeout: request}
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := c.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+			err = errors.New(resp.Status)
+		}
+		wait(ctx, period)
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w: %s: %w", errNotReady, url, err)
+		}
+	}
+}
