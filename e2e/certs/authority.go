@@ -87,6 +87,9 @@ data: {tls.crt: %s, tls.key: %s, ca.crt: %s}
 `, name, enc(cert), enc(key), enc(a.pem))
 }
 
+// PEM is the authority's certificate.
+func (a *Authority) PEM() []byte { return a.pem }
+
 // Client trusts the authority; with a name it shows a certificate for it.
 func (a *Authority) Client(name string) *tls.Config {
 	pool := x509.NewCertPool()
@@ -95,6 +98,16 @@ func (a *Authority) Client(name string) *tls.Config {
 	if name != "" {
 		c.Certificates = a.Server(name).Certificates
 	}
+	return c
+}
+
+// Mutual shows a certificate for names and refuses clients without one of the
+// authority.
+func (a *Authority) Mutual(names ...string) *tls.Config {
+	a.t.Helper()
+	c := a.Server(names...)
+	c.ClientCAs, c.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+	c.ClientCAs.AddCert(a.cert)
 	return c
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"text/template"
 	"time"
@@ -24,10 +25,14 @@ import (
 // outside are servers that are no part of the mesh, as testdata/outside calls
 // them.
 type outside struct {
-	Plain, Secure, SecureOther, Lines int // ports
-	Socket                            string
-	Secret                            string // of the authority
-	ca                                *certs.Authority
+	Plain, Secure, SecureOther, Mutual, Lines, Headers, Tunnel int // ports
+	Counted, Failing                                           int
+	Socket                                                     string
+	Dir                                                        string // of certificates in files
+	Secret                                                     string // of the authority
+	ca                                                         *certs.Authority
+
+	counted, failed, tunneled atomic.Int32
 }
 
 func newOutside(t *testing.T) *outside {
@@ -42,19 +47,89 @@ func newOutside(t *testing.T) *outside {
 	o.Plain = port(serves(t, "plain", nil, ""))
 	o.Secure = port(serves(t, "secure", ca.Server("secure.test", "one.sni.test"), ""))
 	o.SecureOther = port(serves(t, "other", ca.Server("two.sni.test"), ""))
+	o.Mutual = port(serves(t, "mutual", ca.Mutual("mutual.test"), ""))
+	o.Counted = port(counts(t, &o.counted, 0, http.StatusOK))
+	o.Failing = port(counts(t, &o.failed, 200*time.Millisecond, http.StatusServiceUnavailable))
+	o.Tunnel = port(tunnels(t, &o.tunneled))
+	o.Dir = files(t, ca)
 	serves(t, "socket", nil, o.Socket)
-	o.Lines = port(firstLine(t))
+	o.Lines = port(answers(t, func(r *bufio.Reader) string {
+		line, _ := r.ReadString('\n')
+		return line
+	}))
+	o.Headers = port(answers(t, proxyHeader))
 	return o
 }
 
 func port(a net.Addr) int { return a.(*net.TCPAddr).Port }
 
-// serves answers with its name, the Host and the header x-left-by that it saw.
-func serves(t *testing.T, name string, c *tls.Config, socket string) net.Addr {
+// files holds certificates as a sidecar's volume would: a client's and the
+// authority's.
+func files(t *testing.T, ca *certs.Authority) (dir string) {
 	t.Helper()
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = fmt.Fprintf(w, "%s %s %s", name, r.Host, r.Header.Get("x-left-by"))
-	}))
+	dir = t.TempDir()
+	cert, key := ca.Pair(5, "client.test")
+	for name, b := range map[string][]byte{"cert.pem": cert, "key.pem": key, "root.pem": ca.PEM()} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// counts answers with a status after a time, and counts.
+func counts(t *testing.T, n *atomic.Int32, after time.Duration, status int) net.Addr {
+	return handles(t, func(w http.ResponseWriter, r *http.Request) {
+		n.Add(1)
+		select {
+		case <-time.After(after):
+		case <-r.Context().Done():
+		}
+		w.WriteHeader(status)
+	}, nil, "")
+}
+
+// tunnels connects to where CONNECT asks it to (RFC 9110 section 9.3.6), and
+// counts.
+func tunnels(t *testing.T, n *atomic.Int32) net.Addr {
+	return handles(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect {
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		}
+		n.Add(1)
+		up, err := net.Dial("tcp", r.Host)
+		if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		defer func() { _ = up.Close() }()
+		down, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer func() { _ = down.Close() }()
+		_, _ = io.WriteString(down, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() { _, _ = io.Copy(up, down); _ = up.Close() }()
+		_, _ = io.Copy(down, up)
+	}, nil, "")
+}
+
+// serves answers with its name, the Host, the header x-left-by that it saw and
+// the name on the client's certificate.
+func serves(t *testing.T, name string, c *tls.Config, socket string) net.Addr {
+	return handles(t, func(w http.ResponseWriter, r *http.Request) {
+		client := ""
+		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+			client = r.TLS.PeerCertificates[0].Subject.CommonName
+		}
+		_, _ = fmt.Fprintf(w, "%s %s %s%s", name, r.Host, r.Header.Get("x-left-by"), client)
+	}, c, socket)
+}
+
+func handles(t *testing.T, f http.HandlerFunc, c *tls.Config, socket string) net.Addr {
+	t.Helper()
+	s := httptest.NewUnstartedServer(f)
 	if socket != "" {
 		l, err := net.Listen("unix", socket)
 		if err != nil {
@@ -74,8 +149,8 @@ func serves(t *testing.T, name string, c *tls.Config, socket string) net.Addr {
 	return s.Listener.Addr()
 }
 
-// firstLine returns to each connection the line that it begins with.
-func firstLine(t *testing.T) net.Addr {
+// answers says to each connection what f makes of its beginning.
+func answers(t *testing.T, f func(*bufio.Reader) string) net.Addr {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -89,8 +164,10 @@ func firstLine(t *testing.T) net.Addr {
 			if err != nil {
 				return
 			}
-			line, _ := bufio.NewReader(c).ReadString('\n')
-			_, _ = io.WriteString(c, line)
+			_ = c.SetDeadline(time.Now().Add(patience))
+			_, _ = io.WriteString(c, f(bufio.NewReader(c)))
+			_ = c.(*net.TCPConn).CloseWrite()
+			_, _ = io.Copy(io.Discard, c) // closing with bytes unread would reset it
 			_ = c.Close()
 		}
 	}()
@@ -111,6 +188,11 @@ func TestOutside(t *testing.T) {
 		{url: "http://socket.test/", body: "socket socket.test "},
 		{url: "http://secure.test/", body: "secure secure.test "},
 		{url: "http://impostor.test/", status: 503},
+		{name: "MUTUAL with files", url: "http://mutual-files.test/", body: "mutual mutual-files.test client.test"},
+		{name: "MUTUAL with a Secret", url: "http://mutual-secret.test/", body: "mutual mutual-secret.test nobody.test"},
+		{name: "MUTUAL, no certificate", url: "http://mutual-none.test/", status: 503},
+		{name: "SIMPLE without verification", url: "http://unverified.test/", body: "secure unverified.test "},
+		{url: "http://round-robin.test/", body: "plain round-robin.test "},
 		{url: "http://egress.test/", body: "plain egress.test gateway"},
 		{name: "registry only, known", from: "other", url: "http://static.test/", body: "plain static.test "},
 		{name: "registry only, unknown", from: "other", url: "http://unknown.test/", status: 502},
@@ -122,6 +204,19 @@ func TestOutside(t *testing.T) {
 			}
 		})
 	}
+	t.Run("TCP weights", s.tcpWeights)
+	t.Run("mirror percentage", func(t *testing.T) { s.mirrorsShare(t, o) })
+	t.Run("retry budget", func(t *testing.T) { s.budgets(t, o) })
+	t.Run("tunnel", func(t *testing.T) {
+		if got := s.line(t, "client", "tunneled.test:7300"); got != "hello\n" || o.tunneled.Load() != 1 {
+			t.Errorf("answered %q by %d tunnels, want one", got, o.tunneled.Load())
+		}
+	})
+	t.Run("PROXY protocol 2", func(t *testing.T) {
+		if got := s.line(t, "client", "proxied2.test:7200"); !strings.HasPrefix(got, "from 127.") {
+			t.Errorf("began with %q", got)
+		}
+	})
 	t.Run("PROXY protocol", func(t *testing.T) {
 		if got := s.line(t, "client", "proxied.test:7100"); !strings.HasPrefix(got, "PROXY TCP4 127.") {
 			t.Errorf("began with %q", got)
