@@ -90,6 +90,27 @@ func TestLocalityLoadBalancing(t *testing.T) {
 	}
 }
 
+func TestLocalityDistribution(t *testing.T) {
+	s := run(t, "locality-distribution", up.Loopback, nil)
+	c := outside(s)
+	shares := func(n int, want map[string]float64) string {
+		got := c.Versions(t, n, "/")
+		for version, share := range want {
+			if !fits(got[version], n, share) {
+				return fmt.Sprintf("answers from %v, want shares of %v", got, want)
+			}
+		}
+		return ""
+	}
+	if wrong := shares(500, map[string]float64{"near": 0.7, "beside": 0.2, "far": 0.1}); wrong != "" {
+		t.Error(wrong)
+	}
+	s.Edit("locality.yaml", "west/zone-a/*: 70", "west/zone-a/*: 10", "east/*: 10", "east/*: 70")
+	envoytest.Eventually(t, stage.Patience, func() string {
+		return shares(200, map[string]float64{"near": 0.1, "beside": 0.2, "far": 0.7})
+	})
+}
+
 func TestTCPTrafficShifting(t *testing.T) {
 	s := run(t, "tcp-traffic-shifting", up.Loopback, nil)
 	address := s.At("ledger", 9000)

@@ -41,15 +41,22 @@ func Main(m *testing.M) {
 func EachMode(t *testing.T, f func(t *testing.T, mode up.Mode)) {
 	t.Helper()
 	t.Run(string(up.Namespaces), func(t *testing.T) {
-		if err := up.CanUseNamespaces(); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("needs root: %v", err)
-			}
-			t.Skipf("needs root: %v", err)
-		}
+		NeedNamespaces(t)
 		f(t, up.Namespaces)
 	})
 	t.Run(string(up.Loopback), func(t *testing.T) { f(t, up.Loopback) })
+}
+
+// NeedNamespaces skips a test where network namespaces cannot be made; in CI
+// that fails it.
+func NeedNamespaces(t testing.TB) {
+	t.Helper()
+	if err := up.CanUseNamespaces(); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("needs root: %v", err)
+		}
+		t.Skipf("needs root: %v", err)
+	}
 }
 
 // Copy puts copies of folders side by side into a new one. A single folder's

@@ -30,10 +30,13 @@ func TestBalance(t *testing.T) {
 	for name, of := range sticks {
 		t.Run("sticks to "+name, func(t *testing.T) { s.sticks(t, of) })
 	}
+	t.Run("sticks to the source", s.sticksToSource)
 	t.Run("gives a cookie", s.givesCookie)
 	t.Run("stays near", func(t *testing.T) { s.only(t, "near", near) })
-	t.Run("fails over", func(t *testing.T) { s.failsOver(t, "near", "pool-west", "pool-south") })
-	t.Run("fails over as told", func(t *testing.T) { s.failsOver(t, "far", "pool-south") })
+	t.Run("fails over", func(t *testing.T) { s.failsOver(t, "near", near, "pool-west", "pool-south") })
+	t.Run("fails over as told", func(t *testing.T) { s.failsOver(t, "far", near, "pool-south") })
+	t.Run("prefers its label", func(t *testing.T) { s.only(t, "prefers", "pool-west") })
+	t.Run("fails over by labels", func(t *testing.T) { s.failsOver(t, "prefers", "pool-west", near, "pool-south") })
 	t.Run("distributes", s.distributes)
 	t.Run("breaks the circuit", s.breaksCircuit)
 	t.Run("ejects and takes back", s.ejects)
@@ -55,6 +58,18 @@ func (s *theme) sticks(t *testing.T, of func(who string) probe) {
 	}
 	if len(found) < 2 {
 		t.Errorf("30 values all went to %v", found)
+	}
+}
+
+// sticksToSource requires one endpoint for all requests of one client, whatever
+// connection they come by.
+func (s *theme) sticksToSource(t *testing.T) {
+	first := s.send(t, probe{url: "http://hash-source/"}).Echo.Pod
+	for range 30 {
+		s.Inside("client", "").Client.CloseIdleConnections()
+		if now := s.send(t, probe{url: "http://hash-source/"}).Echo.Pod; now != first || now == "" {
+			t.Fatalf("the client went to %q, then to %q", first, now)
+		}
 	}
 }
 
@@ -85,13 +100,13 @@ func (s *theme) only(t *testing.T, host, workload string) {
 	}
 }
 
-// failsOver makes the nearest endpoint fail until it is ejected, sees others
+// failsOver makes the preferred endpoint fail until it is ejected, sees others
 // answer, and sees it return.
-func (s *theme) failsOver(t *testing.T, host string, others ...string) {
+func (s *theme) failsOver(t *testing.T, host, first string, others ...string) {
 	envoytest.Eventually(t, patience, func() string {
 		by := s.send(t, probe{url: "http://" + host + "/?status=500"}).Echo.Workload
 		switch {
-		case by == near:
+		case by == first:
 			return "the failing endpoint still answers"
 		case !slices.Contains(others, by):
 			t.Fatalf("answered by %q, want %v", by, others)
@@ -99,10 +114,10 @@ func (s *theme) failsOver(t *testing.T, host string, others ...string) {
 		return ""
 	})
 	envoytest.Eventually(t, patience, func() string {
-		if s.send(t, probe{url: "http://" + host + "/"}).Echo.Workload == near {
+		if s.send(t, probe{url: "http://" + host + "/"}).Echo.Workload == first {
 			return ""
 		}
-		return "the nearest endpoint has not returned"
+		return "the preferred endpoint has not returned"
 	})
 }
 

@@ -25,6 +25,7 @@ func TestGateway(t *testing.T) {
 	}
 	secret("simple", 7)
 	secret("mutual", 1)
+	secret("optional", 1)
 	s := &theme{stage.Start(t, dir, up.Loopback)}
 	anyone, known, stranger := s.outsider(t, ca.Client("")), s.outsider(t, ca.Client("someone")), ca.Client("")
 	stranger.Certificates = certs.New(t).Client("someone").Certificates
@@ -36,6 +37,8 @@ func TestGateway(t *testing.T) {
 		{anyone, probe{name: "redirect", url: "http://simple.test/x", status: 301, answers: headers{"location": "https://simple.test/x"}}},
 		{anyone, probe{name: "SIMPLE", url: "https://simple.test/", by: "a"}},
 		{anyone, probe{name: "SIMPLE, routed", url: "https://simple.test/b", by: "b"}},
+		{anyone, probe{name: "OPTIONAL_MUTUAL without", url: "https://optional.test/", by: "a", saw: headers{"x-forwarded-client-cert": ""}}},
+		{known, probe{name: "OPTIONAL_MUTUAL with", url: "https://optional.test/b", by: "b"}},
 		{known, probe{name: "MUTUAL", url: "https://mutual.test/b", by: "b"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -46,6 +49,11 @@ func TestGateway(t *testing.T) {
 			c.check(t, r)
 		})
 	}
+	t.Run("OPTIONAL_MUTUAL, another authority's", func(t *testing.T) {
+		if r, err := ask(t.Context(), s.outsider(t, stranger), probe{url: "https://optional.test/"}); err == nil {
+			t.Errorf("came in: status %d", r.Status)
+		}
+	})
 	for name, c := range map[string]*http.Client{"no certificate": anyone, "another authority's": s.outsider(t, stranger)} {
 		t.Run("MUTUAL, "+name, func(t *testing.T) {
 			if r, err := ask(t.Context(), c, probe{url: "https://mutual.test/"}); err == nil {
