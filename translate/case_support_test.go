@@ -130,6 +130,7 @@ type proxySection struct {
 	Unprivileged   bool              `json:"unprivileged"`
 	DNSCapture     bool              `json:"dnsCapture"`
 	Extensions     []string          `json:"extensions"`
+	Certificates   bool              `json:"certificates"`
 	ProxyConfig    string            `json:"proxyConfig"` // JSON, as in metadata PROXY_CONFIG
 	Local          *struct {
 		Outbound string `json:"outbound"`
@@ -165,7 +166,7 @@ func makeProxy(s proxySection) *config.Proxy {
 		DNSDomain: ns + ".svc.cluster.local", Labels: s.Labels, ServiceAccount: or(s.ServiceAccount, "default"),
 		Interception: config.Interception(or(s.Interception, "REDIRECT")), Locality: config.ParseLocality(s.Locality),
 		Network: s.Network, NodeName: s.Node, Cluster: or(s.Cluster, "Kubernetes"), Workload: name,
-		Unprivileged: s.Unprivileged, DNSCapture: s.DNSCapture, Extensions: s.Extensions,
+		Unprivileged: s.Unprivileged, DNSCapture: s.DNSCapture, Extensions: s.Extensions, Certificates: s.Certificates,
 		Raw: map[string]string{},
 	}
 	if len(p.IPs) == 0 {

@@ -49,6 +49,11 @@ type Traits struct {
 	Local     config.LocalAddresses
 	// IstioFilters: the Envoy carries Istio's own extensions.
 	IstioFilters bool
+	// Certificates: the proxy has certificates for mesh TLS.
+	Certificates bool
+	// SetsState: the Envoy has no Istio filters, but can set filter state for a
+	// request, by which requests tell a mesh TLS connection what they are.
+	SetsState    bool
 	Generator    string
 	EnvoyVersion string
 	// Ports are the named container ports that some Service's targetPort or
@@ -143,6 +148,8 @@ func traitsOf(p *config.Proxy) Traits {
 		Unprivileged: p.Unprivileged,
 		DNSCapture:   p.DNSCapture,
 		IstioFilters: p.HasExtension("istio.stats"),
+		Certificates: p.Certificates,
+		SetsState:    p.HasExtension(stateFilter) && !p.HasExtension("istio.stats"),
 		Generator:    p.Generator,
 		ProxyConfig:  p.Raw["PROXY_CONFIG"],
 	}

@@ -57,19 +57,26 @@ func (d *clusterDraft) proxyProtocol() {
 	if p == nil {
 		return
 	}
-	inner := d.out.TransportSocket
-	if inner == nil {
-		inner = rawTransport()
-	}
 	version := core.ProxyProtocolConfig_V1
 	if p.GetVersion() == networking.TrafficPolicy_ProxyProtocol_V2 {
 		version = core.ProxyProtocolConfig_V2
 	}
-	d.out.TransportSocket = &core.TransportSocket{
-		Name: "envoy.transport_sockets.upstream_proxy_protocol",
-		ConfigType: &core.TransportSocket_TypedConfig{TypedConfig: packed(&proxyproto.ProxyProtocolUpstreamTransport{
-			Config: &core.ProxyProtocolConfig{Version: version}, TransportSocket: inner,
-		})},
+	around := func(inner *core.TransportSocket) *core.TransportSocket {
+		return &core.TransportSocket{
+			Name: "envoy.transport_sockets.upstream_proxy_protocol",
+			ConfigType: &core.TransportSocket_TypedConfig{TypedConfig: packed(&proxyproto.ProxyProtocolUpstreamTransport{
+				Config: &core.ProxyProtocolConfig{Version: version}, TransportSocket: inner,
+			})},
+		}
+	}
+	for _, m := range d.out.TransportSocketMatches {
+		m.TransportSocket = around(m.TransportSocket)
+	}
+	switch {
+	case d.out.TransportSocket != nil:
+		d.out.TransportSocket = around(d.out.TransportSocket)
+	case len(d.out.TransportSocketMatches) == 0:
+		d.out.TransportSocket = around(rawTransport())
 	}
 }
 

@@ -18,6 +18,8 @@ type clusterTraits struct {
 	keepCase bool
 	// ownResolver: see config.LocalAddresses.
 	ownResolver bool
+	// certificates: the proxy has some for mesh TLS; setsState: see Traits.
+	certificates, setsState bool
 	// near is where the proxy runs, for clusters that carry endpoints.
 	near Viewer
 }
@@ -30,12 +32,14 @@ func (b *build) clusterTraits() clusterTraits {
 		captured: c.Side != GatewaySide && c.Traits.Interception != config.NoneMode,
 		keepCase: b.scope.proxyConfig().GetProxyHeaders().GetPreserveHttp1HeaderCase().GetValue(),
 
-		ownResolver: c.Traits.Local.OwnResolver,
+		ownResolver:  c.Traits.Local.OwnResolver,
+		certificates: c.Traits.Certificates,
+		setsState:    c.Traits.SetsState,
 	}
 }
 
 func (t clusterTraits) addTo(h config.Hasher) {
-	h.Bool(t.gateway).Bool(t.ipv6Only).Bool(t.captured).Bool(t.keepCase).Bool(t.ownResolver)
+	h.Bool(t.gateway).Bool(t.ipv6Only).Bool(t.captured).Bool(t.keepCase).Bool(t.ownResolver).Bool(t.certificates).Bool(t.setsState)
 	t.near.addTo(h)
 }
 

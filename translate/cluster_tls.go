@@ -12,22 +12,26 @@ import (
 
 const tlsSocket = "envoy.transport_sockets.tls"
 
-// tls originates TLS where the policy asks for it.
+// tls originates TLS: as the policy asks for it, or, where it says nothing,
+// mesh TLS to those endpoints that take it.
 func (d *clusterDraft) tls() {
 	t := d.policy.GetTls()
-	var c *tls.UpstreamTlsContext
-	switch t.GetMode() {
-	case networking.ClientTLSSettings_SIMPLE, networking.ClientTLSSettings_MUTUAL:
-		if d.withheld(t) {
-			return
+	switch {
+	case t == nil:
+		d.autoMeshTLS()
+	case t.GetMode() == networking.ClientTLSSettings_SIMPLE, t.GetMode() == networking.ClientTLSSettings_MUTUAL:
+		if !d.withheld(t) {
+			d.out.TransportSocket = tlsTransport(d.originate(t))
 		}
-		c = d.originate(t)
-	case networking.ClientTLSSettings_ISTIO_MUTUAL:
-		c = d.meshTLS(t)
-	default:
-		return
+	case t.GetMode() == networking.ClientTLSSettings_ISTIO_MUTUAL && d.traits.certificates:
+		d.out.TransportSocket = tlsTransport(d.meshTLS(t))
+	case t.GetMode() == networking.ClientTLSSettings_ISTIO_MUTUAL:
+		d.withoutCertificates()
 	}
-	d.out.TransportSocket = &core.TransportSocket{
+}
+
+func tlsTransport(c *tls.UpstreamTlsContext) *core.TransportSocket {
+	return &core.TransportSocket{
 		Name:       tlsSocket,
 		ConfigType: &core.TransportSocket_TypedConfig{TypedConfig: packed(c)},
 	}
@@ -63,26 +67,6 @@ func (d *clusterDraft) originate(t *networking.ClientTLSSettings) *tls.UpstreamT
 	}
 	if d.http2() != nil {
 		c.CommonTlsContext.AlpnProtocols = []string{"h2"}
-	}
-	return c
-}
-
-// meshTLS is TLS with the workload's own certificate, which the agent beside
-// the proxy serves.
-func (d *clusterDraft) meshTLS(t *networking.ClientTLSSettings) *tls.UpstreamTlsContext {
-	c := &tls.UpstreamTlsContext{CommonTlsContext: d.tlsDefaults(), Sni: t.GetSni()}
-	if c.Sni == "" && !d.service.isForwarded() {
-		c.Sni = SNICluster(d.port.Number, d.subset.GetName(), d.service.Hostname)
-	}
-	if d.service.isForwarded() {
-		d.verifyAsAsked(t)
-	}
-	c.CommonTlsContext.TlsCertificateSdsSecretConfigs = []*tls.SdsSecretConfig{agentSecret("default")}
-	check := &tls.CertificateValidationContext{MatchTypedSubjectAltNames: altNames(t.GetSubjectAltNames())}
-	c.CommonTlsContext.ValidationContextType = d.validation(check, agentSecret("ROOTCA"))
-	c.CommonTlsContext.AlpnProtocols = []string{"istio"}
-	if d.http2() != nil {
-		c.CommonTlsContext.AlpnProtocols = []string{"istio", "h2"}
 	}
 	return c
 }
@@ -128,26 +112,6 @@ func (d *clusterDraft) secret(name string) *tls.SdsSecretConfig {
 	d.refs.Secrets = appendSorted(d.refs.Secrets, name)
 	return &tls.SdsSecretConfig{Name: name, SdsConfig: adsConfig()}
 }
-
-// agentSecret asks the agent in the proxy's pod, under the name that the
-// bootstrap gives its socket.
-func agentSecret(name string) *tls.SdsSecretConfig {
-	return &tls.SdsSecretConfig{Name: name, SdsConfig: &core.ConfigSource{
-		ConfigSourceSpecifier: &core.ConfigSource_ApiConfigSource{ApiConfigSource: &core.ApiConfigSource{
-			ApiType:                   core.ApiConfigSource_GRPC,
-			TransportApiVersion:       core.ApiVersion_V3,
-			SetNodeOnFirstMessageOnly: true,
-			GrpcServices: []*core.GrpcService{{TargetSpecifier: &core.GrpcService_EnvoyGrpc_{
-				EnvoyGrpc: &core.GrpcService_EnvoyGrpc{ClusterName: agentSecretCluster},
-			}}},
-		}},
-		InitialFetchTimeout: adsConfig().InitialFetchTimeout,
-		ResourceApiVersion:  core.ApiVersion_V3,
-	}}
-}
-
-// agentSecretCluster is the bootstrap's name for the agent's SDS socket.
-const agentSecretCluster = "sds-grpc"
 
 // altNames matches a certificate's subject alternative names exactly, each of
 // the kind that its form shows.

@@ -51,9 +51,6 @@ func checkStatusCode(r *Report, v protoreflect.Value) {
 
 func checkTLSMode(r *Report, v protoreflect.Value) {
 	checkEnum(r, networking.ClientTLSSettings_DISABLE.Descriptor(), v)
-	if v.Enum() == networking.ClientTLSSettings_ISTIO_MUTUAL.Number() {
-		r.Warnf("FieldUnsupported", "is ISTIO_MUTUAL, which needs certificates from the mesh CA: connections fail where the proxy has no agent that serves them")
-	}
 }
 
 func checkClientTLS(r *Report, m proto.Message) {

@@ -79,7 +79,7 @@ func (p *endpointPolicy) admits(e *config.Endpoint, v Viewer) bool {
 	switch {
 	case p.nodeLocal && (e.Node != v.Node || e.Cluster != v.Cluster),
 		p.clusterLocal && e.Cluster != v.Cluster,
-		p.meshTLSOnly && !e.MTLS,
+		p.meshTLSOnly && !p.takesMeshTLS(e),
 		p.resolved && isName(e.Address):
 		return false
 	}
@@ -90,6 +90,12 @@ func (p *endpointPolicy) admits(e *config.Endpoint, v Viewer) bool {
 		return !p.hideUnready
 	}
 	return true
+}
+
+// takesMeshTLS reports whether an endpoint has a sidecar and no policy that
+// switches mesh TLS off.
+func (p *endpointPolicy) takesMeshTLS(e *config.Endpoint) bool {
+	return e.MTLS && p.peers.takesMeshTLS(e.Labels, e.Port)
 }
 
 func (p *endpointPolicy) health(e *config.Endpoint) config.Health {
@@ -105,7 +111,7 @@ func (p *endpointPolicy) health(e *config.Endpoint) config.Health {
 func (s *EndpointSpec) lbEndpoint(e *config.Endpoint) *endpoint.LbEndpoint {
 	out := &endpoint.LbEndpoint{
 		LoadBalancingWeight: wrapperspb.UInt32(weightOf(e)),
-		Metadata:            endpointMetadata(e),
+		Metadata:            endpointMetadata(e, s.policy.takesMeshTLS(e)),
 	}
 	switch s.policy.health(e) {
 	case config.Unhealthy:
@@ -150,11 +156,11 @@ func envoyLocality(l config.Locality) *core.Locality {
 
 // endpointMetadata tells the proxy which workload it talks to, for metrics,
 // and whether it accepts mesh TLS.
-func endpointMetadata(e *config.Endpoint) *core.Metadata {
+func endpointMetadata(e *config.Endpoint, meshTLS bool) *core.Metadata {
 	m := &core.Metadata{FilterMetadata: map[string]*structpb.Struct{}}
-	if e.MTLS {
+	if meshTLS {
 		m.FilterMetadata["envoy.transport_socket_match"] = &structpb.Struct{Fields: map[string]*structpb.Value{
-			"tlsMode": structpb.NewStringValue("istio"),
+			tlsModeKey: structpb.NewStringValue(tlsModeIstio),
 		}}
 	}
 	name, revision := canonicalService(e)

@@ -30,6 +30,8 @@ type endpointPolicy struct {
 	// resolved leaves out endpoints whose address is a name: only clusters
 	// that carry their endpoints have them resolved by the proxy.
 	resolved bool
+	// peers are the PeerAuthentications that may switch mesh TLS off, or nil.
+	peers *peerRules
 }
 
 // localityPolicy is what prefers some localities over others.
@@ -122,6 +124,9 @@ func (d *clusterDraft) endpointSpec() EndpointSpec {
 		meshTLSOnly:  d.sni,
 		resolved:     d.isEDS(),
 	}
+	if s.Peers != nil {
+		p.peers = s.Peers.rules
+	}
 	spec := EndpointSpec{
 		Cluster: d.out.Name, Service: s.ID(), Port: d.port, Subset: d.subset.GetLabels(), policy: p,
 	}
@@ -138,6 +143,9 @@ func (p *endpointPolicy) addTo(h config.Hasher) {
 		p.locality.failover, p.locality.setting != nil, p.locality.zoneAware != nil,
 	} {
 		h.Bool(b)
+	}
+	if p.peers != nil {
+		h.Hash(p.peers.hash)
 	}
 	if p.locality.setting != nil {
 		h.Proto(p.locality.setting)

@@ -174,6 +174,7 @@ func Tables() []Table {
 	for _, list := range [][]Table{
 		virtualServiceTables(), destinationRuleTables(), gatewayTables(), sidecarTables(),
 		serviceEntryTables(), workloadTables(), meshConfigTables(),
+		peerAuthenticationTables(),
 	} {
 		out = append(out, list...)
 	}

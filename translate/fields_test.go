@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	meshconfig "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
 )
 
 // roots are the messages whose every field must have one owner.
@@ -21,6 +22,7 @@ func roots() []protoreflect.MessageDescriptor {
 		(&networking.Sidecar{}).ProtoReflect().Descriptor(),
 		(&networking.WorkloadEntry{}).ProtoReflect().Descriptor(),
 		(&networking.WorkloadGroup{}).ProtoReflect().Descriptor(),
+		(&security.PeerAuthentication{}).ProtoReflect().Descriptor(),
 		(&meshconfig.MeshConfig{}).ProtoReflect().Descriptor(),
 	}
 }

@@ -101,9 +101,6 @@ func checkServerProtocol(r *Report, v protoreflect.Value) {
 
 func checkServerTLSMode(r *Report, v protoreflect.Value) {
 	checkEnum(r, networking.ServerTLSSettings_TLSmode(0).Descriptor(), v)
-	if networking.ServerTLSSettings_TLSmode(v.Enum()) == networking.ServerTLSSettings_ISTIO_MUTUAL {
-		r.Warnf("FieldUnsupported", "ISTIO_MUTUAL has no effect yet, the server does not listen: it takes the certificates of the mesh's own authority")
-	}
 }
 
 func checkServerTLS(r *Report, m proto.Message) {

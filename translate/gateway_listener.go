@@ -9,9 +9,6 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
-// meshALPN are the application protocols that mesh mutual TLS announces.
-var meshALPN = []string{"istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"}
-
 // gatewayListeners makes one listener for each address and port that the
 // gateway serves, and one over QUIC where servers of it speak HTTP/3.
 func (b *build) gatewayListeners() {
@@ -63,8 +60,9 @@ func (g *gateway) tcpChains(p *GatewayPort) []*chain {
 	for _, s := range p.Servers {
 		before := len(out)
 		switch tls := s.Spec.GetTls(); {
-		case tls.GetMode() == networking.ServerTLSSettings_ISTIO_MUTUAL:
-			continue // reported by the field table
+		case g.lacksCertificate(s):
+			g.withoutCertificate(s)
+			continue
 		case kindOf(s.Spec) == plainHTTP:
 			if plain == nil {
 				plain = &chain{http: g.httpChainOf(p, s), source: &s.Gateway.Meta}
@@ -145,7 +143,7 @@ func (g *gateway) askForTables(p *GatewayPort) {
 	var names []string
 	byName := map[string]*routeTable{}
 	for _, s := range p.Servers {
-		if s.Route == "" || s.Spec.GetTls().GetMode() == networking.ServerTLSSettings_ISTIO_MUTUAL {
+		if s.Route == "" || g.lacksCertificate(s) {
 			continue
 		}
 		t := byName[s.Route]
@@ -161,10 +159,21 @@ func (g *gateway) askForTables(p *GatewayPort) {
 	}
 }
 
+// lacksCertificate reports whether the server takes the gateway's own
+// certificate, which it does not have.
+func (g *gateway) lacksCertificate(s *GatewayServer) bool {
+	return s.Spec.GetTls().GetMode() == networking.ServerTLSSettings_ISTIO_MUTUAL && !g.env.traits.Certificates
+}
+
 func (g *gateway) cannotBind(p *GatewayPort) {
 	s := p.Servers[0]
 	g.b.problems = append(g.b.problems, config.At(&s.Gateway.Meta, s.Field()+".port.number", config.Warning, "PrivilegedPort",
 		"the gateway may not bind port %d, which is below 1024, so it does not listen there. Map the port to a higher targetPort in the gateway's Service, or let the pod bind low ports", p.Port))
+}
+
+func (g *gateway) withoutCertificate(s *GatewayServer) {
+	g.b.problems = append(g.b.problems, config.At(&s.Gateway.Meta, s.Field()+".tls.mode", config.Warning, "CertificateMissing",
+		"is ISTIO_MUTUAL, but nobody serves certificates to a gateway that it selects: the server does not listen there. Give the gateway an agent, or use another mode"))
 }
 
 // withoutRoute reports a server whose connections have nowhere to go.

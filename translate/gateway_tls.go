@@ -19,12 +19,20 @@ import (
 // tlsTermination is the TLS that a chain takes off, as a server of a Gateway
 // or an ingress listener of a Sidecar describes it.
 type tlsTermination struct {
+	// spec is nil for a sidecar's own mesh TLS.
 	spec *networking.ServerTLSSettings
 	// alpn are the application protocols to offer.
 	alpn []string
 }
 
-func (c *tlsTermination) addTo(h config.Hasher) { h.Proto(c.spec).Str(c.alpn...) }
+func (c *tlsTermination) addTo(h config.Hasher) {
+	h.Bool(c.spec != nil).Proto(c.spec).Str(c.alpn...)
+}
+
+// mesh reports whether clients show certificates of the mesh's authority.
+func (c *tlsTermination) mesh() bool {
+	return c.spec == nil || c.spec.GetMode() == networking.ServerTLSSettings_ISTIO_MUTUAL
+}
 
 func (t *listenerTexts) tlsSocket(c *tlsTermination, overQUIC bool) *core.TransportSocket {
 	ctx := t.downstreamTLS(c)
@@ -36,6 +44,9 @@ func (t *listenerTexts) tlsSocket(c *tlsTermination, overQUIC bool) *core.Transp
 }
 
 func (t *listenerTexts) downstreamTLS(c *tlsTermination) *tls.DownstreamTlsContext {
+	if c.mesh() {
+		return t.downstreamMeshTLS(c)
+	}
 	spec := c.spec
 	common := &tls.CommonTlsContext{AlpnProtocols: c.alpn, TlsParams: t.env.tlsParams(spec)}
 	own, authority := serverSecrets(spec)

@@ -1,11 +1,14 @@
 package translate
 
 import (
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	statevalue "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
 	cors "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	forward "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/dynamic_forward_proxy/v3"
 	fault "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	grpcweb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_web/v3"
 	router "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	setstate "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	alpn "istio.io/api/envoy/config/filter/http/alpn/v2alpha1"
@@ -21,6 +24,7 @@ func (t *listenerTexts) httpFilters(c *httpChain) []*hcm.HttpFilter {
 	for _, step := range [][]*hcm.HttpFilter{
 		grpcWebFilter(c),
 		t.env.alpnFilter(c),
+		t.env.announceFilter(c),
 		httpFilter("envoy.filters.http.fault", &fault.HTTPFault{}), // configured by routes
 		httpFilter("envoy.filters.http.cors", &cors.Cors{}),        // configured by routes
 		t.env.dynamicForwardFilters(c),
@@ -59,6 +63,27 @@ func (e *listenerEnv) alpnFilter(c *httpChain) []*hcm.HttpFilter {
 		override(alpn.FilterConfig_HTTP11, "istio-http/1.1", "istio", "http/1.1"),
 		override(alpn.FilterConfig_HTTP2, "istio-h2", "istio", "h2"),
 	}})
+}
+
+// stateFilter is Envoy's own filter that sets filter state.
+const stateFilter = "envoy.filters.http.set_filter_state"
+
+// announceFilter does what alpnFilter does in Envoys without it: the cluster's
+// metadata holds what its requests announce (see announceRequests).
+func (e *listenerEnv) announceFilter(c *httpChain) []*hcm.HttpFilter {
+	if !e.traits.SetsState || !e.traits.Certificates || c.from == Inbound {
+		return nil
+	}
+	return httpFilter(stateFilter, &setstate.Config{OnRequestHeaders: []*statevalue.FilterStateValue{{
+		Key: &statevalue.FilterStateValue_ObjectKey{ObjectKey: "envoy.network.application_protocols"},
+		Value: &statevalue.FilterStateValue_FormatString{FormatString: &core.SubstitutionFormatString{
+			Format: &core.SubstitutionFormatString_TextFormatSource{TextFormatSource: &core.DataSource{
+				Specifier: &core.DataSource_InlineString{InlineString: "%CLUSTER_METADATA(" + provenanceFilter + ":" + alpnField + ")%"},
+			}},
+			OmitEmptyValues: true,
+		}},
+		SkipIfEmpty: true,
+	}}})
 }
 
 // dynamicForwardFilters resolve the host that a request asks for where a

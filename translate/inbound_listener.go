@@ -90,54 +90,8 @@ func (in *inbound) virtualInbound(ports []*chain) *draft {
 	return d
 }
 
-// variant is one form in which connections to a port come, and whether its
-// requests are routed.
-type variant struct {
-	match chainMatch
-	http  bool
-	// terminates the TLS that the port's own settings ask for.
-	tls *tlsTermination
-}
-
-// variants are the forms in which connections come to a port of a protocol.
-// This is where the mesh's mutual TLS adds its own: for PERMISSIVE beside
-// these, for STRICT in their place.
-func variants(p config.Protocol) []variant {
-	switch {
-	case p.IsHTTP():
-		return []variant{{match: chainMatch{transport: rawBuffer}, http: true}}
-	case p == config.ProtocolUnset:
-		return []variant{
-			{match: chainMatch{transport: rawBuffer, alpn: plaintextHTTP}, http: true},
-			{match: chainMatch{transport: rawBuffer}},
-		}
-	}
-	return []variant{{match: chainMatch{transport: rawBuffer}}}
-}
-
-// terminated is the one form of a port whose Sidecar terminates TLS.
-func terminated(p config.Protocol, spec *networking.ServerTLSSettings) []variant {
-	return []variant{{
-		match: chainMatch{transport: tlsBytes}, http: afterTLS(p).IsHTTP(), tls: &tlsTermination{spec: spec, alpn: []string{"h2", "http/1.1"}},
-	}}
-}
-
-// afterTLS is what a protocol is once its TLS is taken off.
-func afterTLS(p config.Protocol) config.Protocol {
-	switch p {
-	case config.ProtocolHTTPS:
-		return config.ProtocolHTTP
-	case config.ProtocolTLS:
-		return config.ProtocolTCP
-	}
-	return p
-}
-
 func (in *inbound) chainsOf(p *InboundPort, address string, real bool) []*chain {
-	forms := variants(p.ServicePort.Protocol)
-	if tls := p.Ingress.GetTls(); tls != nil {
-		forms = terminated(p.ServicePort.Protocol, tls)
-	}
+	forms := in.formsOf(p)
 	name := address + "_" + strconv.FormatUint(uint64(p.Port), 10)
 	cluster := InboundCluster(p.Port)
 	var out []*chain
@@ -152,6 +106,8 @@ func (in *inbound) chainsOf(p *InboundPort, address string, real bool) []*chain 
 				statPrefix: "inbound_" + name, from: Inbound, protocol: afterTLS(p.ServicePort.Protocol),
 				inline: in.routesTo(cluster, p.hostname(in.b.scope), p.ServicePort),
 			}
+		} else if v.refused {
+			c.tcp = silent(toCluster(BlackHoleCluster))
 		} else {
 			c.tcp = toCluster(cluster)
 			if pattern := in.env.mesh.GetInboundClusterStatName(); pattern != "" {
@@ -188,25 +144,6 @@ func (in *inbound) routesTo(cluster, host string, port config.ServicePort) *inli
 	return &inlineRoutes{
 		cluster: cluster, virtualHost: "inbound|http|" + number, operation: host + ":" + number + "/*",
 	}
-}
-
-// passthroughChains take the connections to ports that nothing declares.
-func (in *inbound) passthroughChains() []*chain {
-	var out []*chain
-	for _, v := range variants(config.ProtocolUnset) {
-		c := &chain{name: VirtualInboundListener, match: v.match}
-		if v.http {
-			c.name = VirtualInboundCatchAllHTTP
-			c.http = &httpChain{
-				statPrefix: InboundPassthroughCluster, from: Inbound,
-				inline: in.routesTo(InboundPassthroughCluster, "", config.ServicePort{}),
-			}
-		} else {
-			c.tcp = toCluster(InboundPassthroughCluster)
-		}
-		out = append(out, c)
-	}
-	return out
 }
 
 func (in *inbound) cannotBind(p *InboundPort) {

@@ -12,6 +12,7 @@ type Index struct {
 	services         serviceIndex
 	virtualServices  virtualServiceIndex
 	destinationRules destinationRuleIndex
+	peers            peerIndex
 
 	// testedOutbound, testedInbound and testedGateway are the label keys that
 	// selectors of the side test, sorted. Labels outside them cannot change a
@@ -31,6 +32,7 @@ func NewIndex(m *config.Mesh) *Index {
 	ix.services = newServiceIndex(m)
 	ix.virtualServices = newVirtualServiceIndex(m, &ix.services)
 	ix.destinationRules = newDestinationRuleIndex(m, &ix.services)
+	ix.peers = newPeerIndex(m)
 	ix.near = carriesPlaces(m)
 	ix.testedOutbound = ix.outboundLabelKeys()
 	ix.testedInbound = ix.inboundLabelKeys()
@@ -81,8 +83,6 @@ func (ix *Index) outboundLabelKeys() []string {
 	for w := range m.WasmPlugins.All() {
 		keys.add(w.Spec.GetSelector().GetMatchLabels())
 	}
-	// Gateways also take inbound policies.
-	ix.addPolicyLabels(keys)
 	return keys.sorted()
 }
 

@@ -34,7 +34,7 @@ func TestEnvoyTakesListeners(t *testing.T) {
 			return err
 		}
 		w := newWorld(t, archive)
-		if len(w.proxy.Extensions) > 0 {
+		if w.proxy.HasExtension("istio.stats") {
 			return nil // for Envoys that carry extensions which a stock one does not
 		}
 		for _, r := range w.all("listener") {

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	meshconfig "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
+	typev1beta1 "istio.io/api/type/v1beta1"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
@@ -103,16 +105,23 @@ func (d drawn) mesh() *config.Mesh {
 	for i := range 6 {
 		s := d.service(i)
 		config.Put(b, func(m *config.Mesh) *config.Index[*config.Service] { return &m.Services }, s)
-		e := &config.Endpoints{ID: s.ID(), ByPort: map[string][]config.Endpoint{}, Hash: config.Hash(i)}
+		byPort := map[string][]config.Endpoint{}
 		for _, p := range s.Ports {
-			e.ByPort[p.Name] = []config.Endpoint{{Address: pick(d, "10.1.0.1", "10.1.0.2", "fd00::7", "name.test", "unix:///x"), Port: 8080}}
+			byPort[p.Name] = []config.Endpoint{{
+				Address: pick(d, "10.1.0.1", "10.1.0.2", "fd00::7", "name.test", "unix:///x"), Port: 8080,
+				MTLS: d.half(), Namespace: "default", ServiceAccount: pick(d, "", "a"), Labels: map[string]string{"app": "a"},
+			}}
 		}
-		config.Put(b, func(m *config.Mesh) *config.Index[*config.Endpoints] { return &m.Endpoints }, e)
+		config.Put(b, func(m *config.Mesh) *config.Index[*config.Endpoints] { return &m.Endpoints }, config.NewEndpoints(s.ID(), byPort, config.Hash(i)))
 	}
 	put(b, func(m *config.Mesh) *config.Index[*config.Gateway] { return &m.Gateways }, "Gateway", "gw", d.gateway())
 	put(b, func(m *config.Mesh) *config.Index[*config.Gateway] { return &m.Gateways }, "Gateway", "late", d.gateway())
 	put(b, func(m *config.Mesh) *config.Index[*config.VirtualService] { return &m.VirtualServices }, "VirtualService", "a", d.forwarding())
 	put(b, func(m *config.Mesh) *config.Index[*config.VirtualService] { return &m.VirtualServices }, "VirtualService", "b", d.forwarding())
+	for i := range d.IntN(3) {
+		put(b, func(m *config.Mesh) *config.Index[*config.PeerAuthentication] { return &m.PeerAuthentications },
+			"PeerAuthentication", fmt.Sprint("peers", i), d.peers())
+	}
 	if d.half() {
 		put(b, func(m *config.Mesh) *config.Index[*config.SidecarScope] { return &m.Sidecars }, "Sidecar", "s", d.sidecar())
 	}
@@ -135,9 +144,11 @@ func put[T proto.Message](b *config.Builder, field func(*config.Mesh) *config.In
 func (d drawn) proxies() []*config.Proxy {
 	app := map[string]string{"app": pick(d, "a", "b"), "istio": "ingressgateway"}
 	ips := pick(d, []string{"10.1.0.1"}, []string{"fd00::1"}, []string{"10.1.0.1", "fd00::1"})
+	certificates, extensions := d.half(), pick(d, nil, []string{"envoy.filters.http.set_filter_state"})
 	return []*config.Proxy{
-		{Type: config.Router, Namespace: "default", Labels: app, IPs: ips, Unprivileged: d.rarely()},
+		{Type: config.Router, Namespace: "default", Labels: app, IPs: ips, Unprivileged: d.rarely(), Certificates: certificates, Extensions: extensions},
 		{
+			Certificates: certificates, Extensions: extensions,
 			Type: config.Sidecar, Namespace: "default", Labels: app, IPs: ips, DNSCapture: d.half(), Unprivileged: d.rarely(),
 			Interception: pick(d, config.Redirect, config.TProxy, config.NoneMode), DNSDomain: "default.svc.cluster.local",
 		},
@@ -225,6 +236,18 @@ func (d drawn) serverTLS() *networking.ServerTLSSettings {
 	return t
 }
 
+func (d drawn) peers() *security.PeerAuthentication {
+	mode := func() *security.PeerAuthentication_MutualTLS {
+		return &security.PeerAuthentication_MutualTLS{Mode: security.PeerAuthentication_MutualTLS_Mode(d.IntN(5))}
+	}
+	p := &security.PeerAuthentication{Mtls: mode()}
+	if d.half() {
+		p.Selector = &typev1beta1.WorkloadSelector{MatchLabels: map[string]string{"app": pick(d, "a", "b")}}
+		p.PortLevelMtls = map[uint32]*security.PeerAuthentication_MutualTLS{pick[uint32](d, 0, 80, 8080, 15006, 70000): mode(), 9: mode()}
+	}
+	return p
+}
+
 func (d drawn) subnets() []string {
 	return pick(d, nil, nil, []string{"10.0.0.0/8"}, []string{"10.0.0.1", "10.0.0.1/32"}, []string{"10.2.0.0/16", "fd00::/8"}, []string{"10.2.9.9/16", d.text()})
 }
@@ -266,6 +289,7 @@ func (d drawn) sidecar() *networking.Sidecar {
 		s.Ingress = append(s.Ingress, &networking.IstioIngressListener{
 			Port: &networking.SidecarPort{Number: d.port(), Protocol: pick(d, "HTTP", "TCP", "HTTPS")}, DefaultEndpoint: "127.0.0.1:8080",
 			Bind: pick(d, "", "10.1.0.1"), CaptureMode: networking.CaptureMode(d.IntN(3)),
+			Tls: pick(d, nil, nil, &networking.ServerTLSSettings{Mode: networking.ServerTLSSettings_SIMPLE, ServerCertificate: "/c", PrivateKey: "/k"}),
 		})
 	}
 	for range d.IntN(3) {
@@ -297,6 +321,7 @@ func (d drawn) meshConfig() *meshconfig.MeshConfig {
 		Profile: meshconfig.ProxyConfig_ConnectionSettings_Profile(d.IntN(2)), HttpIdleTimeout: d.duration(), HttpRequestTimeout: d.duration(),
 		HttpStreamIdleTimeout: d.duration(), HttpDrainTimeout: d.duration(), HttpMaxStreamDuration: d.duration(),
 	}
+	mc.MeshMTLS = pick(d, nil, &meshconfig.MeshConfig_TLSConfig{CipherSuites: []string{"NOPE", "AES128-SHA"}, MinProtocolVersion: meshconfig.MeshConfig_TLSConfig_TLSV1_3})
 	mc.TlsDefaults = pick(d, nil, &meshconfig.MeshConfig_TLSConfig{CipherSuites: []string{"NOPE"}, EcdhCurves: []string{"P-256", "nope"}})
 	return mc
 }

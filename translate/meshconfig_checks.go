@@ -111,6 +111,32 @@ func checkCurve(r *Report, v protoreflect.Value) {
 	}
 }
 
+// checkMeshMTLS: inside the mesh the peers settle the curve.
+func checkMeshMTLS(r *Report, v protoreflect.Value) {
+	if t, ok := v.Message().Interface().(*meshconfig.MeshConfig_TLSConfig); ok && len(t.GetEcdhCurves()) > 0 {
+		r.WarnAt("ecdhCurves", "NoEffect", "has no effect on TLS inside the mesh; curves are for tlsDefaults")
+	}
+}
+
+func checkTrustDomain(r *Report, v protoreflect.Value) {
+	if fault := trustDomainFault(v.String()); fault != "" {
+		r.Errorf("TrustDomainInvalid", "%s", fault)
+	}
+}
+
+// trustDomainFault says what is wrong with the name of a trust domain, or
+// nothing (SPIFFE-ID section 2.1).
+func trustDomainFault(s string) string {
+	ok := s != "" && len(s) <= 255
+	for _, c := range s {
+		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || strings.ContainsRune("-._", c))
+	}
+	if !ok {
+		return "is " + shown(s) + "; want a trust domain such as cluster.local: lower-case letters, digits, '-', '.' and '_'"
+	}
+	return ""
+}
+
 func checkWrappedNatural(r *Report, v protoreflect.Value) {
 	if n, ok := v.Message().Interface().(*wrapperspb.Int32Value); ok && n.GetValue() < 0 {
 		r.Errorf("OutOfRange", "is %d; want 0 or more", n.GetValue())

@@ -9,7 +9,8 @@ import (
 // Why fields of MeshConfig have no effect yet: what will bring them.
 const (
 	comesWithTelemetry = "it comes with the Telemetry API"
-	comesWithAuthority = "it comes with the mesh's own certificate authority"
+	comesWithAuthority = "certificates are signed by the mesh's own authority only"
+	moreAuthorities    = "workloads trust the mesh's own authority only; while it is replaced, both the old and the new one"
 	comesWithPolicy    = "it comes with the security policies"
 	comesWithInjection = "it comes with the injection of sidecars, which sets up the proxy's bootstrap"
 	comesWithIngress   = "Kubernetes Ingress objects are not read; use Gateway and VirtualService"
@@ -44,6 +45,10 @@ func meshConnectionFields() []Field {
 		{Name: "default_http_retry_policy", Feature: "retries of requests", Case: "meshconfig/default_http_retry_policy"},
 		{Name: "default_traffic_policy", Feature: "connection pool and outlier detection for all hosts", Case: "cluster/defaultTrafficPolicy"},
 		{Name: "tls_defaults", Feature: "versions and ciphers of TLS outside the mesh", Case: "gateway/tls_defaults"},
+		{Name: "enable_auto_mtls", Feature: "mesh TLS to workloads that take it", Case: "meshconfig/enable_auto_mtls"},
+		{Name: "trust_domain", Feature: "identities that count as the mesh's", Case: "meshconfig/trust_domain", Check: checkTrustDomain},
+		{Name: "trust_domain_aliases", Feature: "further trust domains that count as the mesh's", Case: "meshconfig/trust_domain", Check: checkTrustDomain},
+		{Name: "mesh_mTLS", Feature: "versions and ciphers of TLS inside the mesh", Case: "meshconfig/mesh_mtls", Check: checkMeshMTLS},
 		{Name: "service_settings", Feature: "hosts that stay in their cluster", Case: "endpoints/clusterLocal"},
 		{Name: "inbound_cluster_stat_name", Feature: "names of statistics of inbound clusters", Case: "cluster/inboundClusterStatName"},
 		{Name: "outbound_cluster_stat_name", Feature: "names of statistics of outbound clusters", Case: "cluster/outboundClusterStatName"},
@@ -76,12 +81,8 @@ func meshVisibilityFields() []Field {
 func meshLaterFields() []Field {
 	return []Field{
 		{Name: "enable_tracing", Unsupported: comesWithTelemetry},
-		{Name: "enable_auto_mtls", Unsupported: comesWithAuthority},
-		{Name: "trust_domain", Unsupported: comesWithAuthority},
-		{Name: "trust_domain_aliases", Unsupported: comesWithAuthority},
-		{Name: "ca_certificates", Unsupported: comesWithAuthority},
+		{Name: "ca_certificates", Unsupported: moreAuthorities},
 		{Name: "ca", Unsupported: comesWithAuthority},
-		{Name: "mesh_mTLS", Unsupported: comesWithAuthority},
 		{Name: "certificates", Unsupported: removedInIstio},
 		{Name: "verify_certificate_at_client", Unsupported: "it is deprecated; DestinationRules say what is verified, and by default everything is"},
 		{Name: "enable_prometheus_merge", Unsupported: comesWithInjection},

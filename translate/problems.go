@@ -13,6 +13,7 @@ func (ix *Index) Problems() []config.Problem {
 		ix.gatewayProblems,
 		ix.sidecarProblems,
 		ix.serviceEntryProblems,
+		ix.peerAuthenticationProblems,
 		ix.meshConfigProblems,
 	} {
 		out = append(out, find()...)

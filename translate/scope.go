@@ -26,6 +26,8 @@ type Scope struct {
 	Headless map[config.ServiceID]map[string][]string
 	// Inbound are the ports that the workload serves. Inbound only.
 	Inbound []InboundPort
+	// Peer says in which forms connections may come. Inbound only.
+	Peer PeerPolicy
 	// Gateways are the gateways' servers that select this proxy, merged by
 	// port. GatewaySide only.
 	Gateways []GatewayPort
@@ -67,10 +69,12 @@ type VisibleService struct {
 	// they are part of its clusters. Nil for all others (see
 	// Index.inlineEndpoints).
 	Inline *config.Endpoints
-	// Hash identifies Service, Rule, InReach and Inline.
+	// Peers are who answers for the service by mesh TLS.
+	Peers *Peers
+	// Hash identifies all of the above.
 	Hash config.Hash
 
-	routing config.Hash // Hash without Inline: all that routes depend on
+	routing config.Hash // Hash without Inline and Peers: all that routes depend on
 }
 
 // Key identifies everything that the Scope gathered: equal keys, equal
@@ -92,6 +96,7 @@ func (ix *Index) Scope(c Class) *Scope {
 	case Inbound:
 		ix.gatherSidecar(s)
 		ix.gatherInbound(s)
+		s.Peer = ix.peers.in(c.Namespace).of(s.Labels)
 	case GatewaySide:
 		ix.gatherGateways(s)
 		ix.gatherEgress(s)
@@ -106,7 +111,7 @@ func (s *Scope) hash() config.Hash {
 	t := &c.Traits
 	h.Uint(uint64(c.Side)).Str(c.Namespace, c.Labels)
 	h.Str(string(t.Interception), t.DNSDomain, t.Addresses, t.Local.Outbound, t.Local.App, t.Generator, t.EnvoyVersion, t.Ports, t.ProxyConfig)
-	h.Uint(uint64(t.Local.PortBase)).Bool(t.Local.OwnResolver).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.Unprivileged).Bool(t.DNSCapture).Bool(t.IstioFilters)
+	h.Uint(uint64(t.Local.PortBase)).Bool(t.Local.OwnResolver).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.Unprivileged).Bool(t.DNSCapture).Bool(t.IstioFilters).Bool(t.Certificates).Bool(t.SetsState)
 	t.Near.addTo(h)
 	h.Hash(s.Settings.Hash)
 	if s.Sidecar != nil {
@@ -122,6 +127,7 @@ func (s *Scope) hash() config.Hash {
 	for i := range s.Inbound {
 		s.Inbound[i].addTo(h)
 	}
+	s.Peer.addTo(h)
 	h.Uint(uint64(len(s.Gateways)))
 	for i := range s.Gateways {
 		s.Gateways[i].addTo(h)

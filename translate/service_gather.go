@@ -177,10 +177,10 @@ func (ix *Index) shareVisible(known *VisibleService, s *config.Service, rule *Ru
 	if known != nil && known.Service == s && ruleHash(known.Rule) == ruleHash(rule) {
 		return known
 	}
-	return newVisibleService(s, rule, s.Ports, ix.inlineEndpoints(s))
+	return newVisibleService(s, rule, s.Ports, ix.inlineEndpoints(s), ix.peersOf(s))
 }
 
-func newVisibleService(s *config.Service, rule *Rule, inReach []config.ServicePort, inline *config.Endpoints) *VisibleService {
+func newVisibleService(s *config.Service, rule *Rule, inReach []config.ServicePort, inline *config.Endpoints, peers *Peers) *VisibleService {
 	h := config.NewHasher().Hash(s.Hash).Str(s.Namespace, s.Hostname)
 	// Addresses may be allocated, not read from the object.
 	h.Uint(uint64(len(s.Addresses))).Str(s.Addresses...)
@@ -189,11 +189,12 @@ func newVisibleService(s *config.Service, rule *Rule, inReach []config.ServicePo
 	for i := range inReach {
 		h.Uint(uint64(inReach[i].Number)).Str(inReach[i].Name, string(inReach[i].Protocol))
 	}
-	v := &VisibleService{Service: s, Rule: rule, InReach: inReach, Inline: inline, routing: h.Sum()}
-	v.Hash = v.routing
+	v := &VisibleService{Service: s, Rule: rule, InReach: inReach, Inline: inline, Peers: peers, routing: h.Sum()}
+	h.Hash(peers.hash)
 	if inline != nil {
-		v.Hash = h.Hash(inline.Hash).Sum()
+		h.Hash(inline.Hash)
 	}
+	v.Hash = h.Sum()
 	return v
 }
 
@@ -214,7 +215,7 @@ func (v *VisibleService) onPort(number uint32) *VisibleService {
 		if len(v.InReach) == 1 {
 			return v
 		}
-		return newVisibleService(v.Service, v.Rule, v.InReach[i:i+1:i+1], v.Inline)
+		return newVisibleService(v.Service, v.Rule, v.InReach[i:i+1:i+1], v.Inline, v.Peers)
 	}
 	return nil
 }

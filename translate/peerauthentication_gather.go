@@ -1,0 +1,193 @@
+package translate
+
+import (
+	"maps"
+	"slices"
+	"sort"
+
+	security "istio.io/api/security/v1beta1"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// PeerMode says in which forms connections may come to a port.
+type PeerMode int
+
+// The modes (security/v1beta1 PeerAuthentication.MutualTLS.Mode).
+const (
+	// PeerUnset: what the wider policy says, PERMISSIVE if there is none.
+	PeerUnset PeerMode = iota
+	// PeerDisable: not as mesh TLS.
+	PeerDisable
+	// PeerPermissive: as mesh TLS, or as anything else.
+	PeerPermissive
+	// PeerStrict: only as mesh TLS.
+	PeerStrict
+)
+
+// PeerPolicy is what all PeerAuthentications come to for one workload.
+type PeerPolicy struct {
+	Mode  PeerMode
+	Ports map[uint32]PeerMode // those of the workload that differ, or nil
+}
+
+// On is the mode of one of the workload's ports. It is never PeerUnset.
+func (p *PeerPolicy) On(port uint32) PeerMode {
+	if m, ok := p.Ports[port]; ok {
+		return m
+	}
+	return p.Mode
+}
+
+func (p *PeerPolicy) addTo(h config.Hasher) {
+	h.Uint(uint64(p.Mode)).Uint(uint64(len(p.Ports)))
+	for _, port := range slices.Sorted(maps.Keys(p.Ports)) {
+		h.Uint(uint64(port)).Uint(uint64(p.Ports[port]))
+	}
+}
+
+// peerRules are the PeerAuthentications that count in one namespace.
+// Immutable, shared by scopes.
+type peerRules struct {
+	// mode is that of workloads that no policy selects.
+	mode PeerMode
+	// selecting are the policies that select workloads, by precedence: those of
+	// the namespace before those of the root namespace, the older ones first.
+	selecting []*config.PeerAuthentication
+	// disables: some policy switches mesh TLS off for some workload or port,
+	// which clients must know.
+	disables bool
+	// hash covers what clients may read: nothing, if mesh TLS is on everywhere.
+	hash config.Hash
+}
+
+// peerIndex finds the rules of a namespace.
+type peerIndex struct {
+	others *peerRules // of namespaces without a policy of their own
+	own    map[string]*peerRules
+}
+
+func newPeerIndex(m *config.Mesh) peerIndex {
+	root := m.RootNamespace()
+	meshWide, fromRoot := arrangedPeers(m, root)
+	base := modeOf(meshWide.specMTLS(), PeerPermissive)
+	x := peerIndex{others: newPeerRules(base, fromRoot), own: map[string]*peerRules{}}
+	for _, ns := range m.PeerAuthentications.Namespaces() {
+		if ns == root {
+			continue
+		}
+		wide, selecting := arrangedPeers(m, ns)
+		x.own[ns] = newPeerRules(modeOf(wide.specMTLS(), base), append(selecting, fromRoot...))
+	}
+	return x
+}
+
+func (x *peerIndex) in(namespace string) *peerRules {
+	if r, ok := x.own[namespace]; ok {
+		return r
+	}
+	return x.others
+}
+
+// widePeer is the policy for all workloads of a namespace, or nil.
+type widePeer struct{ object *config.PeerAuthentication }
+
+func (w widePeer) specMTLS() *security.PeerAuthentication_MutualTLS {
+	if w.object == nil {
+		return nil
+	}
+	return w.object.Spec.GetMtls()
+}
+
+// arrangedPeers are the oldest policy of a namespace for all its workloads,
+// and those for some, the older ones first.
+func arrangedPeers(m *config.Mesh, ns string) (wide widePeer, selecting []*config.PeerAuthentication) {
+	for _, p := range peersInOrder(m.PeerAuthentications.In(ns)) {
+		switch {
+		case len(p.Spec.GetSelector().GetMatchLabels()) > 0:
+			selecting = append(selecting, p)
+		case wide.object == nil:
+			wide.object = p
+		}
+	}
+	return wide, selecting
+}
+
+func peersInOrder(list []*config.PeerAuthentication) []*config.PeerAuthentication {
+	out := slices.Clone(list)
+	sort.SliceStable(out, func(i, j int) bool { return out[i].Before(&out[j].Meta) })
+	return out
+}
+
+func newPeerRules(mode PeerMode, selecting []*config.PeerAuthentication) *peerRules {
+	r := &peerRules{mode: mode, selecting: selecting, disables: mode == PeerDisable}
+	for _, p := range selecting {
+		r.disables = r.disables || turnsOff(p.Spec)
+	}
+	if r.disables {
+		h := config.NewHasher().Uint(uint64(mode))
+		for _, p := range selecting {
+			h.Hash(p.Hash)
+		}
+		r.hash = h.Sum()
+	}
+	return r
+}
+
+func turnsOff(p *security.PeerAuthentication) bool {
+	if modeOf(p.GetMtls(), PeerUnset) == PeerDisable {
+		return true
+	}
+	for _, m := range p.GetPortLevelMtls() {
+		if modeOf(m, PeerUnset) == PeerDisable {
+			return true
+		}
+	}
+	return false
+}
+
+// modeOf is the mode that a setting says, or inherited.
+func modeOf(m *security.PeerAuthentication_MutualTLS, inherited PeerMode) PeerMode {
+	switch m.GetMode() {
+	case security.PeerAuthentication_MutualTLS_DISABLE:
+		return PeerDisable
+	case security.PeerAuthentication_MutualTLS_PERMISSIVE:
+		return PeerPermissive
+	case security.PeerAuthentication_MutualTLS_STRICT:
+		return PeerStrict
+	}
+	return inherited
+}
+
+// of settles the policy of a workload by its labels.
+func (r *peerRules) of(labels map[string]string) PeerPolicy {
+	for _, p := range r.selecting {
+		if config.Selects(p.Spec.GetSelector().GetMatchLabels(), labels) {
+			return r.selected(p.Spec)
+		}
+	}
+	return PeerPolicy{Mode: r.mode}
+}
+
+func (r *peerRules) selected(p *security.PeerAuthentication) PeerPolicy {
+	out := PeerPolicy{Mode: modeOf(p.GetMtls(), r.mode)}
+	for port, m := range p.GetPortLevelMtls() {
+		if mode := modeOf(m, out.Mode); mode != out.Mode && port >= 1 && port <= 65535 {
+			if out.Ports == nil {
+				out.Ports = map[uint32]PeerMode{}
+			}
+			out.Ports[port] = mode
+		}
+	}
+	return out
+}
+
+// takesMeshTLS reports whether a workload of these labels takes mesh TLS on
+// one of its ports.
+func (r *peerRules) takesMeshTLS(labels map[string]string, port uint32) bool {
+	if r == nil || !r.disables {
+		return true
+	}
+	p := r.of(labels)
+	return p.On(port) != PeerDisable
+}
