@@ -51,6 +51,14 @@ func (b *Builder) SetSettings(s *Settings) {
 	b.changed = true
 }
 
+// SetOldestKubelet sets the Mesh's OldestKubelet.
+func (b *Builder) SetOldestKubelet(minor int) {
+	if b.next.OldestKubelet != minor {
+		b.next.OldestKubelet = minor
+		b.changed = true
+	}
+}
+
 // SetProblems replaces the sources' problems.
 func (b *Builder) SetProblems(p []Problem) {
 	b.next.Problems = p

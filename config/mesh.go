@@ -98,6 +98,10 @@ type Mesh struct {
 	TrafficExtensions      Index[*TrafficExtension]
 	WasmPlugins            Index[*WasmPlugin]
 
+	// OldestKubelet is the minor version of the oldest kubelet (29 for
+	// v1.29.3); 0 if no node says.
+	OldestKubelet int
+
 	// Problems are what the sources found: malformed documents, unknown
 	// kinds. Translation's own problems are not among them.
 	Problems []Problem

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	meshconfig "istio.io/api/mesh/v1alpha1"
 	"sigs.k8s.io/yaml"
@@ -20,24 +21,10 @@ import (
 // not have are returned in unknown; they have no effect, since the ConfigMap
 // may have been written for another version.
 func ParseMeshConfig(text string) (mc *meshconfig.MeshConfig, unknown []string, err error) {
-	js, err := yaml.YAMLToJSON([]byte(text))
-	if err != nil {
-		return nil, nil, fmt.Errorf("mesh config: %w", err)
-	}
-	var raw map[string]any
-	if err := json.Unmarshal(js, &raw); err != nil {
-		return nil, nil, fmt.Errorf("mesh config: want a mapping: %w", err)
-	}
 	mc = DefaultMeshConfig()
-	md := mc.ProtoReflect().Descriptor()
-	unknown = dropUnknown("", raw, md, nil)
-	// What remains is read strictly, because a lenient reader passes over
-	// unknown enum values too.
-	if js, err = json.Marshal(raw); err != nil || raw == nil {
-		js = []byte("{}")
-	}
 	var over meshconfig.MeshConfig
-	if err := protojson.Unmarshal(PlainDurations(js, md), &over); err != nil {
+	raw, unknown, err := parseOver(text, &over)
+	if err != nil {
 		return nil, nil, fmt.Errorf("mesh config: %w", err)
 	}
 	overlay(mc.ProtoReflect(), over.ProtoReflect(), raw, "defaultConfig")
@@ -45,6 +32,42 @@ func ParseMeshConfig(text string) (mc *meshconfig.MeshConfig, unknown []string, 
 		mc.RootNamespace = DefaultMeshConfig().GetRootNamespace()
 	}
 	return mc, unknown, nil
+}
+
+// OverlayProxyConfig reads YAML, as annotation proxy.istio.io/config has it,
+// over a ProxyConfig, which stays as it is. It is to a workload what
+// defaultConfig is to the mesh: a field that is present replaces the one below
+// it, and maps gain entries.
+func OverlayProxyConfig(base *meshconfig.ProxyConfig, text string) (pc *meshconfig.ProxyConfig, unknown []string, err error) {
+	pc = proto.Clone(base).(*meshconfig.ProxyConfig)
+	var over meshconfig.ProxyConfig
+	raw, unknown, err := parseOver(text, &over)
+	if err != nil {
+		return nil, nil, fmt.Errorf("proxy config: %w", err)
+	}
+	overlay(pc.ProtoReflect(), over.ProtoReflect(), raw, "")
+	return pc, unknown, nil
+}
+
+// parseOver reads YAML into an empty message. raw is its JSON form, which
+// alone tells a zero value from an absent one, without the fields that the
+// message does not have: these are returned in unknown.
+func parseOver(text string, over proto.Message) (raw map[string]any, unknown []string, err error) {
+	js, err := yaml.YAMLToJSON([]byte(text))
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := json.Unmarshal(js, &raw); err != nil {
+		return nil, nil, fmt.Errorf("want a mapping: %w", err)
+	}
+	md := over.ProtoReflect().Descriptor()
+	unknown = dropUnknown("", raw, md, nil)
+	// What remains is read strictly, because a lenient reader passes over
+	// unknown enum values too.
+	if js, err = json.Marshal(raw); err != nil || raw == nil {
+		js = []byte("{}")
+	}
+	return raw, unknown, protojson.Unmarshal(PlainDurations(js, md), over)
 }
 
 // overlay sets those fields of base that raw names to their values in over.

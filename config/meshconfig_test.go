@@ -3,10 +3,12 @@ package config_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
 	meshconfig "istio.io/api/mesh/v1alpha1"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -75,5 +77,25 @@ func TestParseMeshConfigErrors(t *testing.T) {
 		if mc, _, err := config.ParseMeshConfig(text); err == nil {
 			t.Errorf("%q: got %v, want an error", text, mc)
 		}
+	}
+}
+
+func TestOverlayProxyConfig(t *testing.T) {
+	base := &meshconfig.ProxyConfig{StatusPort: 15020, ProxyMetadata: map[string]string{"A": "base", "B": "base"}}
+	got, unknown, err := config.OverlayProxyConfig(base, "{proxyMetadata: {B: over}, drainDuration: 90s, nope: 1}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &meshconfig.ProxyConfig{
+		StatusPort: 15020, ProxyMetadata: map[string]string{"A": "base", "B": "over"}, DrainDuration: durationpb.New(90 * time.Second),
+	}
+	if d := cmp.Diff(want, got, protocmp.Transform()); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]string{"nope"}, unknown); d != "" || base.ProxyMetadata["B"] != "base" {
+		t.Error(d, base)
+	}
+	if _, _, err := config.OverlayProxyConfig(base, "concurrency: many"); err == nil {
+		t.Error("read a word as a number")
 	}
 }

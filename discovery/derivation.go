@@ -53,6 +53,7 @@ type derivation struct {
 	slices   slicesIndex
 	pods     podsIndex
 	nodes    map[string]config.Locality
+	kubelets kubelets
 	entries  entriesIndex
 	workload map[name]*Object // WorkloadEntries
 	// selectors are the Kubernetes Services with a selector, by namespace.
@@ -82,6 +83,7 @@ func newDerivation() derivation {
 		slices:     newSlicesIndex(),
 		pods:       newPodsIndex(),
 		nodes:      map[string]config.Locality{},
+		kubelets:   kubelets{of: map[string]int{}},
 		entries:    newEntriesIndex(),
 		workload:   map[name]*Object{},
 		selectors:  multimap[string, name]{},
@@ -173,6 +175,7 @@ func (d *derivation) derive(b *config.Builder) (touched bool) {
 	if b.Settings() != d.settings {
 		b.SetSettings(d.settings)
 	}
+	b.SetOldestKubelet(d.kubelets.oldest())
 	if d.stale.everything {
 		d.markEverything()
 	}

@@ -68,8 +68,10 @@ func contentHash(o *Object) config.Hash {
 		h.Map(body.StringData)
 	case *corev1.ConfigMap:
 		h.Map(body.Data)
-	case *corev1.Node, *corev1.Namespace:
-		// Their labels are all that counts.
+	case *corev1.Node:
+		h.Str(body.Status.NodeInfo.KubeletVersion) // and its labels
+	case *corev1.Namespace:
+		// Its labels are all that counts.
 	default:
 		hashTemplate(h, body)
 	}

@@ -100,6 +100,7 @@ func podOf(ns string, e *discoveryv1.Endpoint) (name, bool) {
 }
 
 func (d *derivation) nodeChange(node string, after *Object) {
+	d.kubelets.change(node, after)
 	var next config.Locality
 	if after != nil {
 		next = nodeLocality(after.Meta.Labels)

@@ -39,6 +39,7 @@ type Plane struct {
 	mu      sync.Mutex // guards what follows
 	watch   []chan struct{}
 	between problemsBetween
+	reports []func() []config.Problem
 }
 
 // NewPlane wires sources to a Server. Where two sources hold one object, the
@@ -142,16 +143,30 @@ func (p *Plane) Watch() <-chan struct{} {
 	return c
 }
 
+// Report adds what f returns to the Plane's Problems.
+func (p *Plane) Report(f func() []config.Problem) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reports = append(p.reports, f)
+}
+
 // Problems are all known problems: the sources', those between objects, what
-// waits for others, and those of what is served.
+// waits for others, those of what is served, and reported ones.
 func (p *Plane) Problems() []config.Problem {
 	m, e := p.Store.Mesh(), p.relayed.effect.Load()
 	if m == nil || e == nil {
 		return nil
 	}
+	lists := [][]config.Problem{m.Problems, p.problemsBetween(e.Mesh()), e.Problems(), p.Server.Problems()}
+	p.mu.Lock()
+	reports := p.reports
+	p.mu.Unlock()
+	for _, f := range reports {
+		lists = append(lists, f())
+	}
 	seen := map[config.Problem]bool{}
 	var out []config.Problem
-	for _, list := range [][]config.Problem{m.Problems, p.problemsBetween(e.Mesh()), e.Problems(), p.Server.Problems()} {
+	for _, list := range lists {
 		for _, problem := range list {
 			if !seen[problem] {
 				seen[problem] = true

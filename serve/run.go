@@ -19,6 +19,7 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/discovery/file"
 	"github.com/pilotfish-mesh/pilotfish/discovery/kube"
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
+	"github.com/pilotfish-mesh/pilotfish/webhook/inject"
 )
 
 // Build says what this program is.
@@ -39,9 +40,14 @@ type Options struct {
 	MonitoringAddress string
 	HTTPAddress       string
 	Pprof             bool
-	Authority         Authority
-	Log               *zap.Logger
-	Build             Build
+	// Revision is that of this control plane (label istio.io/rev); empty for
+	// the default one.
+	Revision string
+	// NativeSidecars says when injected proxies are native sidecars.
+	NativeSidecars inject.Native
+	Authority      Authority
+	Log            *zap.Logger
+	Build          Build
 }
 
 // drainTime is how long proxies may take to go elsewhere after the end was
@@ -152,7 +158,9 @@ func (r *running) run(ctx context.Context) error {
 	pages := &Pages{Plane: r.plane, Build: r.options.Build, Draining: r.draining, Pprof: r.options.Pprof}
 	r.servePages(r.http, "readiness", pages.Readiness(), nil)
 	r.servePages(r.monitoring, "metrics and debug pages", pages.Monitoring(), nil)
-	r.servePages(r.hook, "webhooks", http.NotFoundHandler(), tlsConfig(r.options.Authority, false, "h2", "http/1.1"))
+	hooks := newWebhooks(r.plane, r.options)
+	r.group.Go(func() error { return hooks.run(ctx) })
+	r.servePages(r.hook, "webhooks", hooks.handler, tlsConfig(r.options.Authority, false, "h2", "http/1.1"))
 	r.group.Go(func() error {
 		select {
 		case <-r.plane.Cache.Ready():

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/pilotfish-mesh/pilotfish/serve"
+	"github.com/pilotfish-mesh/pilotfish/webhook/inject"
 )
 
 // logFlags are those of every command that logs.
@@ -93,7 +96,40 @@ only, such as those that come by a port-forward.`,
 	f.StringVar(&cert.serving, "tls-cert", "", "certificate (PEM) of the TLS addresses; one is made in memory without it")
 	f.StringVar(&cert.key, "tls-key", "", "its key (PEM)")
 	f.StringVar(&cert.clients, "tls-client-ca", "", "authorities (PEM) of the proxies that the secure ADS address lets in")
+	f.StringVar(&o.Revision, "revision", os.Getenv("REVISION"), "revision of this control plane (label istio.io/rev); empty for the default one")
+	nativeSidecars(f, &o.NativeSidecars)
 	f.BoolVar(&o.Pprof, "pprof", false, "serve /debug/pprof on the monitoring address")
 	logs.add(cmd, "info", "json")
 	return cmd
+}
+
+// nativeSidecars adds the flag of that name, whose default is the variable
+// that istiod reads.
+func nativeSidecars(f *pflag.FlagSet, to *inject.Native) {
+	*to = inject.NativeAuto
+	if v := inject.Native(os.Getenv("ENABLE_NATIVE_SIDECARS")); v == inject.NativeTrue || v == inject.NativeFalse {
+		*to = v
+	}
+	f.Var(nativeValue{to}, "native-sidecars", "inject proxies as native sidecars: true, false, or auto (where every kubelet is 1.29 or newer)")
+}
+
+// nativeValue is the flag's value.
+type nativeValue struct{ to *inject.Native }
+
+func (v nativeValue) String() string {
+	if v.to == nil {
+		return ""
+	}
+	return string(*v.to)
+}
+
+func (nativeValue) Type() string { return "auto|true|false" }
+
+func (v nativeValue) Set(s string) error {
+	switch n := inject.Native(s); n {
+	case inject.NativeAuto, inject.NativeTrue, inject.NativeFalse:
+		*v.to = n
+		return nil
+	}
+	return errors.New("want auto, true or false")
 }

@@ -60,6 +60,10 @@ const noRoots = "metadata.name!=kube-root-ca.crt,metadata.name!=istio-ca-root-ce
 // meshConfig is the ConfigMap that is kept whole.
 var meshConfig = types.NamespacedName{Namespace: "istio-system", Name: "istio"}
 
+// injectorConfig begins the names of the ConfigMaps with the settings of
+// injection, one a revision. They are kept whole, too.
+const injectorConfig = "istio-sidecar-injector"
+
 // credentialKeys are the keys of a Secret's data that such a Secret may have
 // (the API's documentation of ServerTLSSettings.credentialName). A ConfigMap can
 // hold the CA and its revocation list (caCertCredentialName). Other data is not
@@ -137,7 +141,10 @@ func namespace(n *corev1.Namespace) *corev1.Namespace {
 func node(n *corev1.Node) *corev1.Node {
 	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: n.Labels},
-		Status:     corev1.NodeStatus{Addresses: n.Status.Addresses},
+		Status: corev1.NodeStatus{
+			Addresses: n.Status.Addresses,
+			NodeInfo:  corev1.NodeSystemInfo{KubeletVersion: n.Status.NodeInfo.KubeletVersion},
+		},
 	}
 }
 
@@ -158,7 +165,7 @@ func endpointSlice(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 
 func configMap(c *corev1.ConfigMap) *corev1.ConfigMap {
 	c.BinaryData = nil
-	if c.Namespace == meshConfig.Namespace && c.Name == meshConfig.Name {
+	if c.Namespace == meshConfig.Namespace && (c.Name == meshConfig.Name || strings.HasPrefix(c.Name, injectorConfig)) {
 		return c
 	}
 	c.Data = without(c.Data, func(k string) bool { return !slices.Contains(credentialKeys, k) })
