@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"discovery":           {"config"},
 	"discovery/kube":      {"config", "discovery"},
 	"discovery/file":      {"config", "discovery"},
+	"discovery/inputs":    {"config", "discovery", "discovery/file", "discovery/kube"},
 	"translate":           {"config"},
 	"snapshot":            {"translate", "config"},
 	"ca":                  {"config"},

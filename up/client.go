@@ -158,43 +158,12 @@ func (m *Mesh) destination(p *pod, host string, port uint16) (netip.AddrPort, er
 
 // resolve answers as a cluster's DNS does for a pod of a namespace.
 func resolve(m *config.Mesh, ns, host string) (netip.Addr, error) {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	suffix := m.Settings.DomainSuffix
-	for _, name := range []string{host + "." + ns + ".svc." + suffix, host + ".svc." + suffix, host + "." + suffix, host} {
-		for _, in := range m.Services.Namespaces() {
-			if s, ok := m.Services.Get(in, name); ok {
-				if a, ok := addressOf(m, s); ok {
-					return a, nil
-				}
-			}
-		}
+	if a, _ := m.Lookup(ns, host); a.IsValid() {
+		return a, nil
 	}
-	if !strings.Contains(host, ".") || strings.HasSuffix(host, "."+suffix) {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if !strings.Contains(host, ".") || strings.HasSuffix(host, "."+m.Settings.DomainSuffix) {
 		return netip.Addr{}, &net.DNSError{Err: "no such service in the mesh", Name: host, IsNotFound: true}
 	}
 	return outsideAddress, nil
-}
-
-func addressOf(m *config.Mesh, s *config.Service) (netip.Addr, bool) {
-	for _, list := range [][]string{s.Addresses, s.AutoAddresses} {
-		for _, text := range list {
-			if a, err := netip.ParseAddr(text); err == nil {
-				return a, true
-			}
-		}
-	}
-	if s.ExternalName != "" {
-		a, err := resolve(m, s.Namespace, s.ExternalName)
-		return a, err == nil
-	}
-	if e, ok := m.Endpoints.Get(s.Namespace, s.Hostname); ok {
-		for _, eps := range e.ByPort {
-			for i := range eps {
-				if a, err := netip.ParseAddr(eps[i].Address); err == nil {
-					return a, true
-				}
-			}
-		}
-	}
-	return netip.Addr{}, false
 }

@@ -4,9 +4,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"sort"
-	"strconv"
-	"strings"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
@@ -38,21 +35,7 @@ type podPlan struct {
 
 func (p *podPlan) key() string { return p.workload.Namespace + "/" + p.name }
 
-// workloadName is the controller's name, or the pod's without one.
-func workloadName(w *config.Workload) string {
-	if w.Owner.Name != "" {
-		return w.Owner.Name
-	}
-	return w.Name
-}
-
-// Labels and annotations by which Istio's users say what is injected.
-const (
-	injectKey      = "sidecar.istio.io/inject"
-	templatesKey   = "inject.istio.io/templates"
-	gatewayName    = "gateway"
-	defaultGateway = "istio-ingressgateway"
-)
+func workloadName(w *config.Workload) string { return w.WorkloadName() }
 
 // plan says which pods a mesh asks for, by key. It is a pure function of the
 // mesh and of the addresses that running pods were given.
@@ -68,7 +51,8 @@ func plan(m *config.Mesh, given map[config.Key][]string) map[string]*podPlan {
 		}
 		out[p.key()] = p
 	}
-	for _, p := range missingGateways(m, out) {
+	for _, w := range m.StandInGateways() {
+		p := &podPlan{name: w.Name, role: gateway, made: true, workload: w}
 		out[p.key()] = p
 	}
 	if p := planOutside(m); p != nil && out[p.key()] == nil {
@@ -77,21 +61,14 @@ func plan(m *config.Mesh, given map[config.Key][]string) map[string]*podPlan {
 	return out
 }
 
-// roleOf tells gateways from applications: by the injection template, or
-// because a Gateway selects them.
 func roleOf(m *config.Mesh, w *config.Workload) role {
-	if slices.Contains(strings.Split(w.Annotations[templatesKey], ","), gatewayName) {
+	switch m.RoleOf(w) {
+	case config.GatewayPod:
 		return gateway
+	case config.SidecarPod:
+		return sidecar
 	}
-	for gw := range m.Gateways.All() {
-		if s := gw.Spec.GetSelector(); len(s) > 0 && config.Selects(s, w.Labels) {
-			return gateway
-		}
-	}
-	if w.HostNetwork || w.Labels[injectKey] == "false" || w.Annotations[injectKey] == "false" {
-		return plain
-	}
-	return sidecar
+	return plain
 }
 
 // applicationPorts are the workload's container ports, and the ports by which
@@ -129,67 +106,4 @@ func targetPort(w *config.Workload, p config.ServicePort) uint32 {
 	default:
 		return p.Number
 	}
-}
-
-// missingGateways stand in for the workloads of Gateways that select none.
-// Gateways with the same selector share one.
-func missingGateways(m *config.Mesh, have map[string]*podPlan) []*podPlan {
-	var out []*podPlan
-	bySelector := map[string]bool{}
-	for gw := range m.Gateways.All() {
-		selector := gw.Spec.GetSelector()
-		id := selectorText(selector)
-		if bySelector[id] || selectsGateway(selector, have) {
-			continue
-		}
-		bySelector[id] = true
-		base := defaultGateway
-		if n := selector["istio"]; n != "" {
-			base = "istio-" + n
-		}
-		name := base
-		for i := 2; taken(have, out, m.RootNamespace(), name); i++ {
-			name = base + "-" + strconv.Itoa(i)
-		}
-		labels := maps.Clone(selector)
-		if labels == nil {
-			labels = map[string]string{"istio": "ingressgateway"}
-		}
-		out = append(out, &podPlan{name: name, role: gateway, made: true, workload: &config.Workload{
-			Meta: config.Meta{
-				Key: config.Key{Kind: "Pod", Namespace: m.RootNamespace(), Name: name}, Labels: labels,
-			},
-			ServiceAccount: name, Ready: true,
-			Owner: config.Key{Group: "apps", Kind: "Deployment", Namespace: m.RootNamespace(), Name: name},
-		}})
-	}
-	return out
-}
-
-func taken(have map[string]*podPlan, more []*podPlan, ns, name string) bool {
-	key := ns + "/" + name
-	if have[key] != nil {
-		return true
-	}
-	return slices.ContainsFunc(more, func(p *podPlan) bool { return p.key() == key })
-}
-
-// selectsGateway reports whether a pod takes a Gateway's servers: one that the
-// selector matches, or any gateway for an empty selector.
-func selectsGateway(selector map[string]string, pods map[string]*podPlan) bool {
-	for _, p := range pods {
-		if p.role == gateway && config.Selects(selector, p.workload.Labels) {
-			return true
-		}
-	}
-	return false
-}
-
-func selectorText(s map[string]string) string {
-	parts := make([]string, 0, len(s))
-	for k, v := range s {
-		parts = append(parts, k+"="+v)
-	}
-	sort.Strings(parts)
-	return strings.Join(parts, ",")
 }

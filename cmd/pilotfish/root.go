@@ -17,7 +17,7 @@ import (
 const (
 	exitOK      = 0
 	exitFailure = 1 // the command was understood and did not succeed
-	exitUsage   = 2 // the command line is wrong
+	exitUsage   = 2 // the command line is wrong, or a checking command could not run
 )
 
 // usageError is a mistake in the command line that only the command itself
@@ -40,6 +40,11 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
+	}
+	var cannot couldNotRun
+	if errors.As(err, &cannot) {
+		_, _ = fmt.Fprintf(stderr, "pilotfish: %v\n", err)
+		return exitUsage
 	}
 	var usage usageError
 	if started && !errors.As(err, &usage) {
@@ -85,6 +90,6 @@ translates it to Envoy configuration and serves it to sidecars and gateways.`,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newServe(), newUp(), newVersion())
+	root.AddCommand(newAsk(), newServe(), newUp(), newVersion())
 	return root
 }

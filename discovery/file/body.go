@@ -42,11 +42,11 @@ func (r *reader) otherKind(d document, h header, line int) document {
 		return d // a kind of Kubernetes' own that has no part in a mesh
 	case len(known) > 0:
 		p.Message = fmt.Sprintf("%s has no kind %q", h.apiVersion, h.kind)
-		if near := nearest(h.kind, known); near != "" {
+		if near := config.Nearest(h.kind, known); near != "" {
 			p.Message += fmt.Sprintf(": did you mean %q?", near)
 		}
 	default:
-		near := nearest(h.group, knownGroups())
+		near := config.Nearest(h.group, knownGroups())
 		p.Message = fmt.Sprintf("no kind %s in %s is known here", h.kind, h.apiVersion)
 		if near == "" {
 			p.Severity = config.Info

@@ -96,7 +96,7 @@ func (w *fieldWalk) enum(path string, n *yaml.Node, ed protoreflect.EnumDescript
 		names[i] = string(ed.Values().Get(i).Name())
 	}
 	msg := "unknown value " + strconv.Quote(n.Value)
-	if near := nearest(n.Value, names); near != "" {
+	if near := config.Nearest(n.Value, names); near != "" {
 		msg += ": did you mean " + near + "?"
 	} else {
 		msg += ": use " + strings.Join(names, ", ")
@@ -131,7 +131,7 @@ func fieldNames(md protoreflect.MessageDescriptor) []string {
 
 func unknownField(p place, name string, known []string) fault {
 	msg := "unknown field " + strconv.Quote(name)
-	if near := nearest(name, known); near != "" {
+	if near := config.Nearest(name, known); near != "" {
 		msg += ": did you mean " + strconv.Quote(near) + "?"
 	} else {
 		msg += ": remove it"

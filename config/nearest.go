@@ -1,8 +1,8 @@
-package file
+package config
 
-// nearest returns the candidate that a mistyped name most likely stands for,
+// Nearest returns the candidate that a mistyped name most likely stands for,
 // or "" if none is close: at most a third of the letters differ.
-func nearest(name string, candidates []string) string {
+func Nearest(name string, candidates []string) string {
 	best, limit := "", max(len(name)/3, 1)
 	for _, c := range candidates {
 		if d := distance(name, c, limit); d <= limit && (d < limit || best == "") {

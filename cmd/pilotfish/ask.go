@@ -1,0 +1,123 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"github.com/pilotfish-mesh/pilotfish/simulate"
+)
+
+func newAsk() *cobra.Command {
+	var (
+		c       configFlags
+		out     outputFlag
+		q       simulate.Query
+		headers []string
+		jwt     string
+		explain bool
+	)
+	cmd := &cobra.Command{
+		Use:   "ask --from CLIENT URL",
+		Short: "Say what happens to a request",
+		Long: `Ask follows a request on its whole way, without running anything: the client's
+sidecar or a gateway, the route, the endpoints that can be picked, the server's
+sidecar. Each decision is told with the object, file and line that made it.
+
+CLIENT is a workload (web.shop, shop/web, or web where that is clear), a gateway
+that clients outside come to (gateway/NAMESPACE/NAME), or plain/NAMESPACE for a
+client without a sidecar. URL is http://, https://, tcp:// or tls://.
+
+` + configHelp,
+		Example: `  pilotfish ask --from web.shop http://reviews/api?x=1 -H 'x-user: qa'
+  pilotfish ask --from gateway/istio-system/ingress https://shop.example.com/ --explain
+  pilotfish ask --from web.shop tcp://db:5432 --config overlays/prod
+  pilotfish ask --from web.shop http://reviews/ --jwt claims.json -o json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := out.check(); err != nil {
+				return err
+			}
+			q.URL = args[0]
+			var err error
+			if q.Header, err = parseHeaders(headers); err != nil {
+				return err
+			}
+			if jwt != "" {
+				if q.Claims, err = readClaims(jwt); err != nil {
+					return err
+				}
+			}
+			m, err := c.load(cmd)
+			if err != nil {
+				return err
+			}
+			broken := tellProblems(cmd.ErrOrStderr(), m)
+			a, err := simulate.NewWorld(m).Ask(&q)
+			if err != nil {
+				return couldNotRun{err}
+			}
+			if !explain {
+				a.Brief()
+			}
+			if out.value == "text" {
+				err = writeAnswer(cmd.OutOrStdout(), a, explain)
+			} else {
+				err = writeData(cmd.OutOrStdout(), out.value, a)
+			}
+			if err == nil && broken {
+				err = couldNotRun{fmt.Errorf("parts of the configuration could not be read: the answer is about the rest")}
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&q.From, "from", "", "who asks: a workload, gateway/NAMESPACE/NAME, or plain/NAMESPACE")
+	f.StringVarP(&q.Method, "request", "X", "", "method (default GET)")
+	f.StringArrayVarP(&headers, "header", "H", nil, `header, as "name: value"; may be repeated`)
+	f.StringVar(&jwt, "jwt", "", "file with the claims of the request's token, as JSON or YAML")
+	f.StringVar(&q.SNI, "sni", "", "server name of a TLS connection (default the URL's host)")
+	f.BoolVar(&q.HTTP2, "http2", false, "send HTTP/2")
+	f.BoolVar(&explain, "explain", false, "also say why what came before did not match")
+	_ = cmd.MarkFlagRequired("from")
+	c.add(cmd)
+	out.add(cmd, "text", "json", "yaml")
+	return cmd
+}
+
+func parseHeaders(list []string) (simulate.Header, error) {
+	var out simulate.Header
+	for _, h := range list {
+		name, value, ok := strings.Cut(h, ":")
+		name = strings.TrimSpace(name)
+		if !ok && name != "" {
+			return nil, usagef("--header %q: want \"name: value\"", h)
+		}
+		if name == "" {
+			return nil, usagef("--header %q: want \"name: value\"", h)
+		}
+		out = append(out, simulate.Field{Name: name, Value: strings.TrimSpace(value)})
+	}
+	return out, nil
+}
+
+// readClaims reads the payload of a token.
+func readClaims(file string) (map[string]any, error) {
+	b, err := os.ReadFile(file) //nolint:gosec // the user names it
+	if err != nil {
+		return nil, couldNotRun{fmt.Errorf("--jwt: %w", err)}
+	}
+	js, err := yaml.YAMLToJSON(b)
+	claims := map[string]any{}
+	if err == nil {
+		err = json.Unmarshal(js, &claims)
+	}
+	if err != nil {
+		return nil, couldNotRun{fmt.Errorf("--jwt %s: want an object of claims: %w", file, err)}
+	}
+	return claims, nil
+}

@@ -1,0 +1,113 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// Role is what runs in a workload's pods.
+type Role int
+
+// The roles.
+const (
+	// PlainPod: the application alone.
+	PlainPod Role = iota
+	// SidecarPod: the application with a proxy beside it.
+	SidecarPod
+	// GatewayPod: a proxy alone.
+	GatewayPod
+)
+
+// Labels and annotations by which Istio's users say what is injected.
+const (
+	injectKey      = "sidecar.istio.io/inject"
+	templatesKey   = "inject.istio.io/templates"
+	gatewayName    = "gateway"
+	defaultGateway = "istio-ingressgateway"
+)
+
+// RoleOf tells gateways from applications: by the injection template, or
+// because a Gateway selects them. Every other workload has a sidecar unless
+// it says that it wants none.
+func (m *Mesh) RoleOf(w *Workload) Role {
+	if slices.Contains(strings.Split(w.Annotations[templatesKey], ","), gatewayName) {
+		return GatewayPod
+	}
+	for gw := range m.Gateways.All() {
+		if s := gw.Spec.GetSelector(); len(s) > 0 && Selects(s, w.Labels) {
+			return GatewayPod
+		}
+	}
+	if w.HostNetwork || w.Labels[injectKey] == "false" || w.Annotations[injectKey] == "false" {
+		return PlainPod
+	}
+	return SidecarPod
+}
+
+// StandInGateways are workloads that a folder does not have and its Gateways
+// need: one for each selector that no gateway workload matches, in the root
+// namespace.
+func (m *Mesh) StandInGateways() []*Workload {
+	have := map[string]bool{}
+	var gateways []*Workload
+	for w := range m.Workloads.All() {
+		have[w.Namespace+"/"+w.Name] = true
+		if m.RoleOf(w) == GatewayPod {
+			gateways = append(gateways, w)
+		}
+	}
+	var out []*Workload
+	bySelector := map[string]bool{}
+	for gw := range m.Gateways.All() {
+		selector := gw.Spec.GetSelector()
+		id := selectorText(selector)
+		served := slices.ContainsFunc(gateways, func(w *Workload) bool { return Selects(selector, w.Labels) })
+		if bySelector[id] || served {
+			continue
+		}
+		bySelector[id] = true
+		base := defaultGateway
+		if n := selector["istio"]; n != "" {
+			base = "istio-" + n
+		}
+		name := base
+		for i := 2; have[m.RootNamespace()+"/"+name]; i++ {
+			name = base + "-" + strconv.Itoa(i)
+		}
+		have[m.RootNamespace()+"/"+name] = true
+		out = append(out, standIn(m.RootNamespace(), name, selector))
+	}
+	return out
+}
+
+func standIn(ns, name string, selector map[string]string) *Workload {
+	labels := maps.Clone(selector)
+	if labels == nil {
+		labels = map[string]string{"istio": "ingressgateway"}
+	}
+	return &Workload{
+		Meta:           Meta{Key: Key{Kind: "Pod", Namespace: ns, Name: name}, Labels: labels},
+		ServiceAccount: name, Ready: true,
+		Owner: Key{Group: "apps", Kind: "Deployment", Namespace: ns, Name: name},
+	}
+}
+
+func selectorText(s map[string]string) string {
+	parts := make([]string, 0, len(s))
+	for k, v := range s {
+		parts = append(parts, k+"="+v)
+	}
+	sort.Strings(parts)
+	return strings.Join(parts, ",")
+}
+
+// WorkloadName is the controller's name, or the pod's without one.
+func (w *Workload) WorkloadName() string {
+	if w.Owner.Name != "" {
+		return w.Owner.Name
+	}
+	return w.Name
+}

@@ -1,0 +1,89 @@
+package file
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery"
+)
+
+// Text is the content of one file, wherever it comes from.
+type Text struct {
+	Name string // for positions
+	Data []byte
+}
+
+// ReadTexts reads the files of a path, a folder or a file, in the order in
+// which a Source takes them. What cannot be read is a Problem; the error is
+// for a path that does not exist.
+func ReadTexts(path string) ([]Text, []config.Problem, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, nil, err
+	}
+	l := walk([]string{path}, func(string) {})
+	var out []Text
+	for _, f := range l.files {
+		data, err := os.ReadFile(f.path)
+		if err != nil {
+			l.problems = append(l.problems, unreadable(f.path, err))
+			continue
+		}
+		out = append(out, Text{f.path, data})
+	}
+	return out, l.problems, nil
+}
+
+// IsConfig reports whether a file of a folder, by its path in the folder,
+// holds configuration.
+func IsConfig(path string) bool {
+	for dir := path; dir != "." && dir != "/" && dir != ""; dir = filepath.Dir(dir) {
+		if filepath.Base(dir)[0] == '.' {
+			return false
+		}
+	}
+	return isConfig(filepath.Base(path))
+}
+
+// Objects makes of texts, in their order, what a Source makes of files: the
+// objects of the mesh, with those that a cluster would add. A later definition
+// of an object counts. addresses is that of WithAddresses.
+func Objects(texts []Text, addresses func(pod config.Key, labels map[string]string) []string) ([]discovery.Change, []config.Problem) {
+	f := folder{namespace: DefaultNamespace, files: map[string]*content{}}
+	read := make([]*content, len(texts))
+	inParallel(len(texts), func(i int) {
+		r := reader{file: texts[i].Name, namespace: DefaultNamespace}
+		c := &content{}
+		c.take(r.stream(texts[i].Data), nil)
+		read[i] = c
+	})
+	for i, t := range texts {
+		if f.files[t.Name] == nil {
+			f.order = append(f.order, t.Name)
+		}
+		f.files[t.Name] = read[i]
+	}
+	objects, problems := f.settled()
+	c := newCluster(objects, addresses)
+	problems = append(problems, c.run()...)
+	changes := make([]discovery.Change, len(c.objects))
+	for i, o := range c.objects {
+		changes[i] = discovery.Change{Object: *o}
+	}
+	return changes, problems
+}
+
+func inParallel(n int, do func(i int)) {
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range n {
+		g.Go(func() error {
+			do(i)
+			return nil
+		})
+	}
+	_ = g.Wait() // what fails is in the contents
+}

@@ -1,0 +1,132 @@
+package inputs
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery/file"
+)
+
+// revisionTexts reads a path as it is at a git revision.
+func revisionTexts(ctx context.Context, rev, at string) ([]file.Text, []config.Problem, error) {
+	dir, base := at, "."
+	if info, err := os.Stat(at); err != nil || !info.IsDir() {
+		dir, base = filepath.Dir(at), filepath.Base(at)
+	}
+	if _, err := os.Stat(dir); err != nil {
+		dir, base = ".", at
+	}
+	prefix, err := git(ctx, dir, "rev-parse", "--show-prefix")
+	if err != nil {
+		return nil, nil, err
+	}
+	inside := path.Join(strings.TrimSpace(string(prefix)), filepath.ToSlash(base))
+	if _, err := git(ctx, dir, "rev-parse", "--verify", "--quiet", rev+"^{commit}"); err != nil {
+		return nil, nil, fmt.Errorf("%q is no path and no git revision", rev)
+	}
+	root, err := git(ctx, dir, "rev-parse", "--show-toplevel")
+	if err != nil {
+		return nil, nil, err
+	}
+	archive, err := git(ctx, strings.TrimSpace(string(root)), "archive", "--format=tar", rev)
+	if err != nil {
+		return nil, nil, err
+	}
+	files, err := untar(archive)
+	if err != nil {
+		return nil, nil, err
+	}
+	texts, err := textsAt(files, inside, func(name string) string { return rev + ":" + name })
+	return texts, nil, err
+}
+
+// textsAt picks the configuration at or below a path of a tree.
+func textsAt(files map[string][]byte, at string, name func(string) string) ([]file.Text, error) {
+	exists := func(n string) bool { _, ok := files[path.Join(at, n)]; return ok }
+	if hasKustomization(exists) {
+		tree := filesys.MakeFsInMemory()
+		for n, data := range files {
+			if err := tree.WriteFile("/"+n, data); err != nil {
+				return nil, err
+			}
+		}
+		data, err := kustomize(tree, "/"+at)
+		return []file.Text{{Name: name(at) + " (kustomize)", Data: data}}, err
+	}
+	var out []file.Text
+	found := false
+	for n, data := range files {
+		rest, below := strings.CutPrefix(n, at+"/")
+		if at == "." {
+			rest, below = n, true
+		}
+		found = found || below || n == at
+		if n == at || below && file.IsConfig(rest) {
+			out = append(out, file.Text{Name: name(n), Data: data})
+		}
+	}
+	if !found {
+		return nil, fmt.Errorf("%s does not exist", name(at))
+	}
+	slices.SortFunc(out, func(a, b file.Text) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+func untar(archive []byte) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	r := tar.NewReader(bytes.NewReader(archive))
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if h.Typeflag != tar.TypeReg {
+			continue
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			return nil, err
+		}
+		out[path.Clean(h.Name)] = data
+	}
+}
+
+// git runs one git command in a directory.
+func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		line, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
+		if line == "" {
+			line = err.Error()
+		}
+		return nil, fmt.Errorf("git %s: %s", args[0], strings.TrimPrefix(line, "fatal: "))
+	}
+	return out, nil
+}
+
+// IsRevision reports whether git knows a commit by a name, in the repository
+// of a directory.
+func IsRevision(ctx context.Context, dir, rev string) bool {
+	_, err := git(ctx, dir, "rev-parse", "--verify", "--quiet", rev+"^{commit}")
+	return err == nil
+}

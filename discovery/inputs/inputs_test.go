@@ -1,0 +1,144 @@
+package inputs_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery/inputs"
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+func write(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func deployment(name string) string {
+	return `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: ` + name + `, namespace: shop}
+spec:
+  selector: {matchLabels: {app: ` + name + `}}
+  template:
+    metadata: {labels: {app: ` + name + `}}
+    spec: {containers: [{name: app, image: example.com/app:1}]}
+`
+}
+
+func load(t *testing.T, o inputs.Options) *config.Mesh {
+	t.Helper()
+	o.Validate = translate.Check
+	m, err := inputs.Load(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range m.Problems {
+		t.Log(p)
+	}
+	return m
+}
+
+func workloads(m *config.Mesh) string {
+	var names []string
+	for w := range m.Workloads.All() {
+		names = append(names, w.WorkloadName())
+	}
+	return strings.Join(names, " ")
+}
+
+// One command reads a folder, a file, an overlay, standard input and a git
+// revision at once.
+func TestMixture(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{
+		"folder/one.yaml":                    deployment("one"),
+		"folder/ignored_test.yaml":           deployment("ignored"),
+		"two.yaml":                           deployment("two"),
+		"base/kustomization.yaml":            "resources: [three.yaml]\n",
+		"base/three.yaml":                    deployment("three"),
+		"overlays/prod/kustomization.yaml":   "resources: [../../base]\nnamePrefix: prod-\n",
+		"repository/mesh/five.yaml":          deployment("five"),
+		"repository/mesh/.hidden/other.yaml": deployment("hidden"),
+	})
+	repo := filepath.Join(dir, "repository")
+	for _, args := range [][]string{
+		{"init", "-q", "-b", "main"}, {"add", "."},
+		{"-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "-m", "one"}, {"rm", "-q", "-r", "mesh"},
+	} {
+		cmd := exec.Command("git", args...)
+		cmd.Dir = repo
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v %s", args, err, out)
+		}
+	}
+	t.Chdir(repo)
+	m := load(t, inputs.Options{
+		Paths: []string{filepath.Join(dir, "folder"), filepath.Join(dir, "two.yaml"), filepath.Join(dir, "overlays", "prod"), "-", "main:mesh"},
+		Stdin: strings.NewReader(deployment("four")),
+	})
+	if got := workloads(m); got != "five four one prod-three two" {
+		t.Errorf("workloads %q", got)
+	}
+	for w := range m.Workloads.All() {
+		if len(w.IPs) != 1 || !strings.HasPrefix(w.IPs[0], "10.") {
+			t.Errorf("%s has addresses %v", w.Name, w.IPs)
+		}
+	}
+	again := load(t, inputs.Options{Paths: []string{"mesh"}, Revision: "HEAD"})
+	if got := workloads(again); got != "five" {
+		t.Errorf("at HEAD: workloads %q", got)
+	}
+	five := func(m *config.Mesh) string {
+		w := m.Workloads.In("shop")[0]
+		return w.IPs[0]
+	}
+	if five(again) != five(m) {
+		t.Errorf("one pod has two addresses: %s and %s", five(again), five(m))
+	}
+}
+
+// Of two definitions of one object the later one counts, and that is told.
+func TestLaterWins(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"a/x.yaml": deployment("one"), "b/x.yaml": deployment("one") + "# changed\n"})
+	m := load(t, inputs.Options{Paths: []string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}})
+	if len(m.Problems) != 1 || m.Problems[0].Code != "DefinedTwice" || !strings.Contains(m.Problems[0].Message, filepath.Join(dir, "b", "x.yaml")+":1") {
+		t.Errorf("problems %v", m.Problems)
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{
+		"overlay/kustomization.yaml": "resources: [missing.yaml]\n",
+		"repo/x.yaml":                deployment("x"),
+	})
+	t.Chdir(filepath.Join(dir, "repo"))
+	if out, err := exec.Command("git", "init", "-q", "-b", "main").CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	for path, want := range map[string]string{
+		"nowhere":                     "stat nowhere: no such file or directory",
+		filepath.Join(dir, "overlay"): "kustomize " + filepath.Join(dir, "overlay") + ": accumulating resources",
+		"nosuchrevision:x.yaml":       `"nosuchrevision" is no path and no git revision`,
+		"-":                           "standard input is not available",
+	} {
+		_, err := inputs.Load(context.Background(), inputs.Options{Paths: []string{path}})
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", path, err, want)
+		}
+	}
+}

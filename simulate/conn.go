@@ -1,0 +1,104 @@
+package simulate
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Conn is one connection as it reaches an Envoy.
+type Conn struct {
+	// Destination is where the client connected to, before any redirection.
+	Destination netip.AddrPort
+	Source      netip.Addr
+	// TLS is what the client begins with; nil for plaintext.
+	TLS *ClientTLS
+	// HTTP is the request on the connection; nil for bytes that are none.
+	// Inside of TLS it shows only after a chain has taken the TLS off.
+	HTTP *HTTP
+}
+
+// ClientTLS is a client's side of a TLS handshake.
+type ClientTLS struct {
+	SNI  string   `json:"sni,omitempty"`
+	ALPN []string `json:"alpn,omitempty"`
+	// Identity is the URI in the client's certificate; empty without one.
+	Identity string `json:"identity,omitempty"`
+	// Mesh: both sides use the mesh's own certificates. Other certificates
+	// are not known here and taken to be valid.
+	Mesh bool `json:"mesh,omitempty"`
+}
+
+// HTTP is one request.
+type HTTP struct {
+	Method    string
+	Scheme    string // http or https, as the client sees it
+	Authority string
+	Path      string // with query
+	Header    Header
+	// HTTP2: sent as HTTP/2.
+	HTTP2 bool
+	// Claims are those of the request's token; nil without a token. The token
+	// is taken to be validly signed.
+	Claims map[string]any
+}
+
+func (h *HTTP) clone() *HTTP {
+	out := *h
+	out.Header = slices.Clone(h.Header)
+	return &out
+}
+
+// path is Path without query and fragment.
+func (h *HTTP) path() string {
+	if i := strings.IndexAny(h.Path, "?#"); i >= 0 {
+		return h.Path[:i]
+	}
+	return h.Path
+}
+
+func (h *HTTP) query() string {
+	_, q, _ := strings.Cut(h.Path, "?")
+	q, _, _ = strings.Cut(q, "#")
+	return q
+}
+
+// get is a header's value as matchers see it: all values, joined by commas.
+// Pseudo headers have names that begin with a colon.
+func (h *HTTP) get(name string) (value string, present bool) {
+	switch strings.ToLower(name) {
+	case ":method":
+		return h.Method, true
+	case ":authority", "host":
+		return h.Authority, true
+	case ":path":
+		return h.Path, true
+	case ":scheme":
+		return h.Scheme, true
+	}
+	return h.Header.get(name)
+}
+
+// Header is a request's or response's headers in order.
+type Header []Field
+
+// Field is one header.
+type Field struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+func (h Header) get(name string) (value string, present bool) {
+	var values []string
+	for _, f := range h {
+		if strings.EqualFold(f.Name, name) {
+			values = append(values, f.Value)
+		}
+	}
+	return strings.Join(values, ","), len(values) > 0
+}
+
+// without returns the headers but for those of a name.
+func (h Header) without(name string) Header {
+	return slices.DeleteFunc(slices.Clone(h), func(f Field) bool { return strings.EqualFold(f.Name, name) })
+}

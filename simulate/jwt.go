@@ -1,0 +1,161 @@
+package simulate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	jwt "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// jwtFilter is the name under which the filter leaves claims.
+const jwtFilter = "envoy.filters.http.jwt_authn"
+
+// jwt validates the request's token. Its signature is taken to be good;
+// issuer and audience are tested.
+func (r *request) jwt(name string, t *jwt.JwtAuthentication) bool {
+	if r.perRoute(name) != nil {
+		r.hop.unknown("a route's configuration of filter " + name)
+	}
+	for _, rule := range t.GetRules() {
+		if r.matchRoute(rule.GetMatch(), r.http, r.md).why != "" {
+			continue
+		}
+		requires := rule.GetRequires()
+		if n := rule.GetRequirementName(); n != "" {
+			requires = t.GetRequirementMap()[n]
+		}
+		if requires == nil {
+			return true
+		}
+		why := r.requirement(t, requires)
+		v := Verdict{Filter: name, Allowed: why == "", Why: why}
+		if v.Allowed {
+			v.Why = "no token is needed"
+			if r.http.Claims != nil {
+				v.Why = "the token is accepted"
+			}
+		}
+		r.hop.Filters = append(r.hop.Filters, v)
+		if !v.Allowed {
+			r.hop.Reply = &Reply{Status: 401, Reason: "JWT: " + why, Flag: "UAEX"}
+			if strings.HasPrefix(why, "audience") {
+				r.hop.Reply.Status = 403
+			}
+			return false
+		}
+		if r.http.Claims != nil {
+			r.findRoute() // claims may lead elsewhere
+		}
+		return true
+	}
+	return true
+}
+
+// requirement is why a requirement is not met, or "".
+func (r *request) requirement(t *jwt.JwtAuthentication, q *jwt.JwtRequirement) string {
+	switch k := q.GetRequiresType().(type) {
+	case *jwt.JwtRequirement_ProviderName:
+		return r.provider(t.GetProviders()[k.ProviderName], nil)
+	case *jwt.JwtRequirement_ProviderAndAudiences:
+		n := k.ProviderAndAudiences.GetProviderName()
+		return r.provider(t.GetProviders()[n], k.ProviderAndAudiences.GetAudiences())
+	case *jwt.JwtRequirement_RequiresAny:
+		return r.anyRequirement(t, k.RequiresAny.GetRequirements())
+	case *jwt.JwtRequirement_RequiresAll:
+		return all(k.RequiresAll.GetRequirements(), func(q *jwt.JwtRequirement) string { return r.requirement(t, q) })
+	case *jwt.JwtRequirement_AllowMissingOrFailed:
+		return ""
+	case *jwt.JwtRequirement_AllowMissing:
+		return r.missing(k.AllowMissing)
+	}
+	r.hop.unknown(fmt.Sprintf("JWT requirement %T", q.GetRequiresType()))
+	return ""
+}
+
+func (r *request) missing(*emptypb.Empty) string {
+	if r.http.Claims == nil {
+		return ""
+	}
+	return "no provider has the token's issuer " + orNone(claimText(r.http.Claims["iss"]))
+}
+
+// anyRequirement tries in order; a missing token is the last resort.
+func (r *request) anyRequirement(t *jwt.JwtAuthentication, list []*jwt.JwtRequirement) string {
+	return some(list, func(q *jwt.JwtRequirement) string { return r.requirement(t, q) })
+}
+
+func (r *request) provider(p *jwt.JwtProvider, audiences []string) string {
+	claims := r.http.Claims
+	if claims == nil {
+		return "the token is missing"
+	}
+	iss := claimText(claims["iss"])
+	if p.GetIssuer() != "" && iss != p.GetIssuer() {
+		return fmt.Sprintf("issuer %s is not %s", orNone(iss), p.GetIssuer())
+	}
+	if len(audiences) == 0 {
+		audiences = p.GetAudiences()
+	}
+	if len(audiences) > 0 && !slices.ContainsFunc(claimList(claims["aud"]), func(a string) bool { return slices.Contains(audiences, a) }) {
+		return fmt.Sprintf("audience %s is not one of %s", orNone(strings.Join(claimList(claims["aud"]), ",")), strings.Join(audiences, ", "))
+	}
+	if key := p.GetPayloadInMetadata(); key != "" {
+		if r.md[jwtFilter] == nil {
+			r.md[jwtFilter] = map[string]any{}
+		}
+		r.md[jwtFilter][key] = r.payload(p)
+	}
+	for _, c := range p.GetClaimToHeaders() {
+		if v, ok := claims[c.GetClaimName()]; ok {
+			r.http.Header = append(r.http.Header.without(c.GetHeaderName()), Field{c.GetHeaderName(), claimText(v)})
+		}
+	}
+	return ""
+}
+
+// payload is the claims as metadata. Istio's proxies normalize the scopes,
+// which are one text, to lists.
+func (r *request) payload(p *jwt.JwtProvider) map[string]any {
+	out := map[string]any{}
+	for k, v := range r.http.Claims {
+		out[k] = v
+	}
+	for _, k := range p.GetNormalizePayloadInMetadata().GetSpaceDelimitedClaims() {
+		if s, ok := out[k].(string); ok {
+			list := []any{}
+			for _, word := range strings.Fields(s) {
+				list = append(list, word)
+			}
+			out[k] = list
+		}
+	}
+	return out
+}
+
+func claimText(v any) string {
+	switch t := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return t
+	}
+	return fmt.Sprint(v)
+}
+
+func claimList(v any) []string {
+	switch t := v.(type) {
+	case nil:
+		return nil
+	case []any:
+		var out []string
+		for _, item := range t {
+			out = append(out, claimText(item))
+		}
+		return out
+	case []string:
+		return t
+	}
+	return []string{claimText(v)}
+}

@@ -1,0 +1,55 @@
+package simulate
+
+import (
+	"fmt"
+	"strings"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// Source is the object that a resource was made of, as the resource says.
+type Source struct {
+	Object config.Key `json:"object,omitzero"`
+	File   string     `json:"file,omitempty"`
+	Line   int        `json:"line,omitempty"`
+}
+
+// String is "Kind namespace/name (file:line)".
+func (s *Source) String() string {
+	switch {
+	case s == nil:
+		return ""
+	case s.File == "":
+		return s.Object.String()
+	}
+	return fmt.Sprintf("%s (%s:%d)", s.Object, s.File, s.Line)
+}
+
+// sourceOf reads filter_metadata "istio", or is nil where there is none.
+func sourceOf(m *core.Metadata) *Source {
+	fields := m.GetFilterMetadata()["istio"].GetFields()
+	path := fields["config"].GetStringValue()
+	// /apis/<group>/<version>/namespaces/<ns>/<kind>/<name>
+	parts := strings.Split(path, "/")
+	if len(parts) != 8 {
+		return nil
+	}
+	return &Source{
+		Object: config.Key{Group: parts[2], Kind: kindOf(parts[6]), Namespace: parts[5], Name: parts[7]},
+		File:   fields["file"].GetStringValue(),
+		Line:   int(fields["line"].GetNumberValue()),
+	}
+}
+
+// kindOf is the kind of its form with dashes: virtual-service.
+func kindOf(dashed string) string {
+	var b strings.Builder
+	for word := range strings.SplitSeq(dashed, "-") {
+		if word != "" {
+			b.WriteString(strings.ToUpper(word[:1]) + word[1:])
+		}
+	}
+	return b.String()
+}

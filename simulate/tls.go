@@ -1,0 +1,144 @@
+package simulate
+
+import (
+	"fmt"
+
+	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	quic "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/quic/v3"
+	raw "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
+	tls "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// meshSecret is the name under which the agent serves the workload's own
+// certificate.
+const meshSecret = "default"
+
+// terminate takes the TLS off as the chain says. It returns false where the
+// handshake fails.
+func (e *exchange) terminate(fc *listener.FilterChain) bool {
+	t := e.conn.TLS
+	if fc.GetTransportSocket() == nil {
+		e.hop.Downstream = &Security{Mode: Plaintext}
+		if t != nil {
+			e.hop.Downstream = &Security{Mode: TLS, SNI: t.SNI, Passthrough: true}
+		}
+		return true
+	}
+	m, err := e.config.unpack(fc.GetTransportSocket().GetTypedConfig())
+	if q, ok := m.(*quic.QuicDownstreamTransport); ok {
+		m = q.GetDownstreamTlsContext()
+	}
+	if _, ok := m.(*raw.RawBuffer); ok && err == nil {
+		e.hop.Downstream = &Security{Mode: Plaintext}
+		return true
+	}
+	c, ok := m.(*tls.DownstreamTlsContext)
+	if err != nil || !ok {
+		e.hop.unknown("transport socket " + fc.GetTransportSocket().GetName())
+		e.hop.Downstream = &Security{Mode: Plaintext}
+		return true
+	}
+	if t == nil {
+		e.close("the chain wants TLS and the client speaks plaintext: the connection is closed")
+		return false
+	}
+	required := c.GetRequireClientCertificate().GetValue()
+	asked := required || c.GetCommonTlsContext().GetValidationContextType() != nil
+	if usesMeshCertificate(c.GetCommonTlsContext()) != t.Mesh {
+		// Certificates of other authorities are not known here.
+		if t.Mesh {
+			e.close("the server's certificate is not the mesh's: the client refuses it")
+			return false
+		}
+		if required {
+			e.close("the chain requires a client certificate of the mesh: the handshake fails")
+			return false
+		}
+	}
+	if required && t.Identity == "" && t.Mesh {
+		e.close("the chain requires a client certificate and the client has none: the handshake fails")
+		return false
+	}
+	e.hop.Downstream = &Security{Mode: TLS, SNI: t.SNI}
+	if asked && t.Identity != "" {
+		e.hop.Downstream.Mode, e.hop.Downstream.Identity = MTLS, t.Identity
+	} else if required {
+		e.hop.Downstream.Mode = MTLS
+		e.hop.unknown("the chain requires a client certificate, which is taken to be there and valid")
+	}
+	return true
+}
+
+func usesMeshCertificate(c *tls.CommonTlsContext) bool {
+	for _, s := range c.GetTlsCertificateSdsSecretConfigs() {
+		if s.GetName() == meshSecret {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *exchange) close(why string) {
+	e.hop.Reply = &Reply{Reason: why}
+}
+
+// security is how the Envoy's connection to an endpoint is secured, and the
+// application protocols that it announces.
+func (c *Config) security(cl *cluster.Cluster, e *endpoint.LbEndpoint) (s *Security, alpn []string, unknown string) {
+	socket := cl.GetTransportSocket()
+	if len(cl.GetTransportSocketMatches()) > 0 {
+		labels := e.GetMetadata().GetFilterMetadata()["envoy.transport_socket_match"]
+		for _, m := range cl.GetTransportSocketMatches() {
+			if hasAll(labels, m.GetMatch()) {
+				socket = m.GetTransportSocket()
+				break
+			}
+		}
+	}
+	return c.upstream(socket)
+}
+
+func (c *Config) upstream(socket *core.TransportSocket) (s *Security, alpn []string, unknown string) {
+	if socket == nil {
+		return &Security{Mode: Plaintext}, nil, ""
+	}
+	m, err := c.unpack(socket.GetTypedConfig())
+	switch t := m.(type) {
+	case *raw.RawBuffer:
+		return &Security{Mode: Plaintext}, nil, ""
+	case *tls.UpstreamTlsContext:
+		s := &Security{Mode: TLS, SNI: t.GetSni()}
+		common := t.GetCommonTlsContext()
+		if len(common.GetTlsCertificateSdsSecretConfigs()) > 0 || len(common.GetTlsCertificates()) > 0 {
+			s.Mode = MTLS
+		}
+		if usesMeshCertificate(common) {
+			s.Identity = meshSecret // filled in by whoever knows the proxy
+		}
+		check := common.GetValidationContext()
+		if common.GetCombinedValidationContext() != nil {
+			check = common.GetCombinedValidationContext().GetDefaultValidationContext()
+		}
+		for _, san := range check.GetMatchTypedSubjectAltNames() {
+			s.Verifies = append(s.Verifies, describeString(san.GetMatcher()))
+		}
+		return s, common.GetAlpnProtocols(), ""
+	}
+	return &Security{Mode: Plaintext}, nil, fmt.Sprintf("transport socket %s (%v)", socket.GetName(), err)
+}
+
+// hasAll reports whether metadata holds every field of want.
+func hasAll(have, want *structpb.Struct) bool {
+	for k, v := range want.GetFields() {
+		got, ok := have.GetFields()[k]
+		if !ok || !proto.Equal(got, v) {
+			return false
+		}
+	}
+	return true
+}

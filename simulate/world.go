@@ -1,0 +1,164 @@
+package simulate
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+// World is a whole mesh, ready to be asked. A proxy's configuration is
+// translated when it is first needed. Safe for concurrent use.
+type World struct {
+	Mesh  *config.Mesh
+	Index *translate.Index
+
+	translator *translate.Translator
+	pods       []*Pod // by namespace and name
+	byAddress  map[netip.Addr]*Pod
+
+	mu    sync.Mutex // guards what follows
+	parts map[translate.Class]*Part
+}
+
+// Pod is one workload of a World.
+type Pod struct {
+	*config.Workload
+	Role config.Role
+	// Address is invalid for a pod that has none.
+	Address netip.Addr
+	// StandIn: no folder has it; a Gateway needs it.
+	StandIn bool
+
+	once   sync.Once
+	config *Config
+	ports  []translate.GatewayPort
+	// inbound is the class of the server's side.
+	inbound translate.Class
+}
+
+// rememberedResources bounds the translator's memory.
+const rememberedResources = 1 << 18
+
+// NewWorld arranges a mesh.
+func NewWorld(m *config.Mesh) *World {
+	w := &World{
+		Mesh: m, Index: translate.NewIndex(m), translator: translate.NewTranslator(rememberedResources),
+		byAddress: map[netip.Addr]*Pod{}, parts: map[translate.Class]*Part{},
+	}
+	for wl := range m.Workloads.All() {
+		w.add(&Pod{Workload: wl, Role: m.RoleOf(wl)})
+	}
+	for i, wl := range m.StandInGateways() {
+		w.add(&Pod{Workload: wl, Role: config.GatewayPod, StandIn: true, Address: standInAddress(i)})
+	}
+	return w
+}
+
+// standInAddress is an address that no cluster gives (RFC 2544).
+func standInAddress(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i + 1)})
+}
+
+func (w *World) add(p *Pod) {
+	if len(p.IPs) > 0 {
+		p.Address, _ = netip.ParseAddr(p.IPs[0])
+	}
+	for _, ip := range p.IPs {
+		if a, err := netip.ParseAddr(ip); err == nil {
+			w.byAddress[a] = p
+		}
+	}
+	w.pods = append(w.pods, p)
+}
+
+// Pods are all workloads' pods.
+func (w *World) Pods() []*Pod { return w.pods }
+
+// Name is "shop/web": the workload, not the pod.
+func (p *Pod) Name() string { return p.Namespace + "/" + p.WorkloadName() }
+
+// Proxy describes the pod's Envoy as its node id would.
+func (w *World) Proxy(p *Pod) *config.Proxy {
+	out := &config.Proxy{
+		Type: config.Sidecar, Name: p.Workload.Name, Namespace: p.Namespace,
+		DNSDomain: p.Namespace + ".svc." + w.Mesh.Settings.DomainSuffix,
+		Labels:    p.Labels, Annotations: p.Annotations, ServiceAccount: p.ServiceAccount,
+		Cluster: "Kubernetes", NodeName: p.Node, Network: p.Network, Locality: p.Locality,
+		Interception: config.Redirect, Workload: p.WorkloadName(), IPs: p.IPs,
+	}
+	if p.Role == config.GatewayPod {
+		out.Type = config.Router
+	}
+	if len(out.IPs) == 0 {
+		out.IPs = []string{"192.0.2.2"}
+	}
+	if p.Address.IsValid() && len(p.IPs) == 0 {
+		out.IPs = []string{p.Address.String()}
+	}
+	out.ID = fmt.Sprintf("%s~%s~%s.%s~%s", out.Type, out.IPs[0], out.Name, out.Namespace, out.DNSDomain)
+	return out
+}
+
+// Config is what the pod's Envoy is sent; nil for a pod without one.
+func (w *World) Config(p *Pod) *Config {
+	if p.Role == config.PlainPod {
+		return nil
+	}
+	p.once.Do(func() {
+		proxy := w.Proxy(p)
+		viewer := translate.ViewerOf(proxy)
+		var parts []*Part
+		for _, class := range w.Index.Classes(proxy) {
+			p.inbound = class
+			parts = append(parts, w.part(class))
+			if class.Side == translate.GatewaySide {
+				p.ports = w.Index.Scope(class).Gateways
+			}
+		}
+		p.config = NewConfig(func(cluster string) *translate.Resource {
+			return w.endpoints(parts, cluster, viewer)
+		}, parts...)
+	})
+	return p.config
+}
+
+func (w *World) part(class translate.Class) *Part {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.parts[class]; p != nil {
+		return p
+	}
+	p := NewPart(w.translator.Translate(w.Index.Scope(class)))
+	w.parts[class] = p
+	return p
+}
+
+func (w *World) endpoints(parts []*Part, cluster string, v translate.Viewer) *translate.Resource {
+	for _, p := range parts {
+		specs := p.resources.Endpoints
+		i, ok := slices.BinarySearchFunc(specs, cluster, func(s translate.EndpointSpec, c string) int { return strings.Compare(s.Cluster, c) })
+		if ok {
+			eps, _ := w.Mesh.Endpoints.Get(specs[i].Service.Namespace, specs[i].Service.Hostname)
+			return w.translator.Endpoints(&specs[i], eps, v)
+		}
+	}
+	return nil
+}
+
+// Identity is the name in the certificate of a pod's workload.
+func (w *World) Identity(p *Pod) string {
+	account := p.ServiceAccount
+	if account == "" {
+		account = "default"
+	}
+	domain := w.Mesh.Settings.Mesh.GetTrustDomain()
+	if domain == "" {
+		domain = "cluster.local"
+	}
+	return "spiffe://" + domain + "/ns/" + p.Namespace + "/sa/" + account
+}
