@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"snapshot":            {"translate", "config"},
 	"ca":                  {"config"},
 	"webhook":             {"translate", "config"},
-	"agent":               {"config"},
+	"agent":               {},
 	"simulate":            {"translate", "config"},
 	"meshtest":            {"simulate", "translate", "config"},
 	"dashboard":           {"snapshot", "translate", "config"},
@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"manifests":           {},
 	"e2e":                 {"*"},
 	"cmd/pilotfish":       {"*"},
-	"cmd/pilotfish-agent": {"agent", "config"},
+	"cmd/pilotfish-agent": {"agent"},
 }
 
 // TestImportTable holds the direction of the architecture: a package that

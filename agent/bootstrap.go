@@ -1,21 +1,9 @@
 package agent
 
 import (
+	"encoding/json"
+	"fmt"
 	"strconv"
-	"time"
-
-	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	metrics "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
-	cares "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
-	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // The ports in a pod that tools and probes rely on.
@@ -62,7 +50,7 @@ type Bootstrap struct {
 	// which answers if Agent has no host.
 	Agent Address
 	// Stats are the statistics that Envoy keeps; nil keeps all.
-	Stats *metrics.StatsMatcher
+	Stats *StatsMatcher
 	// StateOfTheWorld asks for the older variant of ADS instead of delta.
 	StateOfTheWorld bool
 	// DNS is the server that Envoy asks for names, over UDP; without a host it
@@ -75,175 +63,156 @@ type Bootstrap struct {
 	StaticHost string
 }
 
+// StatsMatcher names the statistics that an Envoy keeps.
+type StatsMatcher struct{ Prefixes, Suffixes, Regexes []string }
+
+// object is a JSON object. The bootstrap is made of these rather than of
+// Envoy's messages: the types alone of those would take a third of the memory
+// that the agent in a pod may have. A test reads it back as Envoy's message.
+type object = map[string]any
+
+type list = []any
+
 // JSON is the bootstrap file's content.
 func (b *Bootstrap) JSON() ([]byte, error) {
-	p, err := b.Proto()
+	node, err := b.Node.json()
 	if err != nil {
 		return nil, err
 	}
-	return protojson.MarshalOptions{Multiline: true}.Marshal(p)
+	out := object{
+		"node":             node,
+		"admin":            object{"address": b.Admin.json()},
+		"dynamicResources": b.dynamic(),
+		"staticResources":  object{"listeners": b.staticListeners(), "clusters": b.clusters()},
+		"layeredRuntime":   runtimeLayers(),
+		"statsConfig":      statsConfig(b.Stats),
+	}
+	if b.DNS.Host != "" {
+		out["typedDnsResolverConfig"] = b.resolver()
+	}
+	js, err := json.MarshalIndent(out, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap: %w", err)
+	}
+	return js, nil
 }
 
-// Proto is the bootstrap as Envoy's message.
-func (b *Bootstrap) Proto() (*bootstrapv3.Bootstrap, error) {
-	node, err := b.Node.proto()
-	if err != nil {
-		return nil, err
+func typed(message string, fields object) object {
+	out := object{"@type": "type.googleapis.com/" + message}
+	for k, v := range fields {
+		out[k] = v
 	}
-	listeners, err := b.staticListeners()
-	if err != nil {
-		return nil, err
-	}
-	clusters, err := b.clusters()
-	if err != nil {
-		return nil, err
-	}
-	dns, err := b.resolver()
-	if err != nil {
-		return nil, err
-	}
-	return &bootstrapv3.Bootstrap{
-		TypedDnsResolverConfig: dns,
-
-		Node:             node,
-		Admin:            &bootstrapv3.Admin{Address: b.Admin.proto()},
-		DynamicResources: b.dynamic(),
-		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
-			Listeners: listeners,
-			Clusters:  clusters,
-		},
-		LayeredRuntime: runtimeLayers(),
-		StatsConfig:    statsTags(b.Stats),
-	}, nil
+	return out
 }
 
-func (b *Bootstrap) dynamic() *bootstrapv3.Bootstrap_DynamicResources {
-	api := core.ApiConfigSource_DELTA_GRPC
+func (b *Bootstrap) dynamic() object {
+	api := "DELTA_GRPC"
 	if b.StateOfTheWorld {
-		api = core.ApiConfigSource_GRPC
+		api = "GRPC"
 	}
-	return &bootstrapv3.Bootstrap_DynamicResources{
-		LdsConfig: overADS(), CdsConfig: overADS(),
-		AdsConfig: &core.ApiConfigSource{
-			ApiType: api, TransportApiVersion: core.ApiVersion_V3, SetNodeOnFirstMessageOnly: true,
-			GrpcServices: []*core.GrpcService{{TargetSpecifier: &core.GrpcService_EnvoyGrpc_{
-				EnvoyGrpc: &core.GrpcService_EnvoyGrpc{ClusterName: xdsCluster},
-			}}},
-		},
+	return object{"ldsConfig": overADS(), "cdsConfig": overADS(), "adsConfig": grpcSource(api, xdsCluster)}
+}
+
+func grpcSource(api, cluster string) object {
+	return object{
+		"apiType": api, "transportApiVersion": "V3", "setNodeOnFirstMessageOnly": true,
+		"grpcServices": list{object{"envoyGrpc": object{"clusterName": cluster}}},
 	}
 }
 
 // overADS waits for its first answer without limit: an Envoy must not report
 // itself ready without configuration.
-func overADS() *core.ConfigSource {
-	return &core.ConfigSource{
-		ResourceApiVersion:    core.ApiVersion_V3,
-		InitialFetchTimeout:   durationpb.New(0),
-		ConfigSourceSpecifier: &core.ConfigSource_Ads{Ads: &core.AggregatedConfigSource{}},
-	}
+func overADS() object {
+	return object{"resourceApiVersion": "V3", "initialFetchTimeout": "0s", "ads": object{}}
 }
 
-func (b *Bootstrap) clusters() ([]*cluster.Cluster, error) {
-	h2, err := http2()
-	if err != nil {
-		return nil, err
-	}
+func (b *Bootstrap) clusters() list {
 	xds := staticCluster(xdsCluster, b.Discovery)
-	xds.TypedExtensionProtocolOptions = h2
-	if xds.GetType() == cluster.Cluster_STRICT_DNS {
-		xds.DnsLookupFamily = cluster.Cluster_V4_PREFERRED
+	xds["typedExtensionProtocolOptions"] = http2()
+	if xds["type"] == dnsCluster {
+		xds["dnsLookupFamily"] = "V4_PREFERRED"
 		// A Service's address hardly ever changes, and every proxy asks.
-		xds.DnsRefreshRate, xds.DnsJitter = durationpb.New(time.Minute), durationpb.New(10*time.Second) //nolint:staticcheck // type STRICT_DNS has no other field
-		xds.DnsFailureRefreshRate = &cluster.Cluster_RefreshRate{ //nolint:staticcheck // type STRICT_DNS has no other field
-			BaseInterval: durationpb.New(500 * time.Millisecond), MaxInterval: durationpb.New(10 * time.Second),
-		}
+		xds["dnsRefreshRate"], xds["dnsJitter"] = "60s", "10s"
+		xds["dnsFailureRefreshRate"] = object{"baseInterval": "0.5s", "maxInterval": "10s"}
 	}
-	if xds.TransportSocket, err = b.discoveryTLS(); err != nil {
-		return nil, err
+	if b.DiscoveryName != "" {
+		xds["transportSocket"] = b.discoveryTLS()
 	}
-	out := []*cluster.Cluster{xds, staticCluster(adminCluster, b.Admin)}
+	out := list{xds, staticCluster(adminCluster, b.Admin)}
 	if b.Secrets.Path != "" {
 		sds := staticCluster(sdsCluster, b.Secrets)
-		sds.TypedExtensionProtocolOptions = h2
+		sds["typedExtensionProtocolOptions"] = http2()
 		out = append(out, sds)
 	}
 	if b.Agent.Host != "" {
 		out = append(out, staticCluster(agentCluster, b.Agent))
 	}
-	return out, nil
+	return out
 }
 
-func http2() (map[string]*anypb.Any, error) {
-	h2, err := anypb.New(&httpv3.HttpProtocolOptions{
-		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
-			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-					Http2ProtocolOptions: &core.Http2ProtocolOptions{
-						// A control plane that vanished without closing must be noticed.
-						ConnectionKeepalive: &core.KeepaliveSettings{
-							Interval: durationpb.New(30 * time.Second), Timeout: durationpb.New(10 * time.Second),
-						},
-					},
+func http2() object {
+	return object{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+		"envoy.extensions.upstreams.http.v3.HttpProtocolOptions", object{
+			"explicitHttpConfig": object{"http2ProtocolOptions": object{
+				// A control plane that vanished without closing must be noticed.
+				"connectionKeepalive": object{"interval": "30s", "timeout": "10s"},
+			}},
+		})}
+}
+
+const dnsCluster = "STRICT_DNS"
+
+func staticCluster(name string, to Address) object {
+	return object{
+		"name": name, "connectTimeout": "1s", "type": to.discovery(),
+		"loadAssignment": object{"clusterName": name, "endpoints": list{object{
+			"lbEndpoints": list{object{"endpoint": object{"address": to.json()}}},
+		}}},
+	}
+}
+
+// discoveryTLS is mutual TLS to the control plane. Envoy waits for the agent's
+// secrets before it connects.
+func (b *Bootstrap) discoveryTLS() object {
+	return object{"name": "envoy.transport_sockets.tls", "typedConfig": typed(
+		"envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", object{
+			"sni": b.DiscoveryName,
+			"commonTlsContext": object{
+				"alpnProtocols":                  list{"h2"},
+				"tlsParams":                      object{"tlsMinimumProtocolVersion": "TLSv1_2", "tlsMaximumProtocolVersion": "TLSv1_3"},
+				"tlsCertificateSdsSecretConfigs": list{fromAgent(CertificateSecret)},
+				"combinedValidationContext": object{
+					"validationContextSdsSecretConfig": fromAgent(RootsSecret),
+					"defaultValidationContext": object{"matchTypedSubjectAltNames": list{
+						object{"sanType": "DNS", "matcher": object{"exact": b.DiscoveryName}},
+					}},
 				},
 			},
-		},
-	})
-	return map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": h2}, err
+		})}
 }
 
-func staticCluster(name string, to Address) *cluster.Cluster {
-	return &cluster.Cluster{
-		Name: name, ConnectTimeout: durationpb.New(time.Second),
-		ClusterDiscoveryType: &cluster.Cluster_Type{Type: to.discovery()},
-		LoadAssignment: &endpoint.ClusterLoadAssignment{
-			ClusterName: name,
-			Endpoints: []*endpoint.LocalityLbEndpoints{{LbEndpoints: []*endpoint.LbEndpoint{{
-				HostIdentifier: &endpoint.LbEndpoint_Endpoint{Endpoint: &endpoint.Endpoint{Address: to.proto()}},
-			}}}},
-		},
-	}
-}
-
-func (b *Bootstrap) staticListeners() ([]*listener.Listener, error) {
-	ready := pathRoute("/healthz/ready", adminCluster, "/ready")
-	if b.Agent.Host != "" {
-		ready = pathRoute("/healthz/ready", agentCluster, "")
-	}
-	health, err := httpListener(b.StaticHost, HealthPort, ready)
-	if err != nil {
-		return nil, err
-	}
-	stats, err := httpListener(b.StaticHost, StatsPort, pathRoute("/stats/prometheus", adminCluster, ""))
-	if err != nil {
-		return nil, err
-	}
-	return []*listener.Listener{stats, health}, nil
-}
-
-func (b *Bootstrap) resolver() (*core.TypedExtensionConfig, error) {
-	if b.DNS.Host == "" {
-		return nil, nil
-	}
-	at := b.DNS.proto()
-	at.GetSocketAddress().Protocol = core.SocketAddress_UDP
-	c, err := anypb.New(&cares.CaresDnsResolverConfig{
-		Resolvers:          []*core.Address{at},
-		DnsResolverOptions: &core.DnsResolverOptions{NoDefaultSearchDomain: true},
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &core.TypedExtensionConfig{Name: "envoy.network.dns_resolver.cares", TypedConfig: c}, nil
-}
-
-func runtimeLayers() *bootstrapv3.LayeredRuntime {
-	static := &structpb.Struct{Fields: map[string]*structpb.Value{
-		"overload.global_downstream_max_connections": structpb.NewStringValue(strconv.Itoa(1<<31 - 1)),
-		// Istio's users write regular expressions beyond Envoy's default of 100.
-		"re2.max_program_size.error_level": structpb.NewNumberValue(32768),
+func fromAgent(secret string) object {
+	return object{"name": secret, "sdsConfig": object{
+		"resourceApiVersion": "V3", "initialFetchTimeout": "0s", "apiConfigSource": grpcSource("GRPC", sdsCluster),
 	}}
-	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{
-		{Name: "static", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: static}},
-		{Name: "admin", LayerSpecifier: &bootstrapv3.RuntimeLayer_AdminLayer_{AdminLayer: &bootstrapv3.RuntimeLayer_AdminLayer{}}},
+}
+
+func (b *Bootstrap) resolver() object {
+	at := b.DNS.json()
+	at["socketAddress"].(object)["protocol"] = "UDP"
+	return object{"name": "envoy.network.dns_resolver.cares", "typedConfig": typed(
+		"envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig", object{
+			"resolvers": list{at}, "dnsResolverOptions": object{"noDefaultSearchDomain": true},
+		})}
+}
+
+func runtimeLayers() object {
+	return object{"layers": list{
+		object{"name": "static", "staticLayer": object{
+			"overload.global_downstream_max_connections": strconv.Itoa(1<<31 - 1),
+			// Istio's users write regular expressions beyond Envoy's default of 100.
+			"re2.max_program_size.error_level": 32768,
+		}},
+		object{"name": "admin", "adminLayer": object{}},
 	}}
 }

@@ -5,20 +5,13 @@ import (
 	"fmt"
 	"sort"
 	"strings"
-
-	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/types/known/structpb"
-	meshconfig "istio.io/api/mesh/v1alpha1"
-
-	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
 // Node is what a proxy tells the control plane about itself: the id and the
 // metadata keys that Istio's proxies send, so that either control plane
 // serves it.
 type Node struct {
-	Type           config.ProxyType
+	Type           string   // sidecar or router
 	IPs            []string // the first one primary
 	Name           string   // the pod's
 	Namespace      string
@@ -30,23 +23,37 @@ type Node struct {
 	NodeName       string
 	Network        string
 	Workload       string // the controller's name
-	Owner          config.Key
-	Locality       config.Locality
-	Interception   config.Interception
+	Owner          Owner
+	Locality       Locality
+	Interception   string // REDIRECT, TPROXY or NONE
 	// Ports are the pod's container ports by name; unnamed ones are not sent.
 	Ports map[string]uint32
-	// ProxyConfig is the workload's own, or nil for the mesh's default.
-	ProxyConfig *meshconfig.ProxyConfig
+	// ProxyConfig is the workload's own as JSON, or nil for the mesh's default.
+	ProxyConfig json.RawMessage
 	// Unprivileged: the gateway cannot bind ports below 1024.
 	Unprivileged bool
 	// Certificates: an agent serves the proxy its certificates on the socket
 	// of cluster sds-grpc.
 	Certificates bool
 	// Local is set for proxies of a mesh on one machine.
-	Local *config.LocalAddresses
+	Local *LocalAddresses
 	// Metadata holds further keys as they are sent; they go before those that
 	// follow from the fields above.
 	Metadata map[string]any
+}
+
+// Owner is the controller of a pod.
+type Owner struct{ Group, Kind, Namespace, Name string }
+
+// Locality is where a proxy runs.
+type Locality struct{ Region, Zone, Subzone string }
+
+// LocalAddresses say that a proxy shares its machine with others; their
+// meaning is config.LocalAddresses'.
+type LocalAddresses struct {
+	Outbound, App string
+	PortBase      uint32
+	OwnResolver   bool
 }
 
 // ID is the node id: type~ip~name.namespace~domain.
@@ -56,7 +63,7 @@ func (n *Node) ID() string {
 		ip = n.IPs[0]
 	}
 	return strings.Join([]string{
-		string(n.Type), ip, n.Name + "." + n.Namespace, n.Namespace + ".svc." + n.DomainSuffix,
+		n.Type, ip, n.Name + "." + n.Namespace, n.Namespace + ".svc." + n.DomainSuffix,
 	}, "~")
 }
 
@@ -107,12 +114,12 @@ type metadata struct {
 	Local            *localAddresses   `json:"PILOTFISH_LOCAL,omitempty"`
 }
 
-func (n *Node) metadata() (*structpb.Struct, error) {
+func (n *Node) metadata() (object, error) {
 	m := metadata{
 		Name: n.Name, Namespace: n.Namespace, Labels: n.Labels, Annotations: n.Annotations,
 		InstanceIPs: strings.Join(n.IPs, ","), ServiceAccount: n.ServiceAccount, ClusterID: n.ClusterID,
 		NodeName: n.NodeName, Network: n.Network, WorkloadName: n.Workload, MeshID: n.DomainSuffix,
-		InterceptionMode: string(n.Interception),
+		InterceptionMode: n.Interception, ProxyConfig: n.ProxyConfig,
 	}
 	if n.Owner.Name != "" {
 		m.Owner = fmt.Sprintf("kubernetes://apis/%s/namespaces/%s/%ss/%s",
@@ -126,13 +133,6 @@ func (n *Node) metadata() (*structpb.Struct, error) {
 	}
 	if l := n.Local; l != nil {
 		m.Local = &localAddresses{Outbound: l.Outbound, App: l.App, PortBase: l.PortBase, Resolver: l.OwnResolver}
-	}
-	if n.ProxyConfig != nil {
-		b, err := protojson.Marshal(n.ProxyConfig)
-		if err != nil {
-			return nil, err
-		}
-		m.ProxyConfig = b
 	}
 	ports := make([]podPort, 0, len(n.Ports))
 	for name, number := range n.Ports {
@@ -150,26 +150,24 @@ func (n *Node) metadata() (*structpb.Struct, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &structpb.Struct{}
-	if err := protojson.Unmarshal(b, s); err != nil {
+	out := object{}
+	if err := json.Unmarshal(b, &out); err != nil {
 		return nil, err
 	}
 	for key, v := range n.Metadata {
-		if s.Fields[key], err = structpb.NewValue(v); err != nil {
-			return nil, fmt.Errorf("%s: %w", key, err)
-		}
+		out[key] = v
 	}
-	return s, nil
+	return out, nil
 }
 
-func (n *Node) proto() (*core.Node, error) {
+func (n *Node) json() (object, error) {
 	md, err := n.metadata()
 	if err != nil {
 		return nil, fmt.Errorf("node metadata: %w", err)
 	}
-	node := &core.Node{Id: n.ID(), Cluster: n.cluster(), Metadata: md}
-	if l := n.Locality; l != (config.Locality{}) {
-		node.Locality = &core.Locality{Region: l.Region, Zone: l.Zone, SubZone: l.Subzone}
+	node := object{"id": n.ID(), "cluster": n.cluster(), "metadata": md}
+	if l := n.Locality; l != (Locality{}) {
+		node["locality"] = object{"region": l.Region, "zone": l.Zone, "subZone": l.Subzone}
 	}
 	return node, nil
 }

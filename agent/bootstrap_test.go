@@ -10,22 +10,28 @@ import (
 	"testing"
 	"time"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/pilotfish-mesh/pilotfish/agent"
-	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 )
 
 func sidecar() agent.Node {
 	return agent.Node{
-		Type: config.Sidecar, IPs: []string{"10.1.0.5", "fd00::5"}, Name: "myapp-v1-0", Namespace: "shop",
+		Type: "sidecar", IPs: []string{"10.1.0.5", "fd00::5"}, Name: "myapp-v1-0", Namespace: "shop",
 		DomainSuffix: "cluster.local", Labels: map[string]string{"app": "myapp", "version": "v1"},
 		Annotations: map[string]string{"a": "b"}, ServiceAccount: "myapp", ClusterID: "Kubernetes",
-		NodeName: "node-1", Network: "net", Workload: "myapp-v1", Interception: config.Redirect,
-		Owner:    config.Key{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "myapp-v1"},
-		Locality: config.Locality{Region: "r", Zone: "z", Subzone: "s"}, Ports: map[string]uint32{"http": 8080},
-		Local: &config.LocalAddresses{Outbound: "127.1.0.5", App: "127.2.0.5", PortBase: 10000}, Certificates: true,
+		NodeName: "node-1", Network: "net", Workload: "myapp-v1", Interception: "REDIRECT",
+		Owner:    agent.Owner{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "myapp-v1"},
+		Locality: agent.Locality{Region: "r", Zone: "z", Subzone: "s"}, Ports: map[string]uint32{"http": 8080},
+		Local: &agent.LocalAddresses{Outbound: "127.1.0.5", App: "127.2.0.5", PortBase: 10000}, Certificates: true,
 	}
 }
 
@@ -33,10 +39,7 @@ func sidecar() agent.Node {
 // compatibility table), and what the control plane reads of PILOTFISH_LOCAL.
 func TestNodeIsThatOfIstiosProxies(t *testing.T) {
 	b := agent.Bootstrap{Node: sidecar(), Discovery: agent.Address{Path: "/run/xds"}, Admin: agent.Address{Path: "/run/admin"}}
-	p, err := b.Proto()
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := message(t, &b)
 	if want := "sidecar~10.1.0.5~myapp-v1-0.shop~shop.svc.cluster.local"; p.Node.Id != want {
 		t.Errorf("id %s, want %s", p.Node.Id, want)
 	}
@@ -55,6 +58,53 @@ func TestNodeIsThatOfIstiosProxies(t *testing.T) {
 	}
 	if l := p.Node.Locality; l.Region != "r" || l.Zone != "z" || l.SubZone != "s" {
 		t.Errorf("locality %v", l)
+	}
+}
+
+// message is a bootstrap as Envoy's own type, which must know all of it.
+func message(t *testing.T, b *agent.Bootstrap) *bootstrapv3.Bootstrap {
+	t.Helper()
+	js, err := b.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &bootstrapv3.Bootstrap{}
+	if err := protojson.Unmarshal(js, p); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.ValidateAll(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Every part of a bootstrap is of the form that Envoy's API has.
+func TestBootstrapIsEnvoysMessage(t *testing.T) {
+	n := sidecar()
+	n.ProxyConfig, n.Metadata = []byte(`{"concurrency":2}`), map[string]any{"OWNER": "kubernetes://x", "NUMBER": 1}
+	p := message(t, &agent.Bootstrap{
+		Node: n, Discovery: agent.Address{Host: "istiod.istio-system.svc", Port: 15012}, DiscoveryName: "istiod.istio-system.svc",
+		Secrets: agent.Address{Path: "/run/sds"}, Agent: agent.Address{Host: "127.0.0.1", Port: 15020},
+		Admin: agent.Address{Host: "127.0.0.1", Port: 15000}, DNS: agent.Address{Host: "10.0.0.1", Port: 53}, StaticHost: "::",
+		Stats: &agent.StatsMatcher{Prefixes: []string{"server"}, Suffixes: []string{"downstream_cx_active"}, Regexes: []string{"a.*"}},
+	})
+	md := p.Node.Metadata.AsMap()
+	if md["OWNER"] != "kubernetes://x" || md["NUMBER"] != 1.0 {
+		t.Errorf("further metadata: %v", md)
+	}
+	if diff := cmp.Diff(map[string]any{"concurrency": 2.0}, md["PROXY_CONFIG"]); diff != "" {
+		t.Error(diff)
+	}
+	var names []string
+	for _, c := range p.StaticResources.Clusters {
+		names = append(names, c.Name+" "+c.GetType().String())
+	}
+	want := []string{"xds-grpc STRICT_DNS", "prometheus_stats STATIC", "sds-grpc STATIC", "agent STATIC"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Error(diff)
+	}
+	if n := len(p.StatsConfig.StatsMatcher.GetInclusionList().GetPatterns()); n != 3 {
+		t.Errorf("%d patterns of statistics", n)
 	}
 }
 

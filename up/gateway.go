@@ -79,7 +79,7 @@ type servedPort struct {
 func servedBy(index *translate.Index, p *pod) []servedPort {
 	proxy := &config.Proxy{
 		Type: config.Router, IPs: p.node.IPs, Name: p.node.Name, Namespace: p.node.Namespace,
-		Labels: p.node.Labels, Interception: p.node.Interception, Local: p.node.Local,
+		Labels: p.node.Labels, Interception: config.Interception(p.node.Interception), Local: (*config.LocalAddresses)(p.node.Local),
 		DNSDomain: p.node.Namespace + ".svc." + p.node.DomainSuffix,
 	}
 	var out []servedPort

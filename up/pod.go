@@ -147,14 +147,16 @@ func (p *pod) echoKeeper() *keeper {
 func (s *surroundings) nodeOf(p *podPlan, at *place) agent.Node {
 	w := p.workload
 	n := agent.Node{
-		Type: config.Sidecar, IPs: []string{at.addr.String()}, Name: p.name, Namespace: w.Namespace,
+		Type: string(config.Sidecar), IPs: []string{at.addr.String()}, Name: p.name, Namespace: w.Namespace,
 		DomainSuffix: s.domain, Labels: w.Labels, Annotations: w.Annotations, ServiceAccount: w.ServiceAccount,
-		ClusterID: "Kubernetes", NodeName: w.Node, Network: w.Network, Workload: workloadName(w), Owner: w.Owner,
-		Locality: w.Locality, Interception: s.interception, Ports: w.Ports,
-		Local: &config.LocalAddresses{OwnResolver: true},
+		ClusterID: "Kubernetes", NodeName: w.Node, Network: w.Network, Workload: workloadName(w),
+		Owner:        agent.Owner{Group: w.Owner.Group, Kind: w.Owner.Kind, Namespace: w.Owner.Namespace, Name: w.Owner.Name},
+		Locality:     agent.Locality{Region: w.Locality.Region, Zone: w.Locality.Zone, Subzone: w.Locality.Subzone},
+		Interception: string(s.interception), Ports: w.Ports,
+		Local: &agent.LocalAddresses{OwnResolver: true},
 	}
 	if p.role == gateway {
-		n.Type = config.Router
+		n.Type = string(config.Router)
 	}
 	if l := at.local; l != nil {
 		n.Local.Outbound, n.Local.App, n.Local.PortBase = l.Outbound, l.App, l.PortBase

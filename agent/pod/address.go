@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/pilotfish-mesh/pilotfish/agent"
-	meshconfig "istio.io/api/mesh/v1alpha1"
 )
 
 func parseAddress(s string) (agent.Address, error) {
@@ -24,12 +23,11 @@ func parseAddress(s string) (agent.Address, error) {
 
 // secure tells whether the control plane is spoken to over TLS.
 func (s *settings) secure() bool {
-	return s.proxy.GetControlPlaneAuthPolicy() == meshconfig.AuthenticationPolicy_MUTUAL_TLS ||
-		!strings.HasSuffix(s.proxy.GetDiscoveryAddress(), ":15010")
+	return s.proxy.ControlPlaneAuthPolicy == "MUTUAL_TLS" || !strings.HasSuffix(s.proxy.DiscoveryAddress, ":15010")
 }
 
 func (s *settings) statusPort() uint32 {
-	if p := s.proxy.GetStatusPort(); p > 0 {
+	if p := s.proxy.StatusPort; p > 0 {
 		return uint32(p)
 	}
 	return agent.StatusPort

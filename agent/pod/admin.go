@@ -18,7 +18,7 @@ type admin struct {
 	client *http.Client
 }
 
-func newAdmin(port int32) *admin {
+func newAdmin(port uint16) *admin {
 	return &admin{
 		base: "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))),
 		client: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-
-	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
 // drainer lets a stopping proxy finish what it began.
@@ -21,7 +19,7 @@ type drainer struct {
 }
 
 func (d *drainer) begin(ctx context.Context) error {
-	return d.admin.drain(ctx, d.settings.Type == config.Sidecar)
+	return d.admin.drain(ctx, d.settings.Type == Sidecar)
 }
 
 // now begins to drain and lets a later end be immediate.
@@ -42,7 +40,7 @@ func (d *drainer) finish(ctx context.Context) {
 		d.log.Warn("Envoy does not drain", zap.Error(err))
 	}
 	if !d.settings.exitOnZero {
-		grace := d.settings.proxy.GetTerminationDrainDuration().AsDuration()
+		grace := time.Duration(d.settings.proxy.TerminationDrainDuration)
 		d.log.Info("draining", zap.Duration("for", grace))
 		wait(ctx, grace)
 		return

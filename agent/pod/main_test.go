@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -25,7 +26,11 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		os.Exit(m.Run())
+		code := m.Run()
+		if dir := filepath.Dir(commandFile); dir != "." {
+			_ = os.RemoveAll(dir)
+		}
+		os.Exit(code)
 	}
 	os.Exit(again())
 }

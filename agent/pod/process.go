@@ -87,7 +87,7 @@ func (e *envoy) keep(ctx context.Context, drain func(ctx context.Context)) error
 	pause, failures, live := firstPause, 0, false
 	for {
 		started := time.Now()
-		p, err := startProcess(e.settings.proxy.GetBinaryPath(), e.args)
+		p, err := startProcess(e.settings.proxy.BinaryPath, e.args)
 		if err != nil {
 			return fmt.Errorf("start Envoy: %w", err)
 		}
@@ -146,17 +146,17 @@ func (s *settings) envoyArgs(bootstrap string) ([]string, error) {
 		version = "v6"
 	}
 	flush := "1000"
-	if d := s.proxy.GetFileFlushInterval(); d != nil {
-		flush = fmt.Sprint(d.AsDuration().Milliseconds())
+	if d := s.proxy.FileFlushInterval; d != nil {
+		flush = fmt.Sprint(time.Duration(*d).Milliseconds())
 	}
 	args := []string{
 		"-c", bootstrap,
-		"--drain-time-s", fmt.Sprint(int(s.proxy.GetDrainDuration().AsDuration().Seconds())), "--drain-strategy", "immediate",
+		"--drain-time-s", fmt.Sprint(int(time.Duration(s.proxy.DrainDuration).Seconds())), "--drain-strategy", "immediate",
 		"--local-address-ip-version", version, "--file-flush-interval-msec", flush,
 		"--disable-hot-restart", "--allow-unknown-static-fields", "--skip-deprecated-logs",
 		"--log-format", "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v\tthread=%t",
 	}
-	if n := s.proxy.GetFileFlushMinSizeKb(); n > 0 {
+	if n := s.proxy.FileFlushMinSizeKb; n > 0 {
 		args = append(args, "--file-flush-min-size-kb", fmt.Sprint(n))
 	}
 	level, components := splitLogLevel(s.LogLevel, s.ComponentLogLevel)
@@ -173,15 +173,15 @@ func (s *settings) envoyArgs(bootstrap string) ([]string, error) {
 	if override != "" {
 		args = append(args, "--config-yaml", override)
 	}
-	if n := s.proxy.GetConcurrency().GetValue(); n > 0 {
-		args = append(args, "--concurrency", fmt.Sprint(n))
+	if n := s.proxy.Concurrency; n != nil && *n > 0 {
+		args = append(args, "--concurrency", fmt.Sprint(*n))
 	}
 	return args, nil
 }
 
 // bootstrap is what Envoy starts with.
 func (s *settings) bootstrap(socket string) (*agent.Bootstrap, error) {
-	discovery, err := parseAddress(s.proxy.GetDiscoveryAddress())
+	discovery, err := parseAddress(s.proxy.DiscoveryAddress)
 	if err != nil {
 		return nil, fmt.Errorf("discoveryAddress: %w", err)
 	}
@@ -189,7 +189,7 @@ func (s *settings) bootstrap(socket string) (*agent.Bootstrap, error) {
 		Node: s.node, Discovery: discovery,
 		Secrets: agent.Address{Path: socket},
 		Agent:   agent.Address{Host: "127.0.0.1", Port: s.statusPort()},
-		Admin:   agent.Address{Host: "127.0.0.1", Port: uint32(s.proxy.GetProxyAdminPort())}, //nolint:gosec // a port
+		Admin:   agent.Address{Host: "127.0.0.1", Port: uint32(s.proxy.ProxyAdminPort)},
 		Stats:   s.statsMatcher(),
 	}
 	if s.secure() {

@@ -3,101 +3,155 @@ package pod
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
-	metrics "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
-	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
-	meshconfig "istio.io/api/mesh/v1alpha1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/pilotfish-mesh/pilotfish/agent"
 )
 
-// proxyConfig merges, later ones first: Istio's defaults, the mesh's file,
-// PROXY_CONFIG and the pod's annotation. A set field replaces; maps merge.
-func (s *settings) proxyConfig(annotation string) (*meshconfig.ProxyConfig, error) {
-	out := &meshconfig.ProxyConfig{
-		ConfigPath: configDir, BinaryPath: "/usr/local/bin/envoy",
-		ClusterName:              &meshconfig.ProxyConfig_ServiceCluster{ServiceCluster: "istio-proxy"},
-		DrainDuration:            durationpb.New(45 * time.Second),
-		TerminationDrainDuration: durationpb.New(5 * time.Second),
-		ProxyAdminPort:           agent.AdminPort, StatusPort: agent.StatusPort,
-		DiscoveryAddress: "istiod.istio-system.svc:15012",
-		StatNameLength:   189,
+// proxyConfig is what the agent itself reads of mesh.v1alpha1.ProxyConfig; all
+// of it goes on to the control plane.
+type proxyConfig struct {
+	ConfigPath               string            `json:"configPath"`
+	BinaryPath               string            `json:"binaryPath"`
+	DiscoveryAddress         string            `json:"discoveryAddress"`
+	DrainDuration            duration          `json:"drainDuration"`
+	TerminationDrainDuration duration          `json:"terminationDrainDuration"`
+	ProxyAdminPort           uint16            `json:"proxyAdminPort"`
+	StatusPort               uint16            `json:"statusPort"`
+	Concurrency              *uint16           `json:"concurrency"`
+	ControlPlaneAuthPolicy   string            `json:"controlPlaneAuthPolicy"`
+	ProxyMetadata            map[string]string `json:"proxyMetadata"`
+	FileFlushInterval        *duration         `json:"fileFlushInterval"`
+	FileFlushMinSizeKb       uint32            `json:"fileFlushMinSizeKb"`
+	ProxyStatsMatcher        struct {
+		InclusionPrefixes []string `json:"inclusionPrefixes"`
+		InclusionSuffixes []string `json:"inclusionSuffixes"`
+		InclusionRegexps  []string `json:"inclusionRegexps"`
+	} `json:"proxyStatsMatcher"`
+}
+
+// duration is protobuf's in JSON: "4.5s".
+type duration time.Duration
+
+func (d *duration) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
 	}
+	v, err := time.ParseDuration(s)
+	if err != nil || v < 0 {
+		return fmt.Errorf("%q: want a duration such as 5s", s)
+	}
+	*d = duration(v)
+	return nil
+}
+
+// proxyDefaults are Istio's.
+func proxyDefaults() map[string]any {
+	return map[string]any{
+		"configPath": configDir, "binaryPath": "/usr/local/bin/envoy", "serviceCluster": "istio-proxy",
+		"drainDuration": "45s", "terminationDrainDuration": "5s", "discoveryAddress": "istiod.istio-system.svc:15012",
+		"proxyAdminPort": agent.AdminPort, "statusPort": agent.StatusPort, "statNameLength": 189,
+	}
+}
+
+// readProxyConfig merges, later ones first: Istio's defaults, the mesh's file,
+// PROXY_CONFIG and the pod's annotations. A field replaces; of proxyMetadata,
+// a key.
+func (s *settings) readProxyConfig(annotations map[string]string) error {
+	all := proxyDefaults()
 	if file, err := os.ReadFile(s.file(meshFile)); err == nil {
-		mesh := &meshconfig.MeshConfig{}
-		if err := decodeYAML(file, mesh); err != nil {
-			return nil, fmt.Errorf("%s: %w", meshFile, err)
+		mesh, err := decodeYAML(file)
+		if err != nil {
+			return fmt.Errorf("%s: %w", meshFile, err)
 		}
-		overlay(out.ProtoReflect(), mesh.GetDefaultConfig().ProtoReflect())
+		if c, ok := mesh["defaultConfig"].(map[string]any); ok {
+			overlay(all, c)
+		}
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
 	for _, from := range []struct{ what, text string }{
 		{"environment PROXY_CONFIG", s.env["PROXY_CONFIG"]},
-		{"annotation proxy.istio.io/config", annotation},
+		{"annotation proxy.istio.io/config", annotations["proxy.istio.io/config"]},
 	} {
-		if strings.TrimSpace(from.text) == "" {
-			continue
+		more, err := decodeYAML([]byte(from.text))
+		if err != nil {
+			return fmt.Errorf("%s: %w", from.what, err)
 		}
-		more := &meshconfig.ProxyConfig{}
-		if err := decodeYAML([]byte(from.text), more); err != nil {
-			return nil, fmt.Errorf("%s: %w", from.what, err)
-		}
-		overlay(out.ProtoReflect(), more.ProtoReflect())
+		overlay(all, more)
 	}
-	s.concurrency(out)
-	return out, nil
+	if at := annotations["sidecar.istio.io/discoveryAddress"]; at != "" {
+		all["discoveryAddress"] = at
+	}
+	s.concurrency(all)
+	var err error
+	if s.node.ProxyConfig, err = json.Marshal(all); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(s.node.ProxyConfig, &s.proxy); err != nil {
+		return fmt.Errorf("the proxy's configuration (ProxyConfig): %w", err)
+	}
+	return nil
 }
 
 // concurrency is by the CPU limit unless it is set: with a thread for each of
 // a large machine's cores Envoy would be throttled.
-func (s *settings) concurrency(p *meshconfig.ProxyConfig) {
-	if limit, err := strconv.ParseInt(s.env["ISTIO_CPU_LIMIT"], 10, 32); err == nil && limit > 0 && p.GetConcurrency() == nil {
-		p.Concurrency = wrapperspb.Int32(int32(limit))
+func (s *settings) concurrency(p map[string]any) {
+	limit, err := strconv.ParseUint(s.env["ISTIO_CPU_LIMIT"], 10, 16)
+	if err == nil && limit > 0 && p["concurrency"] == nil {
+		p["concurrency"] = limit
 	}
 	if s.Concurrency > 0 {
-		p.Concurrency = wrapperspb.Int32(int32(s.Concurrency)) //nolint:gosec // a number of threads
+		p["concurrency"] = s.Concurrency
 	}
 }
 
-// decodeYAML reads YAML or JSON; fields of newer versions are skipped.
-func decodeYAML(text []byte, into proto.Message) error {
-	js, err := yaml.YAMLToJSON(text)
-	if err != nil {
-		return err
+// decodeYAML reads an object of YAML or JSON whose keys may be in either of
+// protobuf's forms, camelCase or snake_case.
+func decodeYAML(text []byte) (map[string]any, error) {
+	out := map[string]any{}
+	if err := yaml.Unmarshal(text, &out); err != nil {
+		return nil, err
 	}
-	if bytes.Equal(js, []byte("null")) {
-		return nil
-	}
-	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(js, into)
-}
-
-// overlay sets what from has set; of maps, the keys.
-func overlay(to, from protoreflect.Message) {
-	if !from.IsValid() {
-		return
-	}
-	from.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		if !f.IsMap() {
-			to.Set(f, v)
-			return true
+	for k, v := range out {
+		if strings.Contains(k, "_") {
+			delete(out, k)
+			out[camelCase(k)] = v
 		}
-		m := to.Mutable(f).Map()
-		v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
-			m.Set(k, v)
-			return true
-		})
-		return true
-	})
+	}
+	return out, nil
+}
+
+func camelCase(s string) string {
+	parts := strings.Split(s, "_")
+	for i, p := range parts[1:] {
+		if p != "" {
+			parts[i+1] = strings.ToUpper(p[:1]) + p[1:]
+		}
+	}
+	return strings.Join(parts, "")
+}
+
+func overlay(to, from map[string]any) {
+	for k, v := range from {
+		old, isMap := to[k].(map[string]any)
+		more, both := v.(map[string]any)
+		if k == "proxyMetadata" && isMap && both {
+			for key, v := range more {
+				old[key] = v
+			}
+			continue
+		}
+		to[k] = v
+	}
 }
 
 // The statistics that Envoy keeps in a pod, besides what the user asks for:
@@ -109,27 +163,16 @@ var (
 	statRegexes  = []string{`vhost\..*\.route\..*`}
 )
 
-func (s *settings) statsMatcher() *metrics.StatsMatcher {
-	asked := s.proxy.GetProxyStatsMatcher()
-	annotated := func(key string) []string { return commaList(s.node.Annotations["sidecar.istio.io/"+key]) }
-	list := &matcher.ListStringMatcher{}
-	add := func(make func(string) *matcher.StringMatcher, lists ...[]string) {
-		for _, l := range lists {
-			for _, v := range l {
-				list.Patterns = append(list.Patterns, make(v))
-			}
-		}
+func (s *settings) statsMatcher() *agent.StatsMatcher {
+	asked := s.proxy.ProxyStatsMatcher
+	join := func(own, asked []string, annotation string) []string {
+		return append(append(append([]string{}, own...), asked...), commaList(s.node.Annotations["sidecar.istio.io/"+annotation])...)
 	}
-	add(func(v string) *matcher.StringMatcher {
-		return &matcher.StringMatcher{MatchPattern: &matcher.StringMatcher_Prefix{Prefix: v}}
-	}, statPrefixes, asked.GetInclusionPrefixes(), annotated("statsInclusionPrefixes"))
-	add(func(v string) *matcher.StringMatcher {
-		return &matcher.StringMatcher{MatchPattern: &matcher.StringMatcher_Suffix{Suffix: v}}
-	}, statSuffixes, asked.GetInclusionSuffixes(), annotated("statsInclusionSuffixes"))
-	add(func(v string) *matcher.StringMatcher {
-		return &matcher.StringMatcher{MatchPattern: &matcher.StringMatcher_SafeRegex{SafeRegex: &matcher.RegexMatcher{Regex: v}}}
-	}, statRegexes, asked.GetInclusionRegexps(), annotated("statsInclusionRegexps"))
-	return &metrics.StatsMatcher{StatsMatcher: &metrics.StatsMatcher_InclusionList{InclusionList: list}}
+	return &agent.StatsMatcher{
+		Prefixes: join(statPrefixes, asked.InclusionPrefixes, "statsInclusionPrefixes"),
+		Suffixes: join(statSuffixes, asked.InclusionSuffixes, "statsInclusionSuffixes"),
+		Regexes:  join(statRegexes, asked.InclusionRegexps, "statsInclusionRegexps"),
+	}
 }
 
 func commaList(s string) []string {
@@ -158,8 +201,8 @@ func (s *settings) bootstrapOverride() (string, error) {
 		b = bytes.ReplaceAll(b, []byte("[$(HOST_IP)]"), []byte(host))
 	}
 	js, err := yaml.YAMLToJSON(bytes.ReplaceAll(b, []byte("$(HOST_IP)"), []byte(host)))
-	if err == nil && !json.Valid(js) {
-		err = fmt.Errorf("not an object")
+	if err == nil && (len(js) == 0 || js[0] != '{') {
+		err = errors.New("want an object")
 	}
 	if err != nil {
 		return "", fmt.Errorf("bootstrap override %s: %w", file, err)

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	meshconfig "istio.io/api/mesh/v1alpha1"
 
 	"github.com/pilotfish-mesh/pilotfish/agent/identity"
 )
@@ -42,7 +41,7 @@ func Run(ctx context.Context, o Options, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	r := &runner{settings: s, log: log, admin: newAdmin(s.proxy.GetProxyAdminPort())}
+	r := &runner{settings: s, log: log, admin: newAdmin(s.proxy.ProxyAdminPort)}
 	r.drainer = &drainer{settings: s, admin: r.admin, log: log}
 	defer func() {
 		for i := len(r.closers) - 1; i >= 0; i-- {
@@ -52,7 +51,7 @@ func Run(ctx context.Context, o Options, log *zap.Logger) error {
 	ctx, quit := context.WithCancel(ctx)
 	defer quit()
 	log.Info("starting", zap.String("node", s.node.ID()), zap.String("version", o.Version),
-		zap.String("control_plane", s.proxy.GetDiscoveryAddress()), zap.String("certificate_authority", s.ca))
+		zap.String("control_plane", s.proxy.DiscoveryAddress), zap.String("certificate_authority", s.ca))
 	// What the proxy uses outlives it.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -71,7 +70,7 @@ func Run(ctx context.Context, o Options, log *zap.Logger) error {
 func (r *runner) serveSecrets(ctx context.Context) (string, error) {
 	s := r.settings
 	socket := s.file(secretSocket)
-	if !s.secure() && s.proxy.GetControlPlaneAuthPolicy() == meshconfig.AuthenticationPolicy_NONE && s.get("CA_ADDR", "") == "" {
+	if !s.secure() && s.get("CA_ADDR", "") == "" {
 		return "", nil
 	}
 	if c, err := net.Dial("unix", socket); err == nil {
@@ -144,7 +143,7 @@ func (r *runner) runEnvoy(ctx context.Context, socket string) error {
 	if err != nil {
 		return err
 	}
-	dir := s.file(filepath.Join("/", s.proxy.GetConfigPath()))
+	dir := s.file(filepath.Join("/", s.proxy.ConfigPath))
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // holds no secret
 		return err
 	}

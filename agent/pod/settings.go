@@ -12,10 +12,7 @@ import (
 	"strings"
 	"time"
 
-	meshconfig "istio.io/api/mesh/v1alpha1"
-
 	"github.com/pilotfish-mesh/pilotfish/agent"
-	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
 // Where injection mounts things in a pod.
@@ -30,9 +27,15 @@ const (
 	mountedDir    = "/etc/certs"
 )
 
+// The types of proxies.
+const (
+	Sidecar = "sidecar"
+	Router  = "router" // a gateway
+)
+
 // Options are the command line's part of what the agent is to do.
 type Options struct {
-	Type   config.ProxyType
+	Type   string // Sidecar or Router
 	Domain string // <namespace>.svc.<suffix>
 	// Environ is the process's environment.
 	Environ []string
@@ -53,7 +56,7 @@ type settings struct {
 	Options
 	env   map[string]string
 	node  agent.Node
-	proxy *meshconfig.ProxyConfig
+	proxy proxyConfig
 
 	ca          string // host:port of the certificate authority
 	trustDomain string
@@ -78,11 +81,8 @@ func readSettings(o Options) (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.proxy, err = s.proxyConfig(annotations["proxy.istio.io/config"]); err != nil {
+	if err := s.readProxyConfig(annotations); err != nil {
 		return nil, err
-	}
-	if at := annotations["sidecar.istio.io/discoveryAddress"]; at != "" {
-		s.proxy.DiscoveryAddress = at
 	}
 	if err := s.readNode(annotations); err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func (s *settings) get(name, otherwise string) string {
 	if v, ok := s.env[name]; ok && v != "" {
 		return v
 	}
-	if v := s.proxy.GetProxyMetadata()[name]; v != "" {
+	if v := s.proxy.ProxyMetadata[name]; v != "" {
 		return v
 	}
 	return otherwise
@@ -119,7 +119,7 @@ func (s *settings) truth(name string) bool {
 }
 
 func (s *settings) readRest() (err error) {
-	s.ca = s.get("CA_ADDR", s.proxy.GetDiscoveryAddress())
+	s.ca = s.get("CA_ADDR", s.proxy.DiscoveryAddress)
 	s.trustDomain = s.get("TRUST_DOMAIN", "cluster.local")
 	s.clusterID = s.get("ISTIO_META_CLUSTER_ID", "Kubernetes")
 	s.exitOnZero = s.truth("EXIT_ON_ZERO_ACTIVE_CONNECTIONS")
@@ -160,9 +160,10 @@ func (s *settings) readNode(annotations map[string]string) error {
 	delete(labels, "pod-template-hash")
 	n := &s.node
 	*n = agent.Node{
-		Type: s.Type, Name: s.env["POD_NAME"], Namespace: s.env["POD_NAMESPACE"], DomainSuffix: "cluster.local",
+		ProxyConfig: n.ProxyConfig,
+		Type:        s.Type, Name: s.env["POD_NAME"], Namespace: s.env["POD_NAMESPACE"], DomainSuffix: "cluster.local",
 		Labels: labels, Annotations: annotations, ServiceAccount: s.get("SERVICE_ACCOUNT", "default"),
-		Workload: s.get("ISTIO_META_WORKLOAD_NAME", ""), ProxyConfig: s.proxy,
+		Workload: s.get("ISTIO_META_WORKLOAD_NAME", ""),
 		Metadata: map[string]any{"ISTIO_VERSION": s.Version, "CLUSTER_ID": "Kubernetes"},
 	}
 	if n.Name == "" || n.Namespace == "" {
@@ -179,14 +180,14 @@ func (s *settings) readNode(annotations map[string]string) error {
 	s.addMetadata()
 	if l := strings.SplitN(strings.ReplaceAll(labels["istio-locality"], ".", "/"), "/", 3); l[0] != "" {
 		l = append(l, "", "")
-		n.Locality = config.Locality{Region: l[0], Zone: l[1], Subzone: l[2]}
+		n.Locality = agent.Locality{Region: l[0], Zone: l[1], Subzone: l[2]}
 	}
 	return nil
 }
 
 func (s *settings) addMetadata() {
 	const prefix, jsonPrefix = "ISTIO_META_", "ISTIO_METAJSON_"
-	for k, v := range s.proxy.GetProxyMetadata() {
+	for k, v := range s.proxy.ProxyMetadata {
 		if key, ok := strings.CutPrefix(k, prefix); ok {
 			s.node.Metadata[key] = v
 		}

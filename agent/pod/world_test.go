@@ -187,7 +187,7 @@ func (w *world) options(proxyConfig map[string]any, env ...string) pod.Options {
 		w.t.Fatal(err)
 	}
 	return pod.Options{
-		Type: config.Sidecar, Domain: "shop.svc.cluster.local", Root: w.root, Version: "test", LogLevel: "warning",
+		Type: pod.Sidecar, Domain: "shop.svc.cluster.local", Root: w.root, Version: "test", LogLevel: "warning",
 		Environ: append([]string{
 			"POD_NAME=app-0", "POD_NAMESPACE=shop", "INSTANCE_IP=" + podIP, "SERVICE_ACCOUNT=app", "PROXY_CONFIG=" + string(js),
 			"ISTIO_META_CLUSTER_ID=Kubernetes", "ISTIO_META_INTERCEPTION_MODE=REDIRECT", "ISTIO_META_WORKLOAD_NAME=app",
@@ -251,13 +251,16 @@ func get(url string) (status int, body string, err error) {
 
 const readyURL = "http://" + podIP + ":15021/healthz/ready"
 
+// awaitReady waits for the pod; r, if not nil, must not end meanwhile.
 func (w *world) awaitReady(r *running) {
 	w.t.Helper()
 	envoytest.Eventually(w.t, 30*time.Second, func() string {
-		select {
-		case <-r.done:
-			w.t.Fatalf("the agent ended: %v", r.err)
-		default:
+		if r != nil {
+			select {
+			case <-r.done:
+				w.t.Fatalf("the agent ended: %v", r.err)
+			default:
+			}
 		}
 		status, body, err := get(readyURL)
 		if err != nil || status != http.StatusOK {

@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pilotfish-mesh/pilotfish/agent/pod"
-	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
 func newProxy() *cobra.Command {
@@ -19,13 +18,13 @@ func newProxy() *cobra.Command {
 and serves its certificates, readiness, metrics and probes. On SIGTERM it drains
 Envoy before it stops.`,
 		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{string(config.Sidecar), string(config.Router)},
+		ValidArgs: []string{pod.Sidecar, pod.Router},
 		// Templates may pass flags that only Istio's agent knows.
 		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.Type = config.Sidecar
+			o.Type = pod.Sidecar
 			if len(args) > 0 {
-				o.Type = config.ProxyType(args[0])
+				o.Type = args[0]
 			}
 			log, err := logs.logger()
 			if err != nil {
@@ -40,6 +39,8 @@ Envoy before it stops.`,
 	f.StringVar(&o.ComponentLogLevel, "proxyComponentLogLevel", "", "log levels of Envoy's components")
 	f.StringVar(&o.OutlierLog, "outlierLogPath", "", "where Envoy logs outlier detection")
 	f.IntVar(&o.Concurrency, "concurrency", 0, "Envoy's worker threads; 0 leaves it to the proxy's configuration")
+	f.StringVar(&o.Root, "root", "", "a directory in which the pod's files are")
+	_ = f.MarkHidden("root") // it exists; for tests
 	logs.add(cmd)
 	return cmd
 }
