@@ -185,7 +185,7 @@ func unruly(ctx context.Context, t *testing.T, w *world, script []byte, p peer) 
 		if errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 			t.Fatalf("the stream did not end: %v", err)
 		}
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			t.Logf("refused: %v", err)
 		}
 	case <-time.After(patience):

@@ -20,6 +20,9 @@ type group struct {
 	endpoints []*config.Endpoint
 	priority  uint32
 	weight    uint32
+	// by is what weights are divided by, so that those of all endpoints fit
+	// into 32 bits together, as LbEndpoint and LocalityLbEndpoints ask for.
+	by uint64
 }
 
 // assign makes a load assignment of the endpoints that the viewer may use.
@@ -35,7 +38,7 @@ func assign(spec *EndpointSpec, eps []config.Endpoint, v Viewer) *endpoint.Clust
 			LoadBalancingWeight: wrapperspb.UInt32(g.weight),
 		}
 		for _, e := range g.endpoints {
-			l.LbEndpoints = append(l.LbEndpoints, spec.lbEndpoint(e))
+			l.LbEndpoints = append(l.LbEndpoints, spec.lbEndpoint(e, g.weightOf(e)))
 		}
 		out.Endpoints = append(out.Endpoints, l)
 	}
@@ -44,16 +47,24 @@ func assign(spec *EndpointSpec, eps []config.Endpoint, v Viewer) *endpoint.Clust
 
 // groups picks the endpoints by subset, health and reach, by locality.
 func (s *EndpointSpec) groups(eps []config.Endpoint, v Viewer) []*group {
+	admitted := make([]*config.Endpoint, 0, len(eps))
+	var sum uint64
+	for i := range eps {
+		if e := &eps[i]; config.Selects(s.Subset, e.Labels) && s.policy.admits(e, v) {
+			admitted = append(admitted, e)
+			sum += uint64(max(e.Weight, 1))
+		}
+	}
+	by := uint64(1)
+	if sum > math.MaxUint32 {
+		by = sum/(math.MaxUint32/2) + 1 // half of the room, for those that are rounded up
+	}
 	byLocality := map[config.Locality]*group{}
 	var out []*group
-	for i := range eps {
-		e := &eps[i]
-		if !config.Selects(s.Subset, e.Labels) || !s.policy.admits(e, v) {
-			continue
-		}
+	for _, e := range admitted {
 		g, ok := byLocality[e.Locality]
 		if !ok {
-			g = &group{locality: e.Locality}
+			g = &group{locality: e.Locality, by: by}
 			byLocality[e.Locality] = g
 			out = append(out, g)
 		}
@@ -65,15 +76,12 @@ func (s *EndpointSpec) groups(eps []config.Endpoint, v Viewer) []*group {
 
 func (g *group) add(e *config.Endpoint) {
 	g.endpoints = append(g.endpoints, e)
-	w := weightOf(e)
-	if g.weight > math.MaxUint32-w {
-		g.weight = math.MaxUint32
-		return
-	}
-	g.weight += w
+	g.weight += g.weightOf(e)
 }
 
-func weightOf(e *config.Endpoint) uint32 { return max(e.Weight, 1) }
+func (g *group) weightOf(e *config.Endpoint) uint32 {
+	return max(uint32(uint64(e.Weight)/g.by), 1) //nolint:gosec // by is 1 or more
+}
 
 func (p *endpointPolicy) admits(e *config.Endpoint, v Viewer) bool {
 	switch {
@@ -108,9 +116,9 @@ func (p *endpointPolicy) health(e *config.Endpoint) config.Health {
 	return e.Health
 }
 
-func (s *EndpointSpec) lbEndpoint(e *config.Endpoint) *endpoint.LbEndpoint {
+func (s *EndpointSpec) lbEndpoint(e *config.Endpoint, weight uint32) *endpoint.LbEndpoint {
 	out := &endpoint.LbEndpoint{
-		LoadBalancingWeight: wrapperspb.UInt32(weightOf(e)),
+		LoadBalancingWeight: wrapperspb.UInt32(weight),
 		Metadata:            endpointMetadata(e, s.policy.takesMeshTLS(e)),
 	}
 	switch s.policy.health(e) {

@@ -122,7 +122,7 @@ func byLabels(groups []*group, v Viewer, priority []string) []*group {
 			rank := labelRank(priority, v, labels, e)
 			part, ok := split[rank]
 			if !ok {
-				part = &group{locality: g.locality, priority: rank}
+				part = &group{locality: g.locality, priority: rank, by: g.by}
 				split[rank] = part
 				parts = append(parts, part)
 			}

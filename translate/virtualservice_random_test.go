@@ -325,28 +325,3 @@ func envoyTakes(t *testing.T, envoy string, listeners []json.RawMessage) {
 		t.Errorf("of %d route tables Envoy refuses: %v\n%s", len(listeners), err, out)
 	}
 }
-
-// TestHugeVirtualServices holds the cost of hostile objects of about a
-// megabyte: no part of checking or translating them may grow with the square
-// of their size.
-func TestHugeVirtualServices(t *testing.T) {
-	destination := []*networking.HTTPRouteDestination{{Destination: &networking.Destination{Host: "reviews", Subset: "v1"}}}
-	matches, hosts := &networking.VirtualService{Hosts: []string{"reviews"}}, &networking.VirtualService{}
-	for i := range 12_000 {
-		matches.Http = append(matches.Http, &networking.HTTPRoute{
-			Match: []*networking.HTTPMatchRequest{{Uri: &networking.StringMatch{MatchType: &networking.StringMatch_Regex{Regex: fmt.Sprintf("/item/%d/[a-z]+/.*", i)}}}},
-			Route: destination,
-		})
-		hosts.Hosts = append(hosts.Hosts, fmt.Sprintf("host-%d.example.com", i))
-	}
-	hosts.Http = []*networking.HTTPRoute{{Route: destination}}
-	for name, vs := range map[string]*networking.VirtualService{"matches": matches, "hosts": hosts} {
-		meta := config.Meta{Key: config.Key{Group: "networking.istio.io", Kind: "VirtualService", Namespace: "default", Name: name}, Version: "v1", Hash: 1}
-		if hasError(translate.Check(&meta, vs)) {
-			t.Errorf("%s: refused", name)
-		}
-		if n := len(tablesWith(t, &config.VirtualService{Meta: meta, Spec: vs})); n == 0 {
-			t.Errorf("%s: no tables", name)
-		}
-	}
-}
