@@ -19,9 +19,11 @@ type Options struct {
 	// Names are the DNS names of the control plane's own certificate. Default
 	// ServingNames("istio-system").
 	Names []string
-	// Lifetime is that of certificates whose request names none. Default 24 h.
+	// Lifetime is that of certificates whose request names none. Default
+	// MaxLifetime.
 	Lifetime time.Duration
-	// MaxLifetime caps what requests ask for. Default 90 days.
+	// MaxLifetime caps what requests ask for, and with it how long a rotation of
+	// the root takes. Default 24 h.
 	MaxLifetime time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
@@ -32,16 +34,19 @@ func (o Options) withDefaults() Options {
 		o.Names = ServingNames("istio-system")
 	}
 	if o.MaxLifetime == 0 {
-		o.MaxLifetime = 90 * 24 * time.Hour
+		o.MaxLifetime = 24 * time.Hour
 	}
 	if o.Lifetime == 0 {
-		o.Lifetime = min(24*time.Hour, o.MaxLifetime)
+		o.Lifetime = o.MaxLifetime
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	return o
 }
+
+// MaxLifetime is the longest that a certificate lives.
+func (a *Authority) MaxLifetime() time.Duration { return a.options.MaxLifetime }
 
 // ServingNames are the names under which proxies and the API server look for
 // the control plane: those of its Service, of the Services of its revisions,

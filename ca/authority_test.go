@@ -100,9 +100,9 @@ func TestSign(t *testing.T) {
 		lifetime time.Duration
 		want     time.Duration
 	}{
-		"no name asked for":        {key: newKey(t), want: 24 * time.Hour},
+		"no name asked for":        {key: newKey(t), want: 48 * time.Hour},
 		"the proven identity":      {key: newKey(t), request: uris(t, "spiffe://cluster.local/ns/shop/sa/web"), lifetime: time.Minute, want: time.Minute},
-		"under the domain's alias": {key: newKey(t), request: uris(t, "spiffe://old.example/ns/shop/sa/web"), want: 24 * time.Hour},
+		"under the domain's alias": {key: newKey(t), request: uris(t, "spiffe://old.example/ns/shop/sa/web"), want: 48 * time.Hour},
 		"RSA":                      {key: rsaKey, lifetime: time.Hour, want: time.Hour},
 		"longer than the cap":      {key: rsaKey, lifetime: 9999 * time.Hour, want: 48 * time.Hour},
 	} {

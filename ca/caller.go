@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"time"
@@ -34,11 +35,15 @@ type Tokens interface {
 	Review(ctx context.Context, token string) (Caller, error)
 }
 
+// errNoMesh: it is too early to say who anybody is.
+var errNoMesh = errors.New("the mesh's trust domain is not known yet")
+
 // Authenticator proves who calls a gRPC service.
 type Authenticator struct {
 	// Tokens reviews bearer tokens; nil refuses them.
 	Tokens Tokens
-	// Domains returns the mesh's trust domain first, then its aliases.
+	// Domains returns the mesh's trust domain first, then its aliases; none
+	// while they are not known.
 	Domains func() []string
 	// Now is the clock; nil for time.Now.
 	Now func() time.Time
@@ -49,7 +54,11 @@ type Authenticator struct {
 // both, both must be good and name the same workload. The error is a Refusal
 // unless the answer could not be had.
 func (a *Authenticator) Authenticate(ctx context.Context) (Caller, error) {
-	byCertificate, shown, err := a.certificate(ctx)
+	domains := a.Domains()
+	if len(domains) == 0 {
+		return Caller{}, errNoMesh
+	}
+	byCertificate, shown, err := a.certificate(ctx, domains)
 	if err != nil {
 		return Caller{}, err
 	}
@@ -68,7 +77,7 @@ func (a *Authenticator) Authenticate(ctx context.Context) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	byToken.TrustDomain, byToken.By, byToken.Address = a.Domains()[0], ByToken, addressOf(ctx)
+	byToken.TrustDomain, byToken.By, byToken.Address = domains[0], ByToken, addressOf(ctx)
 	if shown && byCertificate.Identity != byToken.Identity {
 		return Caller{}, refuse(Unauthenticated, "the client's certificate is of %s, its token of %s", byCertificate.Identity, byToken.Identity)
 	}
@@ -76,7 +85,7 @@ func (a *Authenticator) Authenticate(ctx context.Context) (Caller, error) {
 }
 
 // certificate is the caller that a client certificate proves.
-func (a *Authenticator) certificate(ctx context.Context) (c Caller, shown bool, err error) {
+func (a *Authenticator) certificate(ctx context.Context, domains []string) (c Caller, shown bool, err error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return c, false, nil
@@ -98,7 +107,6 @@ func (a *Authenticator) certificate(ctx context.Context) (c Caller, shown bool, 
 	if err != nil {
 		return c, true, refuse(Unauthenticated, "the client's certificate names no workload: %v", err)
 	}
-	domains := a.Domains()
 	for _, d := range domains {
 		if id.TrustDomain == d {
 			id.TrustDomain = domains[0]

@@ -24,6 +24,9 @@ type Refusal struct {
 // Error implements error.
 func (r *Refusal) Error() string { return r.text }
 
+// Refuse makes a Refusal of an error that something else found.
+func Refuse(why Reason, err error) *Refusal { return &Refusal{Reason: why, text: err.Error()} }
+
 func refuse(why Reason, format string, args ...any) *Refusal {
 	return &Refusal{Reason: why, text: fmt.Sprintf(format, args...)}
 }

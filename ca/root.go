@@ -157,6 +157,11 @@ func unique(lists ...[]*x509.Certificate) []*x509.Certificate {
 	return out
 }
 
+// ParseCertificates reads one or more PEM certificates and nothing else.
+func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
+	return parseCertificates("the certificates", text)
+}
+
 // parseCertificates reads one or more PEM certificates and nothing else.
 func parseCertificates(what string, text []byte) ([]*x509.Certificate, error) {
 	var out []*x509.Certificate

@@ -20,7 +20,7 @@ type Authority interface {
 	// asked at each handshake, so that a new one is in use at once.
 	Serving() (*tls.Certificate, error)
 	// Clients are the roots whose certificates clients may show. It is asked
-	// at each handshake; an empty pool means that no client is let in.
+	// at each handshake; an empty pool means that none is accepted.
 	Clients() (*x509.CertPool, error)
 }
 
@@ -133,8 +133,9 @@ func (f *files) Clients() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// tlsConfig is that of a listener; clients says whether they must show a
-// certificate.
+// tlsConfig is that of a listener; clients says whether they may show a
+// certificate, which then must be good. What those without one may do is
+// decided call by call.
 func tlsConfig(a Authority, clients bool, protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -145,7 +146,7 @@ func tlsConfig(a Authority, clients bool, protocols ...string) *tls.Config {
 			}
 			out := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*c}, NextProtos: protocols}
 			if clients {
-				out.ClientAuth = tls.RequireAndVerifyClientCert
+				out.ClientAuth = tls.VerifyClientCertIfGiven
 				if out.ClientCAs, err = a.Clients(); err != nil {
 					return nil, err
 				}

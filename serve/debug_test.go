@@ -70,17 +70,3 @@ func TestDebugPagesAnswerThisMachineOnly(t *testing.T) {
 		}
 	}
 }
-
-func TestIdentityNamespace(t *testing.T) {
-	for uri, want := range map[string]string{
-		"spiffe://cluster.local/ns/shop/sa/default": "shop",
-		"spiffe://cluster.local/ns//sa/default":     "",
-		"spiffe://cluster.local/ns/shop":            "",
-		"spiffe://cluster.local/ns/shop/sa/a/b":     "",
-		"https://cluster.local/ns/shop/sa/default":  "",
-	} {
-		if got, ok := identityNamespace(uri); got != want || ok != (want != "") {
-			t.Errorf("%s is of namespace %q, %v; want %q", uri, got, ok, want)
-		}
-	}
-}

@@ -5,11 +5,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/klog/v2"
 )
 
 // Writer is work on the API server that one replica does at a time.
@@ -66,7 +68,7 @@ func (l *Leader) Run(ctx context.Context) error {
 // term is one candidacy, from waiting for the Lease to its loss or ctx's end.
 func (l *Leader) term(ctx context.Context) error {
 	// The election outlives ctx until the Writers have ended.
-	election, giveBack := context.WithCancel(context.WithoutCancel(ctx))
+	election, giveBack := context.WithCancel(klog.NewContext(context.WithoutCancel(ctx), logr.Discard()))
 	defer giveBack()
 	writing, stop := context.WithCancel(ctx)
 	defer stop()

@@ -17,6 +17,9 @@ type Pages struct {
 	// Draining is closed when the control plane is about to end.
 	Draining <-chan struct{}
 	Pprof    bool
+	// Unready says what besides the mesh is not ready to be served; nil for
+	// nothing.
+	Unready func() error
 }
 
 // Readiness serves /ready: 200 once the first complete mesh is in service and
@@ -32,10 +35,17 @@ func (p *Pages) Readiness() http.Handler {
 		}
 		select {
 		case <-p.Plane.Cache.Ready():
-			_, _ = w.Write([]byte("ready\n"))
 		default:
 			http.Error(w, "waiting for the first complete view of the configuration", http.StatusServiceUnavailable)
+			return
 		}
+		if p.Unready != nil {
+			if err := p.Unready(); err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+		}
+		_, _ = w.Write([]byte("ready\n"))
 	})
 	return mux
 }

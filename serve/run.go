@@ -16,6 +16,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/pilotfish-mesh/pilotfish/ca"
+	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/discovery/file"
 	"github.com/pilotfish-mesh/pilotfish/discovery/kube"
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
@@ -40,12 +42,24 @@ type Options struct {
 	MonitoringAddress string
 	HTTPAddress       string
 	Pprof             bool
+	// Authority is that of the TLS addresses. Nil means the cluster's own, whose
+	// keys Secrets hold, or without a cluster one in memory.
+	Authority Authority
+	// ReadOnly: write nothing to the API server, and so sign no certificates.
+	ReadOnly bool
+	// Namespace is the control plane's own. Default istio-system.
+	Namespace string
 	// Revision is that of this control plane (label istio.io/rev); empty for
 	// the default one.
 	Revision string
+	// Identity is this replica's name, which no other has. Default its host's
+	// and its process number.
+	Identity string
+	// CertificateLifetime is the longest life of a workload's certificate.
+	// Default 24 h.
+	CertificateLifetime time.Duration
 	// NativeSidecars says when injected proxies are native sidecars.
 	NativeSidecars inject.Native
-	Authority      Authority
 	Log            *zap.Logger
 	Build          Build
 }
@@ -59,27 +73,68 @@ const drainTime = 10 * time.Second
 func Run(ctx context.Context, o Options) error {
 	var open listeners
 	defer open.close()
-	sources, err := o.sources()
+	server, err := o.cluster()
 	if err != nil {
+		return err
+	}
+	sources, err := o.sources(server)
+	if err != nil {
+		return err
+	}
+	if err := checkLifetime(o.CertificateLifetime); err != nil {
 		return err
 	}
 	r, err := newRunning(&o, &open)
 	if err != nil {
 		return err
 	}
-	r.plane = NewPlane(sources, o.snapshotOptions())
+	r.plane = NewPlane(sources, snapshot.Options{Authorize: func(ctx context.Context, p *config.Proxy) (snapshot.Grant, error) {
+		return r.admission.authorize(ctx, p)
+	}})
 	defer r.plane.Server.Close()
+	if err := r.prepare(server); err != nil {
+		return err
+	}
 	return r.run(ctx)
 }
 
-func (o *Options) sources() ([]NamedSource, error) {
+// prepare makes the parts that decide who is let in, and those that a cluster
+// has; server is nil without one.
+func (r *running) prepare(server *rest.Config) error {
+	o := r.options
+	callers := &ca.Authenticator{Domains: r.plane.domains}
+	var secrets *secretAccess
+	if server != nil {
+		client, err := newClient(server)
+		if err != nil {
+			return err
+		}
+		callers.Tokens = ca.NewReviewer(client.AuthenticationV1().TokenReviews())
+		secrets = newSecretAccess(client.AuthorizationV1().SubjectAccessReviews())
+		if !o.ReadOnly {
+			r.cluster = newCluster(o, client, r.plane)
+		}
+	}
+	r.admission = newAdmission(r.plane, callers, secrets, o.Log)
+	switch {
+	case o.Authority != nil:
+		r.authority = o.Authority
+	case r.cluster != nil:
+		r.authority = r.cluster.authority
+	default:
+		made, err := NewAuthority("", "", "")
+		if err != nil {
+			return err
+		}
+		r.authority = made
+	}
+	return nil
+}
+
+func (o *Options) sources(config *rest.Config) ([]NamedSource, error) {
 	var out []NamedSource
 	if len(o.Config) > 0 {
 		out = append(out, NamedSource{file.Name, file.New(o.Config)})
-	}
-	config, err := o.cluster()
-	if err != nil {
-		return nil, err
 	}
 	if config != nil {
 		k, err := kube.New(config, kube.Options{Log: o.Log})
@@ -110,10 +165,6 @@ func (o *Options) cluster() (*rest.Config, error) {
 	return c, err
 }
 
-func (o *Options) snapshotOptions() snapshot.Options {
-	return snapshot.Options{Authorize: Authorize}
-}
-
 // running are the parts of one Run.
 type running struct {
 	options  *Options
@@ -122,6 +173,10 @@ type running struct {
 	draining chan struct{} // closed when the end has been asked for
 	grpc     []*grpc.Server
 	pages    []*http.Server
+
+	authority Authority
+	admission *admission
+	cluster   *cluster // nil without a cluster, and where nothing is written
 
 	xds, secure, hook, monitoring, http net.Listener
 }
@@ -154,13 +209,17 @@ func (r *running) run(ctx context.Context) error {
 	r.group, ctx = errgroup.WithContext(ctx)
 	r.group.Go(func() error { return r.plane.Run(ctx) })
 	r.serveADS(r.xds, "ADS in plaintext")
-	r.serveADS(r.secure, "ADS over TLS", grpc.Creds(credentials.NewTLS(tlsConfig(r.options.Authority, true, "h2"))))
+	r.serveADS(r.secure, "ADS over TLS", grpc.Creds(credentials.NewTLS(tlsConfig(r.authority, true, "h2"))))
 	pages := &Pages{Plane: r.plane, Build: r.options.Build, Draining: r.draining, Pprof: r.options.Pprof}
+	if r.cluster != nil {
+		r.cluster.run(ctx, r)
+		pages.Unready = r.cluster.unready
+	}
 	r.servePages(r.http, "readiness", pages.Readiness(), nil)
 	r.servePages(r.monitoring, "metrics and debug pages", pages.Monitoring(), nil)
 	hooks := newWebhooks(r.plane, r.options)
 	r.group.Go(func() error { return hooks.run(ctx) })
-	r.servePages(r.hook, "webhooks", hooks.handler, tlsConfig(r.options.Authority, false, "h2", "http/1.1"))
+	r.servePages(r.hook, "webhooks", hooks.handler, tlsConfig(r.authority, false, "h2", "http/1.1"))
 	r.group.Go(func() error {
 		select {
 		case <-r.plane.Cache.Ready():
@@ -187,8 +246,11 @@ func (r *running) serveADS(l net.Listener, what string, more ...grpc.ServerOptio
 		return
 	}
 	r.options.Log.Info("serving "+what, zap.Stringer("address", l.Addr()))
-	s := grpc.NewServer(append(r.options.snapshotOptions().GRPC(), more...)...)
+	s := grpc.NewServer(append(snapshot.Options{}.GRPC(), more...)...)
 	r.plane.Server.Register(s)
+	if l == r.secure && r.cluster != nil {
+		r.cluster.certificates(r).Register(s)
+	}
 	r.grpc = append(r.grpc, s)
 	r.group.Go(func() error { return s.Serve(l) })
 }

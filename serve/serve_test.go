@@ -190,9 +190,10 @@ func TestSecureADS(t *testing.T) {
 	}{
 		{"its own namespace", client(ours, shop), "shop", codes.OK},
 		{"another namespace", client(ours, shop), "bank", codes.PermissionDenied},
-		{"a certificate without an identity", client(ours, "client.example.com"), "shop", codes.PermissionDenied},
+		{"a certificate without an identity", client(ours, "client.example.com"), "shop", codes.Unauthenticated},
 		{"another authority's certificate", client(theirs, shop), "shop", codes.Unavailable},
-		{"no certificate", client(nil, ""), "shop", codes.Unavailable},
+		{"another trust domain's", client(ours, "spiffe://elsewhere/ns/shop/sa/default"), "shop", codes.Unauthenticated},
+		{"no certificate", client(nil, ""), "shop", codes.Unauthenticated},
 	} {
 		n, err := ask(t, secure, c.creds, c.ns)
 		if status.Code(err) != c.want {

@@ -15,6 +15,13 @@ import (
 type Grant struct {
 	// Secrets: the proxy may be sent the Secrets of its own namespace.
 	Secrets bool
+	// ServiceAccount is what the proxy has proven to run as; it fills in what
+	// its node does not say.
+	ServiceAccount string
+	// MayRead, unless nil, says whether it may be sent one of them. It may
+	// block until ctx ends; with an error the answer is no, for now. It is asked
+	// when the proxy asks, and now and then while it is connected.
+	MayRead func(ctx context.Context, namespace, name string) (bool, error)
 }
 
 // Options are a Server's settings. The zero value of each means its default.

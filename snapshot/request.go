@@ -49,6 +49,9 @@ func (s *stream) onDelta(req *request) error {
 	if !ok {
 		return s.ignore(strings.Clone(req.url), req.nonce)
 	}
+	if k == secrets {
+		s.permit(req.names)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := &s.feeds[k]
@@ -134,6 +137,9 @@ func (s *stream) onSotW(req *request) error {
 	}
 	if !ok {
 		return s.ignore(strings.Clone(req.url), req.nonce)
+	}
+	if k == secrets {
+		s.permit(req.names)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

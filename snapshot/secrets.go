@@ -107,7 +107,7 @@ func (s *stream) now(k kind) layers {
 	if !s.grant.Secrets {
 		return layers{}
 	}
-	return layers{s.server.cache.secrets.layer(s.proxy.Namespace, s.feeds[secrets].only)}
+	return layers{s.server.cache.secrets.layer(s.proxy.Namespace, s.allowed())}
 }
 
 // wakeForSecrets has every stream that asked for secrets look again. c.mu is

@@ -2,6 +2,8 @@ package snapshot_test
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -74,6 +76,49 @@ func TestSecrets(t *testing.T) {
 			}
 			s.world.secret("cert", "second")
 			d.quiet()
+		})
+	})
+}
+
+// A proxy is sent those of its namespace's secrets that it may read.
+func TestSecretsByRight(t *testing.T) {
+	var answers atomic.Pointer[map[string]error] // by name; none is no
+	rights := func(r map[string]error) { answers.Store(&r) }
+	grant := snapshot.Options{Authorize: func(context.Context, *config.Proxy) (snapshot.Grant, error) {
+		return snapshot.Grant{Secrets: true, MayRead: func(_ context.Context, namespace, name string) (bool, error) {
+			err, ok := (*answers.Load())[name]
+			return ok && namespace == "default", err
+		}}, nil
+	}}
+	t.Run("yes and no", func(t *testing.T) {
+		bothWith(t, small, grant, func(t *testing.T, s *served, c *client) {
+			rights(map[string]error{"mine": nil})
+			s.world.secret("mine", "1")
+			s.world.secret("theirs", "2")
+			c.subscribe(sds, "kubernetes://mine", "kubernetes://theirs")
+			if c.isSotW {
+				c.take("sds +kubernetes://mine")
+			} else {
+				c.take("sds +kubernetes://mine -kubernetes://theirs")
+			}
+			s.world.secret("theirs", "3")
+			c.quiet()
+			s.world.secret("mine", "4")
+			c.take("sds +kubernetes://mine")
+		})
+	})
+	t.Run("an answer that comes late", func(t *testing.T) {
+		bothWith(t, small, grant, func(t *testing.T, s *served, c *client) {
+			rights(map[string]error{"mine": errors.New("the API server is away")})
+			s.world.secret("mine", "1")
+			c.subscribe(sds, "kubernetes://mine")
+			if c.isSotW {
+				c.take("sds")
+			} else {
+				c.take("sds -kubernetes://mine")
+			}
+			rights(map[string]error{"mine": nil})
+			c.take("sds +kubernetes://mine")
 		})
 	})
 }

@@ -53,6 +53,7 @@ type stream struct {
 	resumed time.Time
 	// judging counts rejections that the Cache has not dealt with yet.
 	judging int
+	access  access
 	gone    bool       // the stream has ended
 	unknown int        // requests of types that are not served
 	aside   []*message // answers to them
@@ -235,6 +236,14 @@ func (s *stream) introduce(ctx context.Context, p *config.Proxy) error {
 	if err != nil {
 		return err
 	}
+	if p.ServiceAccount == "" && grant.ServiceAccount != "" {
+		q := *p
+		q.ServiceAccount = grant.ServiceAccount
+		p = &q
+		s.mu.Lock()
+		s.proxy = p
+		s.mu.Unlock()
+	}
 	seat, err := srv.cache.attach(ctx, p, s.kick)
 	if err != nil {
 		return status.FromContextError(err).Err()
@@ -274,6 +283,7 @@ func (s *stream) sweep(now time.Time) {
 		sent := s.feeds[k].sent
 		due = due || len(sent) > 0 && now.Sub(sent[len(sent)-1].at) >= s.patience(k)
 	}
+	s.recheck(now)
 	s.mu.Unlock()
 	if due {
 		s.kick()

@@ -88,6 +88,22 @@ func parseSecretName(name, namespace string) (secretRef, bool) {
 	return r, r.name != "" && r.namespace != "" && !strings.Contains(r.name, "/")
 }
 
+// SecretsOf returns the Secrets that the SDS resource of a name may be made of,
+// for a proxy of namespace; not guarded if it is made of none.
+func SecretsOf(name, namespace string) (of string, secrets []string, guarded bool) {
+	if fileSecret(name) != nil {
+		return "", nil, false
+	}
+	r, ok := parseSecretName(name, namespace)
+	switch {
+	case !ok || r.configMap:
+		return "", nil, false
+	case r.authority:
+		return r.namespace, []string{r.name + authoritySuffix, r.name}, true
+	}
+	return r.namespace, []string{r.name}, true
+}
+
 // authority makes a validation context of a Secret or ConfigMap. A Secret of
 // the suffixed name goes before the certificate authority in the Secret that
 // also holds the key.

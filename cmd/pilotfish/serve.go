@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -54,8 +55,14 @@ to sidecars and gateways over ADS. In a pod it needs no flags.
 
 An empty address switches a listener off, port 0 picks a free port and logs it.
 
-The secure ADS address lets in only proxies whose certificate an authority in
---tls-client-ca has signed; without that flag it lets in nobody.
+In a pod it also is the cluster's certificate authority, whose root Secret cacerts
+or istio-ca-secret holds, and writes what a control plane writes: the trust bundle in
+every namespace, Leases, status. With --kubeconfig it writes nothing, unless
+--read-only=false.
+
+The secure ADS address lets in proxies that prove who they are, by a certificate of
+that authority (or of one in --tls-client-ca), or by a service account's token for
+audience istio-ca. Nothing that a Secret protects is served in plaintext.
 Debug pages (/debug/... on the monitoring address) answer clients on this machine
 only, such as those that come by a port-forward.`,
 		Example: `  # A folder of YAML, no cluster: plaintext ADS for proxies on this machine
@@ -73,8 +80,13 @@ only, such as those that come by a port-forward.`,
 				return err
 			}
 			defer func() { _ = log.Sync() }()
-			if o.Authority, err = serve.NewAuthority(cert.serving, cert.key, cert.clients); err != nil {
-				return err
+			if cert.serving+cert.key+cert.clients != "" {
+				if o.Authority, err = serve.NewAuthority(cert.serving, cert.key, cert.clients); err != nil {
+					return err
+				}
+			}
+			if !cmd.Flags().Changed("read-only") {
+				o.ReadOnly = o.Kubeconfig != ""
 			}
 			for _, p := range o.Config {
 				if _, err := os.Stat(p); err != nil {
@@ -89,15 +101,19 @@ only, such as those that come by a port-forward.`,
 	f.StringArrayVar(&o.Config, "config", nil, "folder or file of YAML; may be repeated")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig of a cluster to read")
 	f.StringVar(&o.XDSAddress, "xds-address", ":15010", "ADS in plaintext")
-	f.StringVar(&o.SecureXDSAddress, "secure-xds-address", ":15012", "ADS over TLS, for clients with a certificate")
+	f.StringVar(&o.SecureXDSAddress, "secure-xds-address", ":15012", "ADS and certificates over TLS, for clients with a certificate or a token")
 	f.StringVar(&o.WebhookAddress, "webhook-address", ":15017", "admission webhooks over TLS")
 	f.StringVar(&o.MonitoringAddress, "monitoring-address", ":15014", "/metrics, /debug and /version")
 	f.StringVar(&o.HTTPAddress, "http-address", ":8080", "/ready")
-	f.StringVar(&cert.serving, "tls-cert", "", "certificate (PEM) of the TLS addresses; one is made in memory without it")
+	f.StringVar(&cert.serving, "tls-cert", "", "certificate (PEM) of the TLS addresses; without it the cluster's authority signs one, or one is made in memory")
 	f.StringVar(&cert.key, "tls-key", "", "its key (PEM)")
 	f.StringVar(&cert.clients, "tls-client-ca", "", "authorities (PEM) of the proxies that the secure ADS address lets in")
 	f.StringVar(&o.Revision, "revision", os.Getenv("REVISION"), "revision of this control plane (label istio.io/rev); empty for the default one")
 	nativeSidecars(f, &o.NativeSidecars)
+	f.BoolVar(&o.ReadOnly, "read-only", false, "write nothing to the API server and sign no certificates (default with --kubeconfig)")
+	f.StringVar(&o.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the control plane's own namespace; istio-system if empty")
+	f.StringVar(&o.Identity, "identity", os.Getenv("POD_NAME"), "this replica's name among its peers")
+	f.DurationVar(&o.CertificateLifetime, "certificate-lifetime", 24*time.Hour, "the longest life of a workload's certificate")
 	f.BoolVar(&o.Pprof, "pprof", false, "serve /debug/pprof on the monitoring address")
 	logs.add(cmd, "info", "json")
 	return cmd

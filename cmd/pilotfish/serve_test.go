@@ -101,27 +101,20 @@ func TestServePages(t *testing.T) {
 	}
 }
 
-// The secure address lets in nobody who shows no certificate, and the
-// webhooks' address speaks TLS.
+// The secure addresses speak TLS, with a certificate for the control plane's
+// names.
 func TestServeSecureAddresses(t *testing.T) {
 	c := startServe(t, "--config", "../../examples/canary")
-	insecure := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}} //nolint:gosec // who the server is does not matter here
-	conn, err := tls.Dial("tcp", logged(c, "serving ADS over TLS"), insecure)
-	if err == nil { // TLS 1.3 tells the client after its side of the handshake
-		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-		_, err = conn.Read(make([]byte, 1))
+	insecure := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}} //nolint:gosec // the certificate is looked at below
+	for _, what := range []string{"serving ADS over TLS", "serving webhooks"} {
+		conn, err := tls.Dial("tcp", logged(c, what), insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name := conn.ConnectionState().PeerCertificates[0].VerifyHostname("istiod.istio-system.svc"); name != nil {
+			t.Errorf("%s: %v", what, name)
+		}
 		_ = conn.Close()
-	}
-	if err == nil || !strings.Contains(err.Error(), "certificate required") {
-		t.Errorf("a client without a certificate: %v", err)
-	}
-	conn, err = tls.Dial("tcp", logged(c, "serving webhooks"), insecure)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if name := conn.ConnectionState().PeerCertificates[0].VerifyHostname("istiod.istio-system.svc"); name != nil {
-		t.Error(name)
 	}
 }
 

@@ -1,0 +1,159 @@
+package ca
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+)
+
+// BundleConfigMap is the ConfigMap of every namespace that holds the trust
+// bundle under the key root-cert.pem, as pods mount it.
+const BundleConfigMap = "istio-ca-root-cert"
+
+// withoutProxies are the namespaces that no proxy runs in, as Istio has them.
+var withoutProxies = map[string]bool{
+	metav1.NamespaceSystem: true, metav1.NamespacePublic: true, corev1.NamespaceNodeLease: true, "local-path-storage": true,
+}
+
+// Distributor is the leader's work of keeping the trust bundle in every
+// namespace right: it writes where it is missing or different, and nowhere else.
+type Distributor struct {
+	Client    kubernetes.Interface
+	Authority *Authority
+	Log       *zap.Logger
+}
+
+// distribution is one run of a Distributor.
+type distribution struct {
+	*Distributor
+	queue      workqueue.TypedRateLimitingInterface[string] // namespaces to look at
+	namespaces cache.Store
+	have       cache.Store // the ConfigMaps
+}
+
+// Run writes until ctx ends.
+func (d *Distributor) Run(ctx context.Context) error {
+	run := &distribution{Distributor: d, queue: workqueue.NewTypedRateLimitingQueue(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[string](100*time.Millisecond, time.Minute))}
+	client := d.Client.CoreV1().RESTClient()
+	var namespaces, configMaps cache.Controller
+	run.namespaces, namespaces = cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: cache.NewListWatchFromClient(client, "namespaces", "", fields.Everything()),
+		ObjectType:    &corev1.Namespace{}, Handler: run.onEvent(metav1.Object.GetName), Transform: namesOnly,
+	})
+	run.have, configMaps = cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: cache.NewListWatchFromClient(client, "configmaps", "", fields.OneTermEqualSelector("metadata.name", BundleConfigMap)),
+		ObjectType:    &corev1.ConfigMap{}, Handler: run.onEvent(metav1.Object.GetNamespace),
+	})
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer run.queue.ShutDown()
+	running.Go(func() { namespaces.RunWithContext(ctx) })
+	running.Go(func() { configMaps.RunWithContext(ctx) })
+	if !cache.WaitForCacheSync(ctx.Done(), namespaces.HasSynced, configMaps.HasSynced) {
+		return nil
+	}
+	const workers = 4
+	for range workers {
+		running.Go(func() {
+			for run.one(ctx) {
+			}
+		})
+	}
+	for {
+		_, changed := d.Authority.TrustBundle()
+		for _, ns := range run.namespaces.ListKeys() {
+			run.queue.Add(ns)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// namesOnly keeps of a namespace what is read of it.
+func namesOnly(o any) (any, error) {
+	if ns, ok := o.(*corev1.Namespace); ok {
+		return &corev1.Namespace{
+			ObjectMeta: metav1.ObjectMeta{Name: ns.Name, ResourceVersion: ns.ResourceVersion}, Status: ns.Status,
+		}, nil
+	}
+	return o, nil
+}
+
+// onEvent queues the namespace that an object is about.
+func (d *distribution) onEvent(namespace func(metav1.Object) string) cache.ResourceEventHandler {
+	queue := func(o any) {
+		if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
+			o = gone.Obj
+		}
+		if m, ok := o.(metav1.Object); ok {
+			d.queue.Add(namespace(m))
+		}
+	}
+	return cache.ResourceEventHandlerFuncs{AddFunc: queue, UpdateFunc: func(_, o any) { queue(o) }, DeleteFunc: queue}
+}
+
+// one looks at one namespace; false when the queue has ended.
+func (d *distribution) one(ctx context.Context) bool {
+	ns, end := d.queue.Get()
+	if end {
+		return false
+	}
+	defer d.queue.Done(ns)
+	err := d.settle(ctx, ns)
+	if err == nil || ctx.Err() != nil {
+		d.queue.Forget(ns)
+		return true
+	}
+	d.Log.Warn("trust bundle: cannot be written; trying again", zap.String("namespace", ns), zap.Error(err))
+	d.queue.AddRateLimited(ns)
+	return true
+}
+
+// settle makes a namespace's ConfigMap hold the trust bundle.
+func (d *distribution) settle(ctx context.Context, ns string) error {
+	bundle, _ := d.Authority.TrustBundle()
+	o, exists, _ := d.namespaces.GetByKey(ns) // a Store's keys never fail
+	if !exists || withoutProxies[ns] || len(bundle) == 0 || o.(*corev1.Namespace).Status.Phase == corev1.NamespaceTerminating {
+		return nil
+	}
+	want := map[string]string{rootKey: string(bundle)}
+	api := d.Client.CoreV1().ConfigMaps(ns)
+	o, exists, _ = d.have.GetByKey(ns + "/" + BundleConfigMap)
+	if !exists {
+		_, err := api.Create(ctx, &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Name: BundleConfigMap, Namespace: ns, Labels: map[string]string{"istio.io/config": "true"}},
+			Data:       want,
+		}, metav1.CreateOptions{})
+		switch {
+		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), apierrors.IsNotFound(err):
+			return nil // it is on its way out, and takes everything with it
+		case apierrors.IsAlreadyExists(err):
+			return nil // seen soon
+		}
+		return err
+	}
+	have := o.(*corev1.ConfigMap)
+	if have.Data[rootKey] == want[rootKey] && len(have.Data) == 1 {
+		return nil
+	}
+	to := have.DeepCopy()
+	to.Data, to.BinaryData = want, nil
+	_, err := api.Update(ctx, to, metav1.UpdateOptions{})
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return nil // what has changed is seen soon
+	}
+	return err
+}

@@ -1,0 +1,159 @@
+package serve
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/go-logr/logr"
+	"go.uber.org/zap"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"github.com/pilotfish-mesh/pilotfish/ca"
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// cluster is what the control plane of a cluster does besides reading it:
+// certificates, and what its leader writes.
+type cluster struct {
+	client    kubernetes.Interface
+	authority *ca.Authority
+	keeper    *ca.Keeper
+	leader    *Leader
+	log       *zap.Logger
+}
+
+// Rates of calls to the API server besides the sources': reviews of tokens and
+// rights, and what the leader writes.
+const (
+	callsPerSecond = 100
+	callsAtOnce    = 200
+)
+
+func newClient(c *rest.Config) (kubernetes.Interface, error) {
+	c = rest.CopyConfig(c)
+	c.QPS, c.Burst = callsPerSecond, callsAtOnce
+	return kubernetes.NewForConfig(c)
+}
+
+// newCluster makes the parts; nothing runs yet.
+func newCluster(o *Options, client kubernetes.Interface, plane *Plane) *cluster {
+	c := &cluster{client: client, log: o.Log}
+	c.authority = ca.NewAuthority(nil, ca.Options{
+		Names:       ca.ServingNames(o.namespace(), slices.DeleteFunc([]string{o.Revision}, func(r string) bool { return r == "" || r == "default" })...),
+		MaxLifetime: o.CertificateLifetime,
+	})
+	c.keeper = ca.NewKeeper(client, o.namespace(), c.authority, o.Log, plane.Registry)
+	c.leader = &Leader{Client: client, Namespace: o.namespace(), Identity: o.identity(), Log: o.Log}
+	distributor := &ca.Distributor{Client: client, Authority: c.authority, Log: o.Log}
+	lifetime := c.authority.MaxLifetime()
+	c.leader.Writers = []Writer{
+		{"trust bundle in every namespace", distributor.Run},
+		{"rotation of the root", func(ctx context.Context) error { return c.keeper.Rotate(ctx, lifetime, lifetime) }},
+	}
+	return c
+}
+
+// namespace is the control plane's own.
+func (o *Options) namespace() string {
+	if o.Namespace == "" {
+		return "istio-system"
+	}
+	return o.Namespace
+}
+
+// identity is this replica's name, which no other has.
+func (o *Options) identity() string {
+	if o.Identity != "" {
+		return o.Identity
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "pilotfish"
+	}
+	return fmt.Sprintf("%s-%d", host, os.Getpid())
+}
+
+// run starts the parts on the group of a Run.
+func (c *cluster) run(ctx context.Context, r *running) {
+	// The sources say when the API server is away.
+	ctx = klog.NewContext(ctx, logr.Discard())
+	r.group.Go(func() error { return c.keeper.Run(ctx) })
+	r.group.Go(func() error { return c.leader.Run(ctx) })
+	r.group.Go(func() error {
+		c.followTrust(ctx, r.plane)
+		return nil
+	})
+}
+
+// certificates is the service that signs requests.
+func (c *cluster) certificates(r *running) *ca.Service {
+	return &ca.Service{
+		Authority: c.authority, Callers: r.admission.callers, Check: r.admission.check,
+		Metrics: ca.NewMetrics(c.authority, r.plane.Registry),
+	}
+}
+
+// unready is why this replica cannot do a cluster's work yet; nil when it can.
+func (c *cluster) unready() error {
+	if c.authority.Root() != nil {
+		return nil
+	}
+	if err := c.keeper.Problem(); err != nil {
+		return err
+	}
+	return fmt.Errorf("waiting for the certificate authority's root")
+}
+
+// followTrust adds the roots of MeshConfig.caCertificates to the trust bundle.
+func (c *cluster) followTrust(ctx context.Context, plane *Plane) {
+	changed := plane.Watch()
+	var last *config.Settings
+	for {
+		if m := plane.Store.Mesh(); m != nil && m.Settings != last {
+			last = m.Settings
+			var extra []*x509.Certificate
+			for i, d := range last.Mesh.GetCaCertificates() {
+				if d.GetPem() == "" {
+					continue
+				}
+				more, err := ca.ParseCertificates([]byte(d.GetPem()))
+				if err != nil {
+					c.log.Error("MeshConfig: a certificate authority is refused", zap.Int("caCertificates", i), zap.Error(err))
+					continue
+				}
+				extra = append(extra, more...)
+			}
+			c.authority.Trust(extra)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// domains are the mesh's trust domain and its aliases; none before the first
+// Mesh.
+func (p *Plane) domains() []string {
+	m := p.Store.Mesh()
+	if m == nil {
+		return nil
+	}
+	return append([]string{m.Settings.Mesh.GetTrustDomain()}, m.Settings.Mesh.GetTrustDomainAliases()...)
+}
+
+// checkLifetime keeps certificates long enough to be renewed in time.
+func checkLifetime(d time.Duration) error {
+	const least = time.Minute
+	if d != 0 && d < least {
+		return fmt.Errorf("--certificate-lifetime %v: want %v or more", d, least)
+	}
+	return nil
+}
