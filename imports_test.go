@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"meshtest":            {"simulate", "translate", "config"},
 	"dashboard":           {"snapshot", "translate", "config"},
 	"serve":               {"discovery", "discovery/file", "discovery/kube", "translate", "snapshot", "ca", "webhook", "config"},
-	"up":                  {"serve", "up/echo", "discovery", "discovery/file", "translate", "snapshot", "agent", "dashboard", "config"},
+	"up":                  {"serve", "up/echo", "discovery", "discovery/file", "translate", "snapshot", "agent", "ca", "dashboard", "config"},
 	"up/echo":             {},
 	"manifests":           {},
 	"e2e":                 {"*"},

@@ -85,6 +85,9 @@ func Start(ctx context.Context, o Options) (_ *Mesh, err error) {
 	if err := m.makeDir(); err != nil {
 		return nil, err
 	}
+	if m.around.authority, err = newAuthority(); err != nil {
+		return nil, err
+	}
 	if err := m.listenResolver(); err != nil {
 		return nil, err
 	}
@@ -131,7 +134,7 @@ func (m *Mesh) listenResolver() error {
 
 // startPlane runs the control plane, reachable on a Unix socket.
 func (m *Mesh) startPlane() (changed <-chan struct{}, err error) {
-	m.source = file.New(m.options.Paths, file.WithAddresses(m.addressOf))
+	m.source = file.New(m.options.Paths, file.WithAddresses(m.addressOf), file.WithSidecars(m.hasSidecar))
 	o := snapshot.Options{Authorize: serve.Authorize}
 	m.plane = serve.NewPlane([]serve.NamedSource{{Name: file.Name, Source: m.source}}, o)
 	changed = m.plane.Watch()

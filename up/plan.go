@@ -31,6 +31,8 @@ type podPlan struct {
 	// made: the folder has no such pod, it stands in for a Gateway's missing
 	// workload.
 	made bool
+	// trustDomain is that of the pod's identity.
+	trustDomain string
 }
 
 func (p *podPlan) key() string { return p.workload.Namespace + "/" + p.name }
@@ -57,6 +59,9 @@ func plan(m *config.Mesh, given map[config.Key][]string) map[string]*podPlan {
 	}
 	if p := planOutside(m); p != nil && out[p.key()] == nil {
 		out[p.key()] = p
+	}
+	for _, p := range out {
+		p.trustDomain = trustDomain(m)
 	}
 	return out
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/pilotfish-mesh/pilotfish/agent"
+	"github.com/pilotfish-mesh/pilotfish/ca"
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/up/echo"
 )
@@ -32,6 +33,7 @@ type pod struct {
 	proxy *keeper // nil for plain pods
 	admin *http.Client
 	node  *agent.Node // nil for plain pods
+	certs *certified  // nil for plain pods
 
 	mu        sync.Mutex // guards what follows
 	app       *keeper
@@ -56,6 +58,7 @@ type surroundings struct {
 	sotw         bool
 	domain       string
 	note         func(string)
+	authority    *ca.Authority
 }
 
 func (s *surroundings) startPod(p *podPlan, at *place) (*pod, error) {
@@ -153,7 +156,7 @@ func (s *surroundings) nodeOf(p *podPlan, at *place) agent.Node {
 		Owner:        agent.Owner{Group: w.Owner.Group, Kind: w.Owner.Kind, Namespace: w.Owner.Namespace, Name: w.Owner.Name},
 		Locality:     agent.Locality{Region: w.Locality.Region, Zone: w.Locality.Zone, Subzone: w.Locality.Subzone},
 		Interception: string(s.interception), Ports: w.Ports,
-		Local: &agent.LocalAddresses{OwnResolver: true},
+		Local: &agent.LocalAddresses{OwnResolver: true}, Certificates: true,
 	}
 	if p.role == gateway {
 		n.Type = string(config.Router)
@@ -189,7 +192,14 @@ func (p *pod) startProxy(s *surroundings) error {
 	socket := filepath.Join(dir, "admin.sock")
 	node := s.nodeOf(p.plan, p.place)
 	p.node = &node
-	b := agent.Bootstrap{Node: node, Discovery: s.discovery, DNS: s.dns, Admin: agent.Address{Path: socket}, StateOfTheWorld: s.sotw}
+	certs, secrets, err := s.certify(p.plan, dir, as)
+	if err != nil {
+		return err
+	}
+	p.certs = certs
+	b := agent.Bootstrap{
+		Node: node, Discovery: s.discovery, DNS: s.dns, Admin: agent.Address{Path: socket}, StateOfTheWorld: s.sotw, Secrets: secrets,
+	}
 	if p.place.local != nil {
 		b.StaticHost = p.place.addr.String()
 	}
@@ -264,6 +274,7 @@ func (p *pod) adminGet(ctx context.Context, path string) ([]byte, error) {
 // application go.
 func (p *pod) stop() {
 	p.proxy.stop()
+	p.certs.close()
 	if p.admin != nil {
 		p.admin.CloseIdleConnections()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -38,7 +39,7 @@ func (m *Mesh) reconcile(ctx context.Context, mesh *config.Mesh) error {
 	for key, p := range want {
 		have := m.pods[key]
 		switch {
-		case have == nil, identity(have.plan) != identity(p):
+		case have == nil, sameness(have.plan) != sameness(p):
 			start = append(start, p)
 		default:
 			if err := errors.Join(have.serve(p.ports), m.ground.more(have.place, p.more)); err != nil {
@@ -65,11 +66,15 @@ func (m *Mesh) reconcile(ctx context.Context, mesh *config.Mesh) error {
 	return err
 }
 
-// identity is what makes a pod another pod: a proxy cannot change what it
-// said about itself.
-func identity(p *podPlan) config.Hash {
+// sameness is what makes a pod another pod: a proxy cannot change what it
+// said about itself. That it takes mesh TLS is not known before it is ready.
+func sameness(p *podPlan) config.Hash {
 	w := p.workload
-	return config.NewHasher().Str(p.fixed).Uint(uint64(p.role)).Map(w.Labels).Map(w.Annotations).
+	labels := maps.Clone(w.Labels)
+	if p.role == sidecar && labels[tlsModeLabel] == "istio" {
+		delete(labels, tlsModeLabel)
+	}
+	return config.NewHasher().Str(p.fixed, p.trustDomain).Uint(uint64(p.role)).Map(labels).Map(w.Annotations).
 		Str(w.ServiceAccount, w.Node, w.Network, w.Locality.String(), workloadName(w)).Sum()
 }
 

@@ -163,7 +163,7 @@ func (s *settings) readNode(annotations map[string]string) error {
 		ProxyConfig: n.ProxyConfig,
 		Type:        s.Type, Name: s.env["POD_NAME"], Namespace: s.env["POD_NAMESPACE"], DomainSuffix: "cluster.local",
 		Labels: labels, Annotations: annotations, ServiceAccount: s.get("SERVICE_ACCOUNT", "default"),
-		Workload: s.get("ISTIO_META_WORKLOAD_NAME", ""),
+		Workload: s.get("ISTIO_META_WORKLOAD_NAME", ""), Certificates: true,
 		Metadata: map[string]any{"ISTIO_VERSION": s.Version, "CLUSTER_ID": "Kubernetes"},
 	}
 	if n.Name == "" || n.Namespace == "" {

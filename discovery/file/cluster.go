@@ -19,6 +19,7 @@ import (
 type cluster struct {
 	given     []*discovery.Object
 	addresses func(pod config.Key, labels map[string]string) []string
+	sidecars  func(pod config.Key) bool // nil: none
 
 	objects  []*discovery.Object
 	problems []config.Problem

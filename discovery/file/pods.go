@@ -2,10 +2,12 @@ package file
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
+	"istio.io/api/label"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -68,6 +70,7 @@ func (c *cluster) workloads() {
 
 // pod keeps a pod with what a kubelet would say about it.
 func (c *cluster) pod(o *discovery.Object, given *corev1.Pod) {
+	o = c.injected(o)
 	p := *given
 	p.Name, p.Namespace = o.Meta.Name, o.Meta.Namespace
 	if p.Status.PodIP == "" && len(p.Status.PodIPs) == 0 && c.addresses != nil {
@@ -86,6 +89,20 @@ func (c *cluster) pod(o *discovery.Object, given *corev1.Pod) {
 	}
 	c.pods[p.Namespace] = append(c.pods[p.Namespace], &p)
 	c.keep(with(o, &p))
+}
+
+// injected is a pod with the label that the injection of a sidecar gives.
+func (c *cluster) injected(o *discovery.Object) *discovery.Object {
+	if _, said := o.Meta.Labels[label.SecurityTlsMode.Name]; said || c.sidecars == nil || !c.sidecars(o.Meta.Key) {
+		return o
+	}
+	out := *o
+	out.Meta.Labels = maps.Clone(o.Meta.Labels)
+	if out.Meta.Labels == nil {
+		out.Meta.Labels = map[string]string{}
+	}
+	out.Meta.Labels[label.SecurityTlsMode.Name] = "istio"
+	return &out
 }
 
 // podsOf are the pods that a workload's controller would make.

@@ -19,6 +19,7 @@ type Source struct {
 	paths     []string
 	namespace string
 	addresses func(pod config.Key, labels map[string]string) []string
+	sidecars  func(pod config.Key) bool
 
 	refresh chan struct{} // capacity 1
 	folder  folder
@@ -38,6 +39,13 @@ func WithNamespace(ns string) Option { return func(s *Source) { s.namespace = ns
 // so yield no endpoints.
 func WithAddresses(of func(pod config.Key, labels map[string]string) []string) Option {
 	return func(s *Source) { s.addresses = of }
+}
+
+// WithSidecars says which pods have a sidecar that takes mesh TLS. They get the
+// label by which clients know, as injection would give it, unless they have it
+// already. It is called as WithAddresses' function is.
+func WithSidecars(has func(pod config.Key) bool) Option {
+	return func(s *Source) { s.sidecars = has }
 }
 
 // New returns a Source of paths, each a folder (searched recursively for
@@ -119,6 +127,7 @@ func (s *Source) take(store *discovery.Store, l listing, touched map[string]bool
 	s.folder.update(l, touched)
 	objects, problems := s.folder.settled()
 	c := newCluster(objects, s.addresses)
+	c.sidecars = s.sidecars
 	problems = append(problems, c.run()...)
 	var changes []discovery.Change
 	next := make(map[config.Key]*discovery.Object, len(c.objects))
