@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
@@ -84,6 +86,14 @@ func (s *Store) Synced(source string) {
 	defer s.mu.Unlock()
 	delete(s.waiting, source)
 	s.publish()
+}
+
+// Check tests an Istio object as Apply does, without putting it into effect.
+func (s *Store) Check(meta *config.Meta, spec proto.Message) []config.Problem {
+	if s.holding.validate == nil {
+		return nil
+	}
+	return s.holding.validate(meta, spec)
 }
 
 func (s *Store) step(source string, changes []Change) {

@@ -107,7 +107,7 @@ func newWorld(t *testing.T, archive *txtar.Archive) *world {
 		case f.Name == "proxy":
 			w.proxy = parseProxy(t, f.Data)
 		case strings.HasSuffix(f.Name, ".yaml"):
-			objects, problems := file.Parse(f.Name, f.Data)
+			objects, problems := file.ParseChecked(f.Name, f.Data, translate.Check)
 			for _, o := range objects {
 				changes = append(changes, discovery.Change{Object: o})
 			}

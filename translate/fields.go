@@ -93,7 +93,25 @@ func (r *Report) in(step string, f func()) {
 // tested by Index.Problems. An Error among the problems means that the object
 // must not be put into effect.
 func Check(meta *config.Meta, spec proto.Message) []config.Problem {
+	if tableOf(spec.ProtoReflect().Descriptor().FullName()) == nil {
+		return []config.Problem{config.At(meta, "", config.Warning, "KindUnsupported", "has no effect: %s", whyUnsupported(meta.Kind))}
+	}
 	return checkUnder("spec", meta, spec)
+}
+
+// whyUnsupported says why a kind that is read has no table.
+func whyUnsupported(kind string) string {
+	switch kind {
+	case "AuthorizationPolicy", "RequestAuthentication":
+		return comesWithPolicy
+	case "Telemetry":
+		return comesWithTelemetry
+	case "EnvoyFilter", "TrafficExtension", "WasmPlugin":
+		return "it comes with the extension of proxies"
+	case "ProxyConfig":
+		return comesWithInjection
+	}
+	return "nothing applies this kind"
 }
 
 // checkUnder is Check for a message that stands at another place of its

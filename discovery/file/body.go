@@ -31,6 +31,8 @@ type body struct {
 	offset   int
 	problems []config.Problem
 	failed   bool
+	faulty   []fault // of a message's fields
+	unread   bool    // the message could not be read even without them
 }
 
 // otherKind says about a kind that is not read whether it is mistyped.
@@ -183,6 +185,7 @@ func (b *body) istio(kind discovery.Kind) *discovery.Object {
 		}
 	}
 	if b.failed {
+		b.checkRest(&o.Meta, spec)
 		return nil
 	}
 	return o
@@ -197,7 +200,7 @@ func (b *body) decodeProto(path string, n *yaml.Node, into proto.Message, lines 
 	if !ok {
 		return
 	}
-	w := fieldWalk{enc: &encoder{offset: b.offset}, lines: lines}
+	w := fieldWalk{enc: &encoder{offset: b.offset}, lines: lines, bad: map[*yaml.Node]bool{}}
 	if lines[path] == 0 {
 		lines[path] = b.lineOf(path)
 	}
@@ -208,32 +211,97 @@ func (b *body) decodeProto(path string, n *yaml.Node, into proto.Message, lines 
 	for _, f := range w.invalid {
 		b.report(config.Error, f)
 	}
-	if len(w.invalid) > 0 {
-		return
+	b.faulty = append(append(b.faulty, w.unknown...), w.invalid...)
+	b.unread = w.bad[target(n)]
+	for range maxInvalid {
+		if b.unread {
+			return
+		}
+		if len(w.bad) > 0 {
+			enc = &encoder{offset: b.offset, without: w.bad}
+			enc.value(path, n)
+		}
+		node, f := b.unmarshal(path, enc, into, len(w.unknown) > 0, lines)
+		if f == nil {
+			return
+		}
+		b.report(config.Error, *f)
+		b.faulty = append(b.faulty, *f)
+		if node == nil || w.bad[node] {
+			break
+		}
+		w.bad[node] = true // the next try finds what else is wrong
 	}
+	b.unread = true
+}
+
+// maxInvalid bounds the values of one object that are reported as invalid
+// beyond those of the wrong shape.
+const maxInvalid = 20
+
+// unmarshal reads a message's JSON. What is wrong with it is a value, nil if
+// unknown.
+func (b *body) unmarshal(path string, enc *encoder, into proto.Message, discard bool, lines config.Lines) (*yaml.Node, *fault) {
+	proto.Reset(into)
 	js := config.PlainDurations(enc.out, into.ProtoReflect().Descriptor())
-	err := protojson.UnmarshalOptions{DiscardUnknown: len(w.unknown) > 0}.Unmarshal(js, into)
+	err := protojson.UnmarshalOptions{DiscardUnknown: discard}.Unmarshal(js, into)
 	if err == nil {
-		return
+		return nil, nil
 	}
+	var node *yaml.Node
 	at := place{path, lines[path]}
 	msg := strings.TrimLeft(strings.TrimPrefix(err.Error(), "proto:"), " \u00a0")
 	if m := protoPosition.FindStringSubmatchIndex(msg); m != nil {
 		line, _ := strconv.Atoi(msg[m[2]:m[3]])
-		at = enc.atLine(line)
+		at, node = enc.atLine(line), enc.nodeAt(line)
 		msg = msg[:m[0]] + msg[m[1]:]
 	}
-	if strings.Contains(msg, "for string field") {
+	switch {
+	case strings.Contains(msg, "for string field"):
 		msg += ": put it in quotes"
+	case strings.Contains(msg, "google.protobuf.Duration"):
+		msg += ": want a duration such as 1.5s, 10m or 24h"
 	}
-	b.report(config.Error, fault{at, "InvalidValue", msg})
+	return node, &fault{at, "InvalidValue", msg}
 }
+
+// checkRest reports the errors in the rest of an object that cannot be used;
+// warnings wait until it can. What only follows from a fault is left out: something missing beside
+// it, or its own place.
+func (b *body) checkRest(meta *config.Meta, spec proto.Message) {
+	if b.check == nil || b.unread || len(b.faulty) == 0 {
+		return
+	}
+	for _, p := range b.check(meta, spec) {
+		if p.Severity == config.Error && !slices.ContainsFunc(b.faulty, func(f fault) bool { return follows(p.Field, f.path, meta.Lines) }) {
+			b.problems = append(b.problems, p)
+		}
+	}
+}
+
+// follows reports whether a problem of a field may come of a fault at a path.
+func follows(field, path string, lines config.Lines) bool {
+	if field == path || within(path, field) || within(field, path) {
+		return true
+	}
+	_, written := lines[field]
+	return !written && parentOf(field) == parentOf(path)
+}
+
+// within reports whether a path lies below another.
+func within(path, above string) bool {
+	rest, ok := strings.CutPrefix(path, above)
+	return ok && rest != "" && (rest[0] == '.' || rest[0] == '[')
+}
+
+func parentOf(path string) string { return path[:max(strings.LastIndexAny(path, ".["), 0)] }
 
 func (b *body) kube(kind kubeKind) *discovery.Object {
 	into := kind.new()
+	var lines config.Lines
 	switch {
 	case b.key == meshConfig:
-		b.meshConfig()
+		lines = b.meshConfig()
 	case kind.kind == "Secret":
 		b.secretData()
 	}
@@ -255,7 +323,9 @@ func (b *body) kube(kind kubeKind) *discovery.Object {
 		return nil
 	}
 	om.Namespace = b.key.Namespace // the API server fills it in too
-	return &discovery.Object{Meta: b.meta(om), Body: into}
+	meta := b.meta(om)
+	meta.Lines = lines
+	return &discovery.Object{Meta: meta, Body: into}
 }
 
 // decodeGo decodes into a Kubernetes type; unknown is the severity of a field

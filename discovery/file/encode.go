@@ -36,6 +36,10 @@ type encoder struct {
 	aliased, inAlias int
 	tooLarge         bool // the result is not complete
 	faults           []fault
+	// without are values that are left out, with their keys; nodes[n] is the
+	// one of places[n].
+	without map[*yaml.Node]bool
+	nodes   []*yaml.Node
 }
 
 // fault is something wrong at a place.
@@ -48,10 +52,11 @@ func (e *encoder) faultf(p place, code, format string, args ...any) {
 	e.faults = append(e.faults, fault{p, code, fmt.Sprintf(format, args...)})
 }
 
-// at starts a JSON line for what stands at path.
-func (e *encoder) at(path string, n *yaml.Node) {
+// at starts a JSON line for a value at path, which begins at n.
+func (e *encoder) at(path string, n, value *yaml.Node) {
 	e.out = append(e.out, '\n')
 	e.places = append(e.places, place{path, n.Line + e.offset})
+	e.nodes = append(e.nodes, target(value))
 }
 
 func (e *encoder) value(path string, n *yaml.Node) {
@@ -80,7 +85,11 @@ func (e *encoder) value(path string, n *yaml.Node) {
 				e.out = append(e.out, ',')
 			}
 			p := path + "[" + strconv.Itoa(i) + "]"
-			e.at(p, item)
+			e.at(p, item, item)
+			if e.without[target(item)] {
+				e.empty(item)
+				continue
+			}
 			e.value(p, item)
 		}
 		e.out = append(e.out, ']')
@@ -93,17 +102,32 @@ func (e *encoder) value(path string, n *yaml.Node) {
 
 func (e *encoder) mapping(path string, n *yaml.Node) {
 	e.out = append(e.out, '{')
-	for i, kv := range e.entries(path, n, 0) {
-		if i > 0 {
+	first := true
+	for _, kv := range e.entries(path, n, 0) {
+		if e.without[target(kv.value)] {
+			continue
+		}
+		if !first {
 			e.out = append(e.out, ',')
 		}
+		first = false
 		p := join(path, kv.key.Value)
-		e.at(p, kv.key)
+		e.at(p, kv.key, kv.value)
 		e.str(kv.key.Value)
 		e.out = append(e.out, ':')
 		e.value(p, kv.value)
 	}
 	e.out = append(e.out, '}')
+}
+
+// empty stands in for a list's element that is left out: the others keep their
+// places.
+func (e *encoder) empty(n *yaml.Node) {
+	if target(n).Kind == yaml.MappingNode {
+		e.out = append(e.out, "{}"...)
+	} else {
+		e.out = append(e.out, `""`...)
+	}
 }
 
 // join appends a key to a path; keys that are no identifiers (labels) stand in
@@ -239,6 +263,14 @@ func (e *encoder) atLine(line int) place {
 		return place{"", e.places[0].line}
 	}
 	return place{"", e.offset + 1}
+}
+
+// nodeAt is the value of a 1-based line of the JSON, nil if there is none.
+func (e *encoder) nodeAt(line int) *yaml.Node {
+	if i := line - 2; i >= 0 && i < len(e.nodes) {
+		return e.nodes[i]
+	}
+	return nil
 }
 
 // atOffset is the place of a byte offset in the JSON.

@@ -19,6 +19,7 @@ type fieldWalk struct {
 	lines   config.Lines
 	unknown []fault
 	invalid []fault
+	bad     map[*yaml.Node]bool // the values of invalid
 }
 
 func (w *fieldWalk) message(path string, n *yaml.Node, md protoreflect.MessageDescriptor) {
@@ -101,7 +102,12 @@ func (w *fieldWalk) enum(path string, n *yaml.Node, ed protoreflect.EnumDescript
 	} else {
 		msg += ": use " + strings.Join(names, ", ")
 	}
+	w.fail(path, n, msg)
+}
+
+func (w *fieldWalk) fail(path string, n *yaml.Node, msg string) {
 	w.invalid = append(w.invalid, fault{place{path, n.Line + w.enc.offset}, "InvalidValue", msg})
+	w.bad[n] = true
 }
 
 func (w *fieldWalk) wrongShape(path string, n *yaml.Node, want string) {
@@ -109,7 +115,7 @@ func (w *fieldWalk) wrongShape(path string, n *yaml.Node, want string) {
 	if got == "" {
 		got = strconv.Quote(n.Value)
 	}
-	w.invalid = append(w.invalid, fault{place{path, n.Line + w.enc.offset}, "InvalidValue", "got " + got + ", want " + want})
+	w.fail(path, n, "got "+got+", want "+want)
 }
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }

@@ -17,6 +17,7 @@ import (
 // good versions of those that no longer parse.
 type folder struct {
 	namespace string
+	check     discovery.Validator // may be nil
 	files     map[string]*content
 	order     []string
 	walked    []config.Problem // by the walk itself
@@ -95,7 +96,7 @@ func (f *folder) read(file found, had *content) *content {
 	if err != nil {
 		return keep(unreadable(file.path, err))
 	}
-	r := reader{file: file.path, namespace: f.namespace}
+	r := reader{file: file.path, namespace: f.namespace, check: f.check}
 	now.take(r.stream(data), had)
 	return now
 }

@@ -13,12 +13,13 @@ import (
 var meshConfig = config.Key{Kind: "ConfigMap", Namespace: "istio-system", Name: "istio"}
 
 // meshConfig checks the text in the ConfigMap istio, so that mistakes in it
-// are found on their own lines. What is unknown there has no effect.
-func (b *body) meshConfig() {
+// are found on their own lines, which it returns. What is unknown there has no
+// effect.
+func (b *body) meshConfig() config.Lines {
 	const path = "data.mesh"
 	n, line := b.at("data", "mesh")
 	if n == nil {
-		return
+		return nil
 	}
 	in := *b
 	in.problems = nil
@@ -31,15 +32,16 @@ func (b *body) meshConfig() {
 	if err := yaml.Unmarshal([]byte(n.Value), &root); err != nil {
 		at, msg := syntaxFault([]byte(n.Value), err)
 		b.report(config.Error, fault{place{path, in.offset + at}, "MalformedYAML", msg})
-		return
+		return nil
 	}
+	lines := config.Lines{path: line}
 	if len(root.Content) == 1 && target(root.Content[0]).Kind == yaml.MappingNode {
-		lines := config.Lines{path: line}
 		in.decodeProto(path, root.Content[0], &meshconfig.MeshConfig{}, lines, config.Warning)
 	} else if len(root.Content) == 1 && root.Content[0].ShortTag() != "!!null" {
 		b.report(config.Error, fault{place{path, in.offset + 1}, "InvalidValue", "want a mapping of MeshConfig's fields"})
 	}
 	b.problems, b.failed = append(b.problems, in.problems...), b.failed || in.failed
+	return lines
 }
 
 // at is the value of nested fields and the file's line of the last one; nil if

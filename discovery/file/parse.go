@@ -21,7 +21,14 @@ const DefaultNamespace = "default"
 // Kinds that the mesh is not made of are passed over, with a Problem only if
 // nobody knows them.
 func Parse(name string, data []byte) ([]discovery.Object, []config.Problem) {
-	r := reader{file: name, namespace: DefaultNamespace}
+	return ParseChecked(name, data, nil)
+}
+
+// ParseChecked is Parse; of an Istio object that cannot be used it also
+// reports what check finds in the rest of it, so that mistakes come all at
+// once.
+func ParseChecked(name string, data []byte, check discovery.Validator) ([]discovery.Object, []config.Problem) {
+	r := reader{file: name, namespace: DefaultNamespace, check: check}
 	var objects []discovery.Object
 	var problems []config.Problem
 	for _, d := range r.stream(data) {
@@ -45,7 +52,8 @@ type document struct {
 // reader reads the documents of one file.
 type reader struct {
 	file      string
-	namespace string // of namespaced objects that name none
+	namespace string              // of namespaced objects that name none
+	check     discovery.Validator // of the rest of broken Istio objects; may be nil
 }
 
 func (r *reader) stream(data []byte) []document {

@@ -124,6 +124,7 @@ func (s *Source) exist() error {
 
 // take brings the store to what the files say now.
 func (s *Source) take(store *discovery.Store, l listing, touched map[string]bool) {
+	s.folder.check = store.Check
 	s.folder.update(l, touched)
 	objects, problems := s.folder.settled()
 	c := newCluster(objects, s.addresses)
