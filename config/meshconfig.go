@@ -2,10 +2,12 @@ package config
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -67,7 +69,11 @@ func parseOver(text string, over proto.Message) (raw map[string]any, unknown []s
 	if js, err = json.Marshal(raw); err != nil || raw == nil {
 		js = []byte("{}")
 	}
-	return raw, unknown, protojson.Unmarshal(PlainDurations(js, md), over)
+	if err := protojson.Unmarshal(PlainDurations(js, md), over); err != nil {
+		// The library varies the space, so that nobody relies on its messages.
+		return nil, nil, errors.New(strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\u00a0", " "), "proto: "))
+	}
+	return raw, unknown, nil
 }
 
 // overlay sets those fields of base that raw names to their values in over.

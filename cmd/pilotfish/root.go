@@ -85,11 +85,12 @@ func newRoot() *cobra.Command {
 translates it to Envoy configuration and serves it to sidecars and gateways.`,
 		Example: `  pilotfish up examples/canary          a mesh on this machine, with real Envoys
   pilotfish serve --config mesh/        a control plane for a folder of YAML
-  pilotfish serve --kubeconfig FILE     a control plane for a cluster`,
+  pilotfish serve --kubeconfig FILE     a control plane for a cluster
+  pilotfish inject -f deployment.yaml   the sidecar in YAML, without a webhook`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newAsk(), newServe(), newUp(), newVersion())
+	root.AddCommand(newAsk(), newServe(), newUp(), newInject(), newVersion())
 	return root
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
-func meshWith(t *testing.T, injector map[string]string) *config.Mesh {
+func meshWith(t testing.TB, injector map[string]string) *config.Mesh {
 	t.Helper()
 	b := config.NewBuilder(nil)
 	if injector != nil {

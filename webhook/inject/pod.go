@@ -90,11 +90,11 @@ func objects(o Object, name string) []Object {
 	return out
 }
 
+// setObjects sets a list of objects; an empty one is none.
 func setObjects(o Object, name string, list []Object) {
 	if len(list) == 0 {
-		if _, was := o[name]; !was {
-			return
-		}
+		delete(o, name)
+		return
 	}
 	all := make([]any, len(list))
 	for i, e := range list {
@@ -163,5 +163,27 @@ func merged(pod, over Object) (Object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("merge: %w", err)
 	}
+	if s, ok := out["spec"].(Object); ok {
+		dropNulls(s)
+	}
 	return out, nil
+}
+
+// dropNulls drops the nulls of a template's new list elements, where they
+// delete nothing.
+func dropNulls(v any) {
+	switch v := v.(type) {
+	case Object:
+		for k, e := range v {
+			if e == nil {
+				delete(v, k)
+				continue
+			}
+			dropNulls(e)
+		}
+	case []any:
+		for _, e := range v {
+			dropNulls(e)
+		}
+	}
 }
