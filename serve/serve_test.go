@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net/url"
 	"os"
@@ -28,6 +29,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 	"github.com/pilotfish-mesh/pilotfish/e2e/kubetest"
 	"github.com/pilotfish-mesh/pilotfish/serve"
@@ -104,13 +106,18 @@ func (a *authority) issue(name string, serial int64) (cert, key string) {
 // the addresses by what they serve.
 func run(t *testing.T, a serve.Authority) map[string]string {
 	t.Helper()
+	return runFolder(t, a, "../examples/canary")
+}
+
+func runFolder(t *testing.T, a serve.Authority, folder string) map[string]string {
+	t.Helper()
 	const any = "127.0.0.1:0"
 	log, logs := observer.New(zap.InfoLevel)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
 		done <- serve.Run(ctx, serve.Options{
-			Config: []string{"../examples/canary"}, XDSAddress: any, SecureXDSAddress: any, Authority: a, Log: zap.New(log),
+			Config: []string{folder}, XDSAddress: any, SecureXDSAddress: any, Authority: a, Log: zap.New(log),
 		})
 	}()
 	t.Cleanup(func() {
@@ -237,5 +244,71 @@ func TestSecureADSWithoutAuthorities(t *testing.T) {
 	creds := credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}) //nolint:gosec // the server's certificate is self-made
 	if _, err := ask(t, run(t, a)["serving ADS over TLS"], creds, "shop"); status.Code(err) != codes.Unavailable {
 		t.Errorf("let in: %v", err)
+	}
+}
+
+const headless = `
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {clusterIP: None, ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: db-1, namespace: shop, labels: {kubernetes.io/service-name: db}}
+addressType: IPv4
+ports: [{name: http, port: 80}]
+endpoints: [{addresses: [ADDRESS]}]
+`
+
+// An agent is told what names stand for, and again when that changes, by both
+// protocols.
+func TestNameTable(t *testing.T) {
+	dir := t.TempDir()
+	write := func(address string) {
+		if err := os.WriteFile(filepath.Join(dir, "db.yaml"), []byte(strings.Replace(headless, "ADDRESS", address, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("10.1.0.1")
+	conn, err := grpc.NewClient(runFolder(t, nil, dir)["serving ADS in plaintext"], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	node := &core.Node{Id: "sidecar~10.0.0.1~client.shop~shop.svc.cluster.local"}
+	ads := discovery.NewAggregatedDiscoveryServiceClient(conn)
+	sotw, err := ads.StreamAggregatedResources(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	delta, err := ads.DeltaAggregatedResources(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(sotw.Send(&discovery.DiscoveryRequest{Node: node, TypeUrl: translate.NameTableType}),
+		delta.Send(&discovery.DeltaDiscoveryRequest{Node: node, TypeUrl: translate.NameTableType})); err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range []string{"10.1.0.1", "10.1.0.2"} {
+		write(address)
+		a, err := sotw.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := delta.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, body := range [][]byte{a.GetResources()[0].GetValue(), b.GetResources()[0].GetResource().GetValue()} {
+			table, err := config.UnmarshalNameTable(body)
+			if db := table["db.shop.svc.cluster.local"]; err != nil || len(db.IPs) != 1 || db.IPs[0] != address || db.Shortname != "db" {
+				t.Errorf("%+v, %v, want address %s", table, err, address)
+			}
+		}
+		if err := errors.Join(sotw.Send(&discovery.DiscoveryRequest{TypeUrl: translate.NameTableType, ResponseNonce: a.GetNonce(), VersionInfo: a.GetVersionInfo()}),
+			delta.Send(&discovery.DeltaDiscoveryRequest{TypeUrl: translate.NameTableType, ResponseNonce: b.GetNonce()})); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -30,6 +30,8 @@ type Options struct {
 	// the stream; one without a gRPC status counts as PermissionDenied. Nil
 	// lets everyone in, without secrets.
 	Authorize func(context.Context, *config.Proxy) (Grant, error)
+	// Answers are to requests of other types, by type URL.
+	Answers map[string]Answer
 	// Registerer takes the metrics; nil keeps them to the Server.
 	Registerer prometheus.Registerer
 

@@ -246,6 +246,7 @@ func (r *refresh) commit() {
 	}
 	c.countRejections()
 	c.wakeForSecrets(r.mesh)
+	c.wakeForNames()
 	c.publish(c.ring.begin(r.mesh, r.prev, r.start))
 }
 
@@ -258,6 +259,9 @@ func (c *Cache) takeEndpoints(m, prev *config.Mesh, start time.Time) {
 	defer c.mu.Unlock()
 	c.mesh = m
 	c.wakeForSecrets(m)
+	if named(m, changed) {
+		c.wakeForNames()
+	}
 	if len(changed) == 0 {
 		return
 	}

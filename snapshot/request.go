@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"slices"
-	"strings"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc/codes"
@@ -47,7 +46,7 @@ func (s *stream) onDelta(req *request) error {
 		return err
 	}
 	if !ok {
-		return s.ignore(strings.Clone(req.url), req.nonce)
+		return s.beside(req)
 	}
 	if k == secrets {
 		s.permit(req.names)
@@ -136,7 +135,7 @@ func (s *stream) onSotW(req *request) error {
 		return err
 	}
 	if !ok {
-		return s.ignore(strings.Clone(req.url), req.nonce)
+		return s.beside(req)
 	}
 	if k == secrets {
 		s.permit(req.names)

@@ -110,7 +110,7 @@ func TestTypeIsNeeded(t *testing.T) {
 
 func TestUnknownType(t *testing.T) {
 	both(t, small, func(t *testing.T, s *served, c *client) {
-		const url = "type.googleapis.com/istio.networking.nds.v1.NameTable"
+		const url = "type.googleapis.com/istio.workload.Address"
 		c.subscribe(url)
 		c.take(url) // nothing, but an answer
 		c.subscribe(cds)

@@ -57,6 +57,7 @@ type stream struct {
 	gone    bool       // the stream has ended
 	unknown int        // requests of types that are not served
 	aside   []*message // answers to them
+	dns     nameFeed
 }
 
 // version identifies what the client is offered of a kind.
@@ -123,6 +124,9 @@ func (s *stream) prepare() *message {
 	if len(s.aside) > 0 {
 		m := s.aside[0]
 		s.aside = s.aside[1:]
+		return m
+	}
+	if m := s.nameTable(); m != nil {
 		return m
 	}
 	now := time.Now()

@@ -100,6 +100,7 @@ type seat struct {
 
 	coalesced prometheus.Counter
 	secrets   atomic.Bool // the stream has asked for secrets
+	names     atomic.Bool // the stream has asked for the name table
 
 	mu      sync.Mutex
 	view    *view

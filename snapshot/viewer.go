@@ -3,6 +3,7 @@ package snapshot
 import (
 	"sync"
 
+	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
@@ -14,6 +15,9 @@ type resources struct {
 	// reads remembers what the endpoints of all clusters together depend on
 	// of a viewer, so that proxies that differ in nothing else share them.
 	reads map[translate.Viewer]translate.Viewer
+	// tableMade is the name table made last, of endpoints of identity tableOf.
+	tableMade *translate.Resource
+	tableOf   config.Hash
 }
 
 // maxReads bounds what is remembered of viewers that may have left.

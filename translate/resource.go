@@ -139,6 +139,9 @@ type Resources struct {
 	// they are; sorted by name. The endpoints themselves live beside the
 	// scope: Translator.Endpoints.
 	Endpoints []EndpointSpec
+	// Services are those that the scope's proxies may have names of: see
+	// NameTable.
+	Services []*config.Service
 	// Problems are those that appear only in the combination that this scope
 	// sees, such as two services that want one listener.
 	Problems []config.Problem

@@ -72,7 +72,7 @@ func (t *Translator) Translate(s *Scope) *Resources {
 	sortEndpointSpecs(b.endpoints)
 	return &Resources{
 		Key: s.key, Clusters: NewSet(b.clusters), Listeners: NewSet(b.listeners),
-		Routes: NewSet(b.routes), Endpoints: b.endpoints,
+		Routes: NewSet(b.routes), Endpoints: b.endpoints, Services: s.visibleServices(),
 		Problems: append(append([]config.Problem(nil), s.problems...), b.problems...),
 	}
 }
