@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -107,6 +108,9 @@ func (e *exchange) secured(c *cluster.Cluster, lb *endpoint.LbEndpoint, ep Endpo
 	if s.Mode == Plaintext && e.conn.TLS != nil && !e.readable() {
 		s = &Security{Mode: TLS, SNI: e.conn.TLS.SNI, Passthrough: true}
 		alpn = e.conn.TLS.ALPN
+	}
+	if names := c.GetMetadata().GetFilterMetadata()["istio"].GetFields()["alpn"].GetStringValue(); e.announces && names != "" {
+		alpn = strings.Split(names, ",")
 	}
 	ep.Security, ep.ALPN = s, alpn
 	return ep

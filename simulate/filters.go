@@ -13,6 +13,7 @@ import (
 	jwt "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 	rbac "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	router "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	setstate "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	xdstype "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 )
@@ -40,6 +41,11 @@ func (r *request) filter(f *hcm.HttpFilter) bool {
 		return r.fault(f.GetName(), t)
 	case *cors.Cors:
 		return r.cors(f.GetName())
+	case *setstate.Config:
+		for _, v := range t.GetOnRequestHeaders() {
+			r.announces = r.announces || v.GetObjectKey() == "envoy.network.application_protocols"
+		}
+		return true
 	case *jwt.JwtAuthentication:
 		return r.jwt(f.GetName(), t)
 	case *rbac.RBAC:

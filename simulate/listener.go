@@ -22,6 +22,9 @@ type exchange struct {
 	transport string // tls or raw_buffer
 	// restored: the destination is known to be the original one.
 	restored bool
+	// announces: requests take the application protocols that they announce
+	// from the cluster's metadata.
+	announces bool
 }
 
 // Ask follows a connection that the Envoy accepts at a port of its own: a

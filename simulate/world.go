@@ -47,16 +47,28 @@ const rememberedResources = 1 << 18
 // NewWorld arranges a mesh.
 func NewWorld(m *config.Mesh) *World {
 	w := &World{
-		Mesh: m, Index: translate.NewIndex(m), translator: translate.NewTranslator(rememberedResources),
-		byAddress: map[netip.Addr]*Pod{}, parts: map[translate.Class]*Part{},
+		translator: translate.NewTranslator(rememberedResources),
+		byAddress:  map[netip.Addr]*Pod{}, parts: map[translate.Class]*Part{},
 	}
 	for wl := range m.Workloads.All() {
-		w.add(&Pod{Workload: wl, Role: m.RoleOf(wl)})
+		w.add(&Pod{Workload: wl, Role: roleOf(m, wl)})
 	}
 	for i, wl := range m.StandInGateways() {
 		w.add(&Pod{Workload: wl, Role: config.GatewayPod, StandIn: true, Address: standInAddress(i)})
 	}
+	w.Mesh = injected(m, w.byAddress)
+	w.Index = translate.NewIndex(w.Mesh)
 	return w
+}
+
+// roleOf is the role of a workload; one of a live cluster without the label
+// that injection leaves has no sidecar.
+func roleOf(m *config.Mesh, w *config.Workload) config.Role {
+	r := m.RoleOf(w)
+	if r == config.SidecarPod && w.File == "" && w.Labels["security.istio.io/tlsMode"] == "" {
+		return config.PlainPod
+	}
+	return r
 }
 
 // standInAddress is an address that no cluster gives (RFC 2544).
@@ -90,6 +102,7 @@ func (w *World) Proxy(p *Pod) *config.Proxy {
 		Labels:    p.Labels, Annotations: p.Annotations, ServiceAccount: p.ServiceAccount,
 		Cluster: "Kubernetes", NodeName: p.Node, Network: p.Network, Locality: p.Locality,
 		Interception: config.Redirect, Workload: p.WorkloadName(), IPs: p.IPs,
+		Certificates: true, Extensions: []string{"envoy.filters.http.set_filter_state"},
 	}
 	if p.Role == config.GatewayPod {
 		out.Type = config.Router
