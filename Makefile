@@ -76,6 +76,7 @@ bench: build kube-binaries ## Measure the server under a fleet of proxies, then 
 	$(GO) build -o bin/adsbench ./e2e/adsbench
 	bin/adsbench $(BENCH_FLAGS) -protocol delta -server '$(SERVE)' -peer '$(PEER)' -out $(CACHE)/bench-delta.md
 	bin/adsbench $(BENCH_FLAGS) -protocol sotw -server '$(SERVE)' -peer '$(PEER)' -out $(CACHE)/bench-sotw.md
+	JUDGE_PAIRS=100000 JUDGE_SEED=$$$$ $(GO) test -count=1 ./e2e/judge
 	$(GO) test -run '^$$' -bench . -benchmem ./translate/... ./snapshot/... ./discovery/ ./webhook/inject/
 
 .PHONY: lint

@@ -199,3 +199,12 @@ func (h *Hop) unknown(what string) {
 	}
 	h.Unknown = append(h.Unknown, what)
 }
+
+// HeaderValue is a header of the request as it goes on: all values, joined by
+// commas.
+func (s *Sent) HeaderValue(name string) (value string, present bool) {
+	if s == nil || s.http == nil {
+		return "", false
+	}
+	return s.http.get(name)
+}

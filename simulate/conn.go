@@ -63,20 +63,26 @@ func (h *HTTP) query() string {
 	return q
 }
 
-// get is a header's value as matchers see it: all values, joined by commas.
-// Pseudo headers have names that begin with a colon.
+// get is a header's value: all of its values, joined by commas.
 func (h *HTTP) get(name string) (value string, present bool) {
+	values := h.values(name)
+	return strings.Join(values, ","), len(values) > 0
+}
+
+// values are those of a header. Pseudo headers have names that begin with a
+// colon.
+func (h *HTTP) values(name string) []string {
 	switch strings.ToLower(name) {
 	case ":method":
-		return h.Method, true
+		return []string{h.Method}
 	case ":authority", "host":
-		return h.Authority, true
+		return []string{h.Authority}
 	case ":path":
-		return h.Path, true
+		return []string{h.Path}
 	case ":scheme":
-		return h.Scheme, true
+		return []string{h.Scheme}
 	}
-	return h.Header.get(name)
+	return h.Header.values(name)
 }
 
 // Header is a request's or response's headers in order.
@@ -88,14 +94,14 @@ type Field struct {
 	Value string `json:"value"`
 }
 
-func (h Header) get(name string) (value string, present bool) {
-	var values []string
+func (h Header) values(name string) []string {
+	var out []string
 	for _, f := range h {
 		if strings.EqualFold(f.Name, name) {
-			values = append(values, f.Value)
+			out = append(out, f.Value)
 		}
 	}
-	return strings.Join(values, ","), len(values) > 0
+	return out
 }
 
 // without returns the headers but for those of a name.

@@ -154,8 +154,8 @@ func httpOfGRPC(code uint32) int {
 // cors answers preflight requests from origins that the policy names.
 func (r *request) cors(name string) bool {
 	a := r.perRoute(name)
-	if a == nil {
-		return true
+	if a == nil || r.route.GetRoute() == nil {
+		return true // routes that answer themselves do so to preflights, too
 	}
 	m, err := r.config.unpack(a)
 	p, ok := m.(*cors.CorsPolicy)

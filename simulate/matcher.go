@@ -84,9 +84,12 @@ type mismatch struct {
 }
 
 // matchHeader evaluates a HeaderMatcher (envoy config.route.v3): a header that is
-// not there matches only a condition that asks for that.
+// not there matches only a condition that asks for that, and of a header that
+// is there several times one value is enough.
 func matchHeader(h *HTTP, m *route.HeaderMatcher) mismatch {
-	value, present := h.get(m.GetName())
+	values := h.values(m.GetName())
+	present := len(values) > 0
+	value := strings.Join(values, ",")
 	if !present && m.GetTreatMissingHeaderAsEmpty() {
 		present = true
 	}
@@ -106,7 +109,14 @@ func matchHeader(h *HTTP, m *route.HeaderMatcher) mismatch {
 	if !present {
 		return mismatch{why: name + " is absent"}
 	}
-	match, what, ok := matchHeaderValue(m, value)
+	if len(values) == 0 {
+		values = []string{""}
+	}
+	match, what, ok := false, "", true
+	for _, v := range values {
+		one, w, known := matchHeaderValue(m, v)
+		match, what, ok = match || one, w, ok && known
+	}
 	switch {
 	case !ok:
 		return mismatch{why: "cannot be decided", unknown: fmt.Sprintf("condition %T on %s", m.GetHeaderMatchSpecifier(), name)}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,6 +31,10 @@ func (r *request) router() {
 		r.hop.Reply = &Reply{
 			Status: int(a.DirectResponse.GetStatus()), Reason: "the route answers directly", //nolint:gosec // an HTTP status
 			Body: body(a.DirectResponse.GetBody()), Source: sourceOf(r.route.GetMetadata()),
+		}
+		// Envoy names the request's own address in answers that may have a location.
+		if s := r.hop.Reply.Status; s == 201 || s >= 300 && s < 400 {
+			r.hop.Reply.Location = r.location(&route.RedirectAction{})
 		}
 	default:
 		r.hop.unknown(fmt.Sprintf("route action %T", r.route.GetAction()))
@@ -131,22 +136,7 @@ func (r *request) forward(a *route.RouteAction) {
 	r.deadlines(a)
 	sent := r.http.clone()
 	r.rewrite(a, sent)
-	changes, response := []HeaderChange(nil), []HeaderChange(nil)
-	// The most specific level first, so that a less specific one has the last
-	// word (envoy config.route.v3 RouteConfiguration.request_headers_to_add).
-	levels := []headerLevel{
-		{r.route.GetRequestHeadersToAdd(), r.route.GetRequestHeadersToRemove(), r.route.GetResponseHeadersToAdd(), r.route.GetResponseHeadersToRemove()},
-		{r.vhost.GetRequestHeadersToAdd(), r.vhost.GetRequestHeadersToRemove(), r.vhost.GetResponseHeadersToAdd(), r.vhost.GetResponseHeadersToRemove()},
-		{r.table.GetRequestHeadersToAdd(), r.table.GetRequestHeadersToRemove(), r.table.GetResponseHeadersToAdd(), r.table.GetResponseHeadersToRemove()},
-	}
-	if r.table.GetMostSpecificHeaderMutationsWins() {
-		levels[0], levels[2] = levels[2], levels[0]
-	}
-	for _, l := range levels {
-		changes = append(changes, r.change(sent, l.add, l.remove)...)
-		response = append(response, headerChanges(l.responseAdd, l.responseRemove)...)
-	}
-	r.hop.Sent = sentOf(sent, changes, response)
+	r.hop.Sent = r.mutated(sent, nil)
 	for _, m := range a.GetRequestMirrorPolicies() {
 		share := 100.0
 		if m.GetRuntimeFraction() != nil {
@@ -158,7 +148,7 @@ func (r *request) forward(a *route.RouteAction) {
 	case *route.RouteAction_Cluster:
 		r.hop.To = []Destination{r.destination(s.Cluster, 100, serviceUnavailable)}
 	case *route.RouteAction_WeightedClusters:
-		r.weighted(a, s.WeightedClusters)
+		r.weighted(a, s.WeightedClusters, sent)
 	case *route.RouteAction_ClusterHeader:
 		name, _ := r.http.get(s.ClusterHeader)
 		r.hop.To = []Destination{r.destination(name, 100, serviceUnavailable)}
@@ -174,11 +164,36 @@ type headerLevel struct {
 	responseRemove []string
 }
 
+// mutated applies the header changes of every level to a copy of a request.
+// The most specific level goes first, so that a less specific one has the last
+// word (envoy config.route.v3 RouteConfiguration.request_headers_to_add).
+func (r *request) mutated(h *HTTP, destination *headerLevel) *Sent {
+	levels := []headerLevel{
+		{r.route.GetRequestHeadersToAdd(), r.route.GetRequestHeadersToRemove(), r.route.GetResponseHeadersToAdd(), r.route.GetResponseHeadersToRemove()},
+		{r.vhost.GetRequestHeadersToAdd(), r.vhost.GetRequestHeadersToRemove(), r.vhost.GetResponseHeadersToAdd(), r.vhost.GetResponseHeadersToRemove()},
+		{r.table.GetRequestHeadersToAdd(), r.table.GetRequestHeadersToRemove(), r.table.GetResponseHeadersToAdd(), r.table.GetResponseHeadersToRemove()},
+	}
+	if destination != nil {
+		levels = append([]headerLevel{*destination}, levels...)
+	}
+	if r.table.GetMostSpecificHeaderMutationsWins() {
+		slices.Reverse(levels)
+	}
+	h = h.clone()
+	var changes, response []HeaderChange
+	for _, l := range levels {
+		changes = append(changes, r.change(h, l.add, l.remove)...)
+		response = append(response, headerChanges(l.responseAdd, l.responseRemove)...)
+	}
+	return sentOf(h, changes, response)
+}
+
 func sentOf(h *HTTP, changes, response []HeaderChange) *Sent {
 	return &Sent{Method: h.Method, Authority: h.Authority, Path: h.Path, Changes: changes, Response: response, http: h}
 }
 
-func (r *request) weighted(a *route.RouteAction, w *route.WeightedCluster) {
+// weighted splits requests; base is the request before its headers change.
+func (r *request) weighted(a *route.RouteAction, w *route.WeightedCluster, base *HTTP) {
 	total := uint32(0)
 	for _, c := range w.GetClusters() {
 		total += c.GetWeight().GetValue()
@@ -192,14 +207,13 @@ func (r *request) weighted(a *route.RouteAction, w *route.WeightedCluster) {
 			name, _ = r.http.get(c.GetClusterHeader())
 		}
 		d := r.destination(name, percentOf(c.GetWeight().GetValue(), total), serviceUnavailable)
-		sent := r.hop.Sent.http.clone()
-		changes := r.change(sent, c.GetRequestHeadersToAdd(), c.GetRequestHeadersToRemove())
+		own := headerLevel{c.GetRequestHeadersToAdd(), c.GetRequestHeadersToRemove(), c.GetResponseHeadersToAdd(), c.GetResponseHeadersToRemove()}
+		sent := base.clone()
 		if lit := c.GetHostRewriteLiteral(); lit != "" && a.GetHostRewriteSpecifier() == nil {
 			sent.Authority = lit
 		}
-		response := headerChanges(c.GetResponseHeadersToAdd(), c.GetResponseHeadersToRemove())
-		if len(changes)+len(response) > 0 || sent.Authority != r.hop.Sent.Authority {
-			d.Sent = sentOf(sent, append(changes, r.hop.Sent.Changes...), append(response, r.hop.Sent.Response...))
+		if len(own.add)+len(own.remove)+len(own.responseAdd)+len(own.responseRemove) > 0 || sent.Authority != base.Authority {
+			d.Sent = r.mutated(sent, &own)
 		}
 		r.hop.To = append(r.hop.To, d)
 	}
@@ -261,7 +275,7 @@ func (r *request) change(h *HTTP, add []*core.HeaderValueOption, remove []string
 			r.hop.unknown(fmt.Sprintf("header %s gets a value that Envoy fills in: %s", c.Name, c.Value))
 		}
 		value := strings.ReplaceAll(c.Value, "%%", "%")
-		_, present := h.Header.get(c.Name)
+		present := len(h.Header.values(c.Name)) > 0
 		switch c.Op {
 		case "remove":
 			h.Header = h.Header.without(c.Name)

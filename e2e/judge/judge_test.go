@@ -1,0 +1,297 @@
+package judge
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/tools/txtar"
+
+	"github.com/pilotfish-mesh/pilotfish/simulate"
+)
+
+// TestAgreement compares thousands of answers. JUDGE_PAIRS and JUDGE_SEED in
+// the environment say how many, and of which seed.
+func TestAgreement(t *testing.T) {
+	pairs, seed := setting(t, "JUDGE_PAIRS", 10000), setting(t, "JUDGE_SEED", 1)
+	s := newStage(t)
+	d := newDice(uint64(seed)) //nolint:gosec // any number will do
+	covered := coverage{}
+	const perConfiguration = 50
+	for done := 0; done < pairs; done += perConfiguration {
+		objects := d.configuration()
+		s.put(text(objects))
+		sides := map[string]*simulate.Config{}
+		for name := range s.proxies {
+			sides[name] = s.sideOf(name)
+		}
+		for range perConfiguration {
+			side, h := d.request(objects)
+			hop := s.simulated(sides[side], side, 80, h)
+			covered.add(hop, h)
+			if why := s.disagreement(hop, side, h); why != "" {
+				s.report(objects, side, h, why)
+				return
+			}
+		}
+	}
+	covered.check(t, pairs)
+}
+
+func setting(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	v := os.Getenv(name)
+	if v == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// settle is how long a real Envoy may take to use a cluster that it has just
+// got.
+const settle = 2 * time.Second
+
+// disagreement is where the real Envoy does something else than the simulator
+// says, for longer than it takes to settle; or "".
+func (s *stage) disagreement(hop *simulate.Hop, side string, h *simulate.HTTP) string {
+	deadline := time.After(settle)
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		why := ""
+		got, err := s.send(side, 80, h)
+		if err != nil {
+			why = err.Error()
+		} else {
+			why = differs(hop, got)
+		}
+		if why == "" {
+			return ""
+		}
+		select {
+		case <-again.C:
+		case <-deadline:
+			return why
+		}
+	}
+}
+
+// differs compares one answer with what the simulator says.
+func differs(hop *simulate.Hop, got *answer) string {
+	if len(hop.Unknown) > 0 {
+		return fmt.Sprintf("the simulator does not know %q", hop.Unknown)
+	}
+	if hop.Reply != nil {
+		return differsReply(hop.Reply, got)
+	}
+	var why []string
+	for i := range hop.To {
+		d := &hop.To[i]
+		w := differsDestination(hop, d, got)
+		if w == "" {
+			return ""
+		}
+		why = append(why, w)
+	}
+	return strings.Join(why, "\n  or ")
+}
+
+func differsReply(r *simulate.Reply, got *answer) string {
+	switch {
+	case got.server != nil:
+		return fmt.Sprintf("wants %d (%s), and it reached %s", r.Status, r.Reason, got.server.Address)
+	case got.status != r.Status:
+		return fmt.Sprintf("wants %d (%s), is %d %q", r.Status, r.Reason, got.status, got.body)
+	case got.header.Get("location") != r.Location:
+		return fmt.Sprintf("wants location %q, is %q", r.Location, got.header.Get("location"))
+	case r.Body != "" && got.body != r.Body && got.body != "":
+		return fmt.Sprintf("wants body %q, is %q", r.Body, got.body)
+	}
+	return ""
+}
+
+func differsDestination(hop *simulate.Hop, d *simulate.Destination, got *answer) string {
+	if d.Reply != nil {
+		return differsReply(d.Reply, got)
+	}
+	if got.server == nil {
+		if got.header.Get("x-upstream") != "" {
+			return "" // HEAD: nothing says more
+		}
+		return fmt.Sprintf("wants %s, is %d %q", d.Cluster, got.status, got.body)
+	}
+	if !slices.ContainsFunc(d.Endpoints, func(e simulate.Endpoint) bool { return e.Percent > 0 && e.Address == got.server.Address }) {
+		return fmt.Sprintf("wants an endpoint of %s, is %s", d.Cluster, got.server.Address)
+	}
+	sent := hop.Sent
+	if d.Sent != nil {
+		sent = d.Sent
+	}
+	if sent.Path != got.server.Path || sent.Authority != got.server.Host || sent.Method != got.server.Method {
+		return fmt.Sprintf("wants %s %s%s sent, is %s %s%s", sent.Method, sent.Authority, sent.Path, got.server.Method, got.server.Host, got.server.Path)
+	}
+	for _, name := range []string{"x-a", "x-b", "x-s", "x-d"} {
+		want, has := sent.HeaderValue(name)
+		is := strings.Join(got.server.Header.Values(name), ",")
+		if want != is || has != (len(got.server.Header.Values(name)) > 0) {
+			return fmt.Sprintf("wants header %s %q, is %q", name, want, is)
+		}
+	}
+	for _, c := range sent.Response {
+		is := got.header.Values(c.Name)
+		if c.Op == "set" && !slices.Equal(is, []string{strings.ReplaceAll(c.Value, "%%", "%")}) && !overridden(sent.Response, c.Name) {
+			return fmt.Sprintf("wants response header %s %q, is %q", c.Name, c.Value, is)
+		}
+	}
+	return ""
+}
+
+func overridden(list []simulate.HeaderChange, name string) bool {
+	n := 0
+	for _, c := range list {
+		if c.Name == name {
+			n++
+		}
+	}
+	return n > 1
+}
+
+// coverage counts what the answers were decided by.
+type coverage map[string]int
+
+func (c coverage) add(hop *simulate.Hop, h *simulate.HTTP) {
+	if hop.Reply != nil {
+		c[fmt.Sprintf("reply %s", strings.SplitN(hop.Reply.Reason, " ", 3)[0])]++
+		if hop.Reply.Location != "" {
+			c["redirect"]++
+		}
+		if hop.Fault != nil {
+			c["fault"]++
+		}
+	}
+	for i := range hop.To {
+		if r := hop.To[i].Reply; r != nil {
+			c["reply "+strings.Fields(r.Reason)[len(strings.Fields(r.Reason))-1]]++
+		}
+	}
+	if len(hop.To) > 1 {
+		c["weights"]++
+	}
+	if len(hop.Mirrors) > 0 {
+		c["mirror"]++
+	}
+	if hop.Sent != nil {
+		if hop.Sent.Path != h.Path {
+			c["path changed"]++
+		}
+		if hop.Sent.Authority != h.Authority {
+			c["authority changed"]++
+		}
+		for _, ch := range hop.Sent.Changes {
+			c["header "+ch.Op]++
+		}
+	}
+	for _, d := range []*simulate.Decision{hop.Route} {
+		if d == nil {
+			continue
+		}
+		c.count("met: ", d.Why)
+		for _, p := range d.Passed {
+			c.count("missed: ", p.Why)
+		}
+	}
+}
+
+// count takes a reason apart into the kinds of conditions that it names.
+func (c coverage) count(prefix, why string) {
+	for _, kind := range []string{"path starts", "path is", "path matches", "does not start with", "does not match", "is not one that is", "is not one that starts", "is not one that matches", "must not be one that", "is absent", "is there", "query parameter", "method", "authority", "scheme", "header", "every request"} {
+		if strings.Contains(why, kind) {
+			c[prefix+kind]++
+		}
+	}
+}
+
+// check requires that every kind of match and action decided some answer.
+func (c coverage) check(t *testing.T, pairs int) {
+	var lines []string
+	for k, n := range c {
+		lines = append(lines, fmt.Sprintf("%6d %s", n, k))
+	}
+	sort.Strings(lines)
+	t.Logf("%d pairs agreed; decided by\n%s", pairs, strings.Join(lines, "\n"))
+	if pairs < 2000 {
+		return
+	}
+	for _, k := range []string{
+		"redirect", "fault", "weights", "mirror", "path changed", "authority changed", "header set", "header add", "header remove",
+		"reply no", "reply exist", "reply endpoint", "met: path starts", "met: path is", "met: path matches", "met: header", "met: query parameter",
+		"met: method", "met: every request", "missed: is absent", "missed: must not be one that", "missed: query parameter", "missed: method",
+	} {
+		if c[k] == 0 {
+			t.Errorf("nothing was decided by %q", k)
+		}
+	}
+}
+
+// report shrinks a disagreement and prints it as a case.
+func (s *stage) report(objects []object, side string, h *simulate.HTTP, why string) {
+	small := s.shrink(objects, func(objects []object) bool {
+		s.putAnew(text(objects))
+		hop := s.simulated(s.sideOf(side), side, 80, h)
+		return s.disagreement(hop, side, h) != ""
+	})
+	s.putAnew(text(small))
+	hop := s.simulated(s.sideOf(side), side, 80, h)
+	if now := s.disagreement(hop, side, h); now != "" {
+		why = now
+	}
+	js, err := json.Marshal(kept{side, h})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Errorf("simulator and Envoy disagree: %s\nKeep this as a case in testdata:\n%s", why,
+		txtar.Format(&txtar.Archive{Files: []txtar.File{{Name: "config.yaml", Data: []byte(text(small))}, {Name: "request.json", Data: append(js, '\n')}}}))
+}
+
+// kept is a request of a case.
+type kept struct {
+	Side string
+	HTTP *simulate.HTTP
+}
+
+// TestKept tries earlier disagreements again.
+func TestKept(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Fatal("no cases")
+	}
+	s := newStage(t)
+	for _, f := range files {
+		a, err := txtar.ParseFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var k kept
+		if err := json.Unmarshal(a.Files[1].Data, &k); err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		s.putAnew(string(a.Files[0].Data))
+		if why := s.disagreement(s.simulated(s.sideOf(k.Side), k.Side, 80, k.HTTP), k.Side, k.HTTP); why != "" {
+			t.Errorf("%s: %s", f, why)
+		}
+	}
+}
