@@ -169,9 +169,9 @@ func (s *stage) startPlane() {
 func (s *stage) startEnvoy(name string, third int, kind config.ProxyType, labels map[string]string, ads string) {
 	at := fmt.Sprintf("%s.%d.1", s.range3, third)
 	p := &proxy{listen: netip.MustParseAddr(at).Next(), node: agent.Node{
-		Type: kind, IPs: []string{at}, Name: name, Namespace: "a", DomainSuffix: "cluster.local", Labels: labels,
-		ClusterID: "Kubernetes", Interception: config.NoneMode,
-		Local: &config.LocalAddresses{OwnResolver: true, Outbound: netip.MustParseAddr(at).Next().String(), PortBase: portBase},
+		Type: string(kind), IPs: []string{at}, Name: name, Namespace: "a", DomainSuffix: "cluster.local", Labels: labels,
+		ClusterID: "Kubernetes", Interception: string(config.NoneMode),
+		Local: &agent.LocalAddresses{OwnResolver: true, Outbound: netip.MustParseAddr(at).Next().String(), PortBase: portBase},
 	}}
 	s.proxies[name] = p
 	b := agent.Bootstrap{
@@ -193,8 +193,9 @@ func (s *stage) sideOf(name string) *simulate.Config {
 	n := &p.node
 	tr := translate.NewTranslator(1000)
 	proxy := &config.Proxy{
-		Type: n.Type, IPs: n.IPs, Name: n.Name, Namespace: n.Namespace, DNSDomain: n.Namespace + ".svc." + n.DomainSuffix,
-		Labels: n.Labels, Cluster: n.ClusterID, Interception: n.Interception, Local: n.Local,
+		Type: config.ProxyType(n.Type), IPs: n.IPs, Name: n.Name, Namespace: n.Namespace, DNSDomain: n.Namespace + ".svc." + n.DomainSuffix,
+		Labels: n.Labels, Cluster: n.ClusterID, Interception: config.NoneMode,
+		Local: &config.LocalAddresses{Outbound: n.Local.Outbound, PortBase: n.Local.PortBase, OwnResolver: true},
 	}
 	var parts []*simulate.Part
 	for _, c := range ix.Classes(proxy) {
