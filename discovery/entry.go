@@ -109,11 +109,12 @@ var resolutions = map[networking.ServiceEntry_Resolution]config.Resolution{
 // ports, addresses and endpoints add theirs.
 func (d *derivation) entryService(id config.ServiceID, entries []entry) (*config.Service, []config.Problem) {
 	first := entries[0]
+	exportTo, problems := d.entryVisibility(first)
 	s := &config.Service{
 		Meta: first.Meta, Hostname: id.Hostname,
 		Resolution:   resolutions[first.spec.GetResolution()],
 		External:     first.spec.GetLocation() == networking.ServiceEntry_MESH_EXTERNAL,
-		ExportTo:     d.visibility(first.spec.GetExportTo(), id.Namespace),
+		ExportTo:     exportTo,
 		Distribution: d.distribution(nil, &first.Meta),
 	}
 	if sel := first.spec.GetWorkloadSelector(); sel != nil {
@@ -123,7 +124,6 @@ func (d *derivation) entryService(id config.ServiceID, entries []entry) (*config
 		}
 	}
 	h := config.NewHasher()
-	var problems []config.Problem
 	for i, e := range entries {
 		if i > 0 && !mergeable(first, e) {
 			problems = append(problems, hostTaken(first, e, id))

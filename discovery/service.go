@@ -160,12 +160,6 @@ func kubePort(p *corev1.ServicePort) config.ServicePort {
 	return out
 }
 
-// visibility reads an exportTo list; an empty one means the mesh's default.
-func (d *derivation) visibility(exportTo []string, ns string) config.Visibility {
-	def := config.ParseVisibility(d.settings.Mesh.GetDefaultServiceExportTo(), ns, config.Visibility{Public: true})
-	return config.ParseVisibility(exportTo, ns, def)
-}
-
 // distribution is the field, or the annotation of the service or of its
 // namespace (letter case aside there), in the field's spelling; empty for
 // none.

@@ -33,6 +33,10 @@ func (e *exchange) destination(name string, percent float64, no unavailable) Des
 	switch t := c.GetClusterDiscoveryType().(type) {
 	case *cluster.Cluster_ClusterType:
 		d.Discovery = discoveryForward
+		if t.ClusterType.GetName() == "envoy.cluster.dns" {
+			d.Discovery, assigned = discoveryDNS, c.GetLoadAssignment()
+			break
+		}
 		if t.ClusterType.GetName() != "envoy.clusters.dynamic_forward_proxy" {
 			e.hop.unknown("cluster type " + t.ClusterType.GetName())
 		}

@@ -53,7 +53,9 @@ type Traits struct {
 	Certificates bool
 	// SetsState: the Envoy has no Istio filters, but can set filter state for a
 	// request, by which requests tell a mesh TLS connection what they are.
-	SetsState    bool
+	SetsState bool
+	// DNSCluster: the Envoy knows the extension that resolves names.
+	DNSCluster   bool
 	Generator    string
 	EnvoyVersion string
 	// Ports are the named container ports that some Service's targetPort or
@@ -150,6 +152,7 @@ func traitsOf(p *config.Proxy) Traits {
 		IstioFilters: p.HasExtension("istio.stats"),
 		Certificates: p.Certificates,
 		SetsState:    p.HasExtension(stateFilter) && !p.HasExtension("istio.stats"),
+		DNSCluster:   p.HasExtension(dnsClusterName),
 		Generator:    p.Generator,
 		ProxyConfig:  p.Raw["PROXY_CONFIG"],
 	}

@@ -6,6 +6,8 @@ import (
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	dns "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/common/dns/v3"
+	dnsclusters "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
 	cares "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -64,16 +66,47 @@ func (d *clusterDraft) resolveNames(t cluster.Cluster_DiscoveryType) {
 		d.setType(cluster.Cluster_STATIC)
 		return
 	}
-	d.setType(t)
 	d.out.LoadAssignment = a
+	if d.traits.dnsCluster {
+		d.out.ClusterDiscoveryType = d.dnsCluster(t == cluster.Cluster_LOGICAL_DNS)
+		return
+	}
+	d.setType(t)
 	d.out.DnsLookupFamily = lookupFamily(d.traits.ipv6Only)
 	d.out.DnsRefreshRate = d.settings.Mesh.GetDnsRefreshRate() //nolint:staticcheck // older proxies know no other form
 	d.out.RespectDnsTtl = true                                 //nolint:staticcheck // as above
 	d.out.DnsJitter = durationpb.New(dnsJitter)                //nolint:staticcheck // as above
-	if d.traits.ownResolver {
-		return
+	d.out.TypedDnsResolverConfig = d.dnsResolver()
+}
+
+// dnsClusterName is Envoy's extension for clusters whose names it resolves; the
+// cluster's own fields for that are deprecated.
+const dnsClusterName = "envoy.cluster.dns"
+
+func (d *clusterDraft) dnsCluster(single bool) *cluster.Cluster_ClusterType {
+	family := dns.DnsLookupFamily_V4_PREFERRED
+	if d.traits.ipv6Only {
+		family = dns.DnsLookupFamily_V6_ONLY
 	}
-	d.out.TypedDnsResolverConfig = &core.TypedExtensionConfig{
+	return &cluster.Cluster_ClusterType{ClusterType: &cluster.Cluster_CustomClusterType{
+		Name: dnsClusterName,
+		TypedConfig: packed(&dnsclusters.DnsCluster{
+			DnsRefreshRate:               d.settings.Mesh.GetDnsRefreshRate(),
+			DnsJitter:                    durationpb.New(dnsJitter),
+			RespectDnsTtl:                true,
+			DnsLookupFamily:              family,
+			AllAddressesInSingleEndpoint: single,
+			TypedDnsResolverConfig:       d.dnsResolver(),
+		}),
+	}}
+}
+
+// dnsResolver is nil where the bootstrap's resolver is to stay.
+func (d *clusterDraft) dnsResolver() *core.TypedExtensionConfig {
+	if d.traits.ownResolver {
+		return nil
+	}
+	return &core.TypedExtensionConfig{
 		Name:        "envoy.network.dns_resolver.cares",
 		TypedConfig: packed(&cares.CaresDnsResolverConfig{UdpMaxQueries: wrapperspb.UInt32(caresQueriesPerSocket)}),
 	}

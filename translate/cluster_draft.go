@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -77,6 +78,9 @@ func (d *clusterDraft) applyPolicy() {
 
 // finish fills in what depends on everything before.
 func (d *clusterDraft) finish() {
+	if n := d.traits.bufferLimit; n != 0 {
+		d.out.PerConnectionBufferLimitBytes = wrapperspb.UInt32(n)
+	}
 	if d.isEDS() {
 		d.out.EdsClusterConfig = &cluster.Cluster_EdsClusterConfig{
 			ServiceName: d.out.Name,

@@ -18,6 +18,10 @@ type clusterTraits struct {
 	keepCase bool
 	// ownResolver: see config.LocalAddresses.
 	ownResolver bool
+	// dnsCluster: see Traits. bufferLimit is of connections to endpoints, in
+	// bytes; 0 leaves Envoy's own.
+	dnsCluster  bool
+	bufferLimit uint32
 	// certificates: the proxy has some for mesh TLS; setsState: see Traits.
 	certificates, setsState bool
 	// near is where the proxy runs, for clusters that carry endpoints.
@@ -26,20 +30,25 @@ type clusterTraits struct {
 
 func (b *build) clusterTraits() clusterTraits {
 	c := &b.scope.Class
+	pc := b.scope.proxyConfig()
+	limit := settingsFor(c.Side, pc, b.scope.Settings.Mesh).GetClusterPerConnectionBufferLimitBytes()
 	return clusterTraits{
 		gateway:  c.Side == GatewaySide,
 		ipv6Only: c.Traits.IPv6Only,
 		captured: c.Side != GatewaySide && c.Traits.Interception != config.NoneMode,
-		keepCase: b.scope.proxyConfig().GetProxyHeaders().GetPreserveHttp1HeaderCase().GetValue(),
+		keepCase: pc.GetProxyHeaders().GetPreserveHttp1HeaderCase().GetValue(),
 
 		ownResolver:  c.Traits.Local.OwnResolver,
+		dnsCluster:   c.Traits.DNSCluster,
+		bufferLimit:  natural(limit).GetValue(),
 		certificates: c.Traits.Certificates,
 		setsState:    c.Traits.SetsState,
 	}
 }
 
 func (t clusterTraits) addTo(h config.Hasher) {
-	h.Bool(t.gateway).Bool(t.ipv6Only).Bool(t.captured).Bool(t.keepCase).Bool(t.ownResolver).Bool(t.certificates).Bool(t.setsState)
+	h.Bool(t.gateway).Bool(t.ipv6Only).Bool(t.captured).Bool(t.keepCase).Bool(t.ownResolver).Bool(t.certificates).Bool(t.setsState).
+		Bool(t.dnsCluster).Uint(uint64(t.bufferLimit))
 	t.near.addTo(h)
 }
 

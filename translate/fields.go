@@ -35,6 +35,9 @@ type Field struct {
 	Feature string
 	// Case is the txtar case under testdata that proves it, without suffix.
 	Case string
+	// Elsewhere is the package that applies and tests the field, if that is
+	// not translation; there is no Case then.
+	Elsewhere string
 	// Check, if not nil, tests a set field's value (each element of a list).
 	Check func(r *Report, v protoreflect.Value)
 	// Unsupported, if not empty, says why the field has no effect, and is
@@ -94,6 +97,9 @@ func (r *Report) in(step string, f func()) {
 // must not be put into effect.
 func Check(meta *config.Meta, spec proto.Message) []config.Problem {
 	if tableOf(spec.ProtoReflect().Descriptor().FullName()) == nil {
+		if meta.Kind == "ProxyConfig" {
+			return nil // injection reads it
+		}
 		return []config.Problem{config.At(meta, "", config.Warning, "KindUnsupported", "has no effect: %s", whyUnsupported(meta.Kind))}
 	}
 	return checkUnder("spec", meta, spec)
@@ -108,8 +114,6 @@ func whyUnsupported(kind string) string {
 		return comesWithTelemetry
 	case "EnvoyFilter", "TrafficExtension", "WasmPlugin":
 		return "it comes with the extension of proxies"
-	case "ProxyConfig":
-		return comesWithInjection
 	}
 	return "nothing applies this kind"
 }

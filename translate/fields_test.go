@@ -89,6 +89,12 @@ func checkTable(t *testing.T, table Table, md protoreflect.MessageDescriptor) {
 		if f.Feature == "" {
 			continue
 		}
+		if f.Elsewhere != "" {
+			if _, err := os.Stat(filepath.Join("..", f.Elsewhere)); f.Case != "" || err != nil {
+				t.Errorf("%s: package %q does not exist, or there is a case too", where, f.Elsewhere)
+			}
+			continue
+		}
 		if _, err := os.Stat(filepath.Join("testdata", f.Case+".txtar")); f.Case == "" || err != nil {
 			t.Errorf("%s: case %q does not exist", where, f.Case)
 		}

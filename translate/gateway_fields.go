@@ -12,7 +12,7 @@ func gatewayTables() []Table {
 			{Name: "hosts", Feature: "hosts, and whose VirtualServices may use them", Case: "gateway/hosts_namespace", Check: checkServerHost},
 			{Name: "tls", Feature: "TLS of the server", Case: "gateway/tls_simple"},
 			{Name: "name", Feature: "prefix of its statistics", Case: "gateway/tls_name"},
-			{Name: "default_endpoint", Unsupported: "Istio's gateways do not read it either; lead the requests with a VirtualService"},
+			{Name: "default_endpoint", Unsupported: "Istio ignores it too; lead the requests with a VirtualService"},
 		}},
 		{Message: "istio.networking.v1alpha3.Port", Fields: []Field{
 			{Name: "number", Feature: "the Service's port, mapped to its target port", Case: "gateway/http"},
@@ -42,7 +42,7 @@ func gatewayTables() []Table {
 		{Message: "istio.networking.v1alpha3.ServerTLSSettings.TLSCertificate", Check: checkCertificateFiles, Fields: []Field{
 			{Name: "server_certificate", Feature: "certificate from a file", Case: "gateway/tls_certificates"},
 			{Name: "private_key", Feature: "key from a file", Case: "gateway/tls_certificates"},
-			{Name: "ca_certificates", Unsupported: "one authority serves for all of a server's certificates, in Istio too: set caCertificates beside tlsCertificates"},
+			{Name: "ca_certificates", Unsupported: "Istio ignores it too, where one authority serves for all of a server's certificates: set caCertificates beside tlsCertificates"},
 		}},
 	}
 }

@@ -27,14 +27,16 @@ var escapedSlashActions = map[meshconfig.ProxyConfig_ConnectionSettings_PathWith
 	meshconfig.ProxyConfig_ConnectionSettings_UNESCAPE_AND_FORWARD:  hcm.HttpConnectionManager_UNESCAPE_AND_FORWARD,
 }
 
-// settings are ProxyConfig.connectionSettings, with the defaults of the EDGE
+func (e *listenerEnv) settings() *connectionSettings { return settingsFor(e.side, e.proxy, e.mesh) }
+
+// settingsFor are ProxyConfig.connectionSettings, with the defaults of the EDGE
 // profile on gateways (mesh/v1alpha1 ProxyConfig.ConnectionSettings.Profile).
-func (e *listenerEnv) settings() *connectionSettings {
-	cs := e.proxy.GetConnectionSettings()
+func settingsFor(side Side, proxy *meshconfig.ProxyConfig, mesh *meshconfig.MeshConfig) *connectionSettings {
+	cs := proxy.GetConnectionSettings()
 	if cs == nil {
-		cs = e.mesh.GetDefaultConfig().GetConnectionSettings()
+		cs = mesh.GetDefaultConfig().GetConnectionSettings()
 	}
-	if cs == nil || cs.GetProfile() != meshconfig.ProxyConfig_ConnectionSettings_EDGE || e.side != GatewaySide {
+	if cs == nil || cs.GetProfile() != meshconfig.ProxyConfig_ConnectionSettings_EDGE || side != GatewaySide {
 		return cs
 	}
 	edge := edgeSettings()
@@ -49,6 +51,7 @@ func (e *listenerEnv) settings() *connectionSettings {
 func edgeSettings() *connectionSettings {
 	return &connectionSettings{
 		ListenerPerConnectionBufferLimitBytes: wrapperspb.Int32(32 << 10),
+		ClusterPerConnectionBufferLimitBytes:  wrapperspb.Int32(32 << 10),
 		HttpIdleTimeout:                       durationpb.New(time.Hour),
 		HttpStreamIdleTimeout:                 durationpb.New(5 * time.Minute),
 		HttpRequestTimeout:                    durationpb.New(5 * time.Minute),

@@ -12,10 +12,10 @@ const (
 	comesWithAuthority = "certificates are signed by the mesh's own authority only"
 	moreAuthorities    = "workloads trust the mesh's own authority only; while it is replaced, both the old and the new one"
 	comesWithPolicy    = "it comes with the security policies"
-	comesWithInjection = "it comes with the injection of sidecars, which sets up the proxy's bootstrap"
 	comesWithIngress   = "Kubernetes Ingress objects are not read; use Gateway and VirtualService"
 	ambientOnly        = "it is for Istio's ambient mode, which pilotfish does not have"
 	removedInIstio     = "it is deprecated and has no effect in Istio either"
+	foldersOnly        = "configuration is read from the API server and from folders (--config)"
 )
 
 func meshConfigTables() []Table {
@@ -74,6 +74,7 @@ func meshVisibilityFields() []Field {
 		{Name: "default_service_export_to", Feature: "who sees services", Case: "meshconfig/default_service_export_to"},
 		{Name: "default_virtual_service_export_to", Feature: "who sees VirtualServices", Case: "meshconfig/default_virtual_service_export_to"},
 		{Name: "default_destination_rule_export_to", Feature: "who sees DestinationRules", Case: "destinationrule/exportTo-default"},
+		{Name: "service_entry_visibility", Feature: "bounds on who sees ServiceEntries", Case: "meshconfig/service_entry_visibility"},
 		{Name: "discovery_selectors", Feature: "namespaces that are read", Case: "meshconfig/discovery_selectors"},
 	}
 }
@@ -84,16 +85,15 @@ func meshLaterFields() []Field {
 		{Name: "ca_certificates", Unsupported: moreAuthorities},
 		{Name: "ca", Unsupported: comesWithAuthority},
 		{Name: "certificates", Unsupported: removedInIstio},
-		{Name: "verify_certificate_at_client", Unsupported: "it is deprecated; DestinationRules say what is verified, and by default everything is"},
-		{Name: "enable_prometheus_merge", Unsupported: comesWithInjection},
+		{Name: "verify_certificate_at_client", Unsupported: "it is deprecated and has no effect in Istio either: DestinationRules say what is verified, and by default everything is"},
+		{Name: "enable_prometheus_merge", Feature: "one page for the metrics of proxy and application", Elsewhere: byInjection},
 		{Name: "ingress_class", Unsupported: comesWithIngress},
 		{Name: "ingress_service", Unsupported: comesWithIngress},
 		{Name: "ingress_controller_mode", Unsupported: comesWithIngress},
 		{Name: "ingress_selector", Unsupported: comesWithIngress},
-		{Name: "config_sources", Unsupported: "configuration is read from the API server and from folders (--config)"},
+		{Name: "config_sources", Unsupported: foldersOnly},
 		{Name: "hbone_idle_timeout", Unsupported: ambientOnly},
 		{Name: "service_scope_configs", Unsupported: ambientOnly},
-		{Name: "service_entry_visibility", Unsupported: "only exportTo says who sees a ServiceEntry"},
 	}
 }
 
@@ -137,11 +137,20 @@ func meshConfigParts() []Table {
 		later("istio.mesh.v1alpha1.MeshConfig.CA", comesWithAuthority, "address", "tls_settings", "request_timeout", "istiod_side"),
 		later("istio.mesh.v1alpha1.MeshConfig.CertificateData", comesWithAuthority, "pem", "spiffe_bundle_url", "cert_signers", "trust_domains"),
 		later("istio.mesh.v1alpha1.Certificate", removedInIstio, "secret_name", "dns_names"),
-		later("istio.mesh.v1alpha1.ConfigSource", "configuration is read from the API server and from folders (--config)", "address", "tls_settings", "subscribed_resources"),
+		later("istio.mesh.v1alpha1.ConfigSource", foldersOnly, "address", "tls_settings", "subscribed_resources"),
 		later("istio.mesh.v1alpha1.MeshConfig.ServiceScopeConfigs", ambientOnly, "namespace_selector", "services_selector", "scope"),
-		later("istio.mesh.v1alpha1.ServiceEntryVisibility", "only exportTo says who sees a ServiceEntry", "default_visibility", "apply_to_sidecars", "policies"),
-		later("istio.mesh.v1alpha1.ServiceEntryVisibility.Policy", "only exportTo says who sees a ServiceEntry", "visibility", "matching_rules"),
-		later("istio.mesh.v1alpha1.ServiceEntryVisibility.MatchRule", "only exportTo says who sees a ServiceEntry", "namespace_selector"),
+		{Message: "istio.mesh.v1alpha1.ServiceEntryVisibility", Fields: []Field{
+			{Name: "default_visibility", Feature: "where no policy matches", Case: "meshconfig/service_entry_visibility_default"},
+			{Name: "apply_to_sidecars", Feature: "whether it holds at all", Case: "meshconfig/service_entry_visibility_ambient"},
+			{Name: "policies", Feature: "the first that matches counts", Case: "meshconfig/service_entry_visibility"},
+		}},
+		{Message: "istio.mesh.v1alpha1.ServiceEntryVisibility.Policy", Fields: []Field{
+			{Name: "visibility", Feature: "nobody, the own namespace, or whom exportTo names", Case: "meshconfig/service_entry_visibility"},
+			{Name: "matching_rules", Feature: "all must match", Case: "meshconfig/service_entry_visibility"},
+		}},
+		{Message: "istio.mesh.v1alpha1.ServiceEntryVisibility.MatchRule", Fields: []Field{
+			{Name: "namespace_selector", Feature: "labels of the entry's namespace", Case: "meshconfig/service_entry_visibility"},
+		}},
 	}
 }
 

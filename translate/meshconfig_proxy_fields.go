@@ -1,7 +1,15 @@
 package translate
 
-// startedWithProxy is for settings that the proxy's bootstrap carries.
-const startedWithProxy = comesWithInjection
+// startedWithProxy is for settings that the proxy's bootstrap would carry.
+const startedWithProxy = "the agent, which makes the proxy's bootstrap, does not read it"
+
+const noAcceleration = "Envoys of the usual builds have no accelerated keys"
+
+// Who applies settings of a pod that are no part of Envoy's resources.
+const (
+	byAgent     = "agent/pod"
+	byInjection = "webhook/inject"
+)
 
 func proxyConfigTables() []Table {
 	return []Table{
@@ -9,42 +17,42 @@ func proxyConfigTables() []Table {
 			{Name: "gateway_topology", Feature: "proxies in front of a gateway", Case: "meshconfig/gateway_topology"},
 			{Name: "proxy_headers", Feature: "headers that proxies add, keep and remove", Case: "meshconfig/proxy_headers_server"},
 			{Name: "connection_settings", Feature: "limits of client connections", Case: "meshconfig/connection_settings"},
-			{Name: "config_path", Unsupported: startedWithProxy},
-			{Name: "binary_path", Unsupported: startedWithProxy},
+			{Name: "config_path", Feature: "the agent's folder", Elsewhere: byAgent},
+			{Name: "binary_path", Feature: "the Envoy that is started", Elsewhere: byAgent},
 			{Name: "service_cluster", Unsupported: startedWithProxy},
 			{Name: "tracing_service_name", Unsupported: startedWithProxy},
-			{Name: "drain_duration", Unsupported: startedWithProxy},
-			{Name: "discovery_address", Unsupported: startedWithProxy},
+			{Name: "drain_duration", Feature: "how long Envoy drains listeners", Elsewhere: byAgent},
+			{Name: "discovery_address", Feature: "where the control plane is", Elsewhere: byAgent},
 			{Name: "discovery_refresh_delay", Unsupported: removedInIstio},
 			{Name: "zipkin_address", Unsupported: comesWithTelemetry},
 			{Name: "statsd_udp_address", Unsupported: startedWithProxy},
 			{Name: "envoy_metrics_service_address", Unsupported: startedWithProxy},
-			{Name: "proxy_admin_port", Unsupported: startedWithProxy},
+			{Name: "proxy_admin_port", Feature: "port of Envoy's admin interface", Elsewhere: byAgent},
 			{Name: "availability_zone", Unsupported: removedInIstio},
-			{Name: "control_plane_auth_policy", Unsupported: startedWithProxy},
+			{Name: "control_plane_auth_policy", Feature: "TLS to the control plane", Elsewhere: byAgent},
 			{Name: "custom_config_file", Unsupported: startedWithProxy},
 			{Name: "stat_name_length", Unsupported: startedWithProxy},
-			{Name: "concurrency", Unsupported: startedWithProxy},
+			{Name: "concurrency", Feature: "Envoy's threads", Elsewhere: byAgent},
 			{Name: "proxy_bootstrap_template_path", Unsupported: startedWithProxy},
-			{Name: "interception_mode", Unsupported: startedWithProxy},
+			{Name: "interception_mode", Feature: "REDIRECT, TPROXY or NONE", Elsewhere: byInjection},
 			{Name: "tracing", Unsupported: comesWithTelemetry},
 			{Name: "sds", Unsupported: removedInIstio},
 			{Name: "envoy_access_log_service", Unsupported: startedWithProxy},
 			{Name: "envoy_metrics_service", Unsupported: startedWithProxy},
-			{Name: "proxy_metadata", Unsupported: startedWithProxy},
+			{Name: "proxy_metadata", Feature: "environment of the container, metadata of the node", Elsewhere: byInjection},
 			{Name: "runtime_values", Unsupported: startedWithProxy},
-			{Name: "status_port", Unsupported: startedWithProxy},
+			{Name: "status_port", Feature: "port of readiness and metrics", Elsewhere: byAgent},
 			{Name: "extra_stat_tags", Unsupported: startedWithProxy},
-			{Name: "termination_drain_duration", Unsupported: startedWithProxy},
+			{Name: "termination_drain_duration", Feature: "how long a pod that ends drains", Elsewhere: byAgent},
 			{Name: "mesh_id", Unsupported: startedWithProxy},
 			{Name: "readiness_probe", Unsupported: startedWithProxy},
-			{Name: "proxy_stats_matcher", Unsupported: startedWithProxy},
-			{Name: "hold_application_until_proxy_starts", Unsupported: startedWithProxy},
+			{Name: "proxy_stats_matcher", Feature: "statistics that are kept", Elsewhere: byAgent},
+			{Name: "hold_application_until_proxy_starts", Feature: "the application waits for the proxy", Elsewhere: byInjection},
 			{Name: "ca_certificates_pem", Unsupported: comesWithAuthority},
-			{Name: "image", Unsupported: startedWithProxy},
-			{Name: "private_key_provider", Unsupported: "Envoys of the usual builds have no accelerated keys"},
-			{Name: "file_flush_interval", Unsupported: startedWithProxy},
-			{Name: "file_flush_min_size_kb", Unsupported: startedWithProxy},
+			{Name: "image", Feature: "image of the container", Elsewhere: byInjection},
+			{Name: "private_key_provider", Unsupported: noAcceleration},
+			{Name: "file_flush_interval", Feature: "how often logs are written", Elsewhere: byAgent},
+			{Name: "file_flush_min_size_kb", Feature: "how much is written at once", Elsewhere: byAgent},
 			{Name: "stats_compression", Unsupported: startedWithProxy},
 		}},
 		{Message: "istio.mesh.v1alpha1.Topology", Fields: []Field{
@@ -56,7 +64,7 @@ func proxyConfigTables() []Table {
 		{Message: "istio.mesh.v1alpha1.ProxyConfig.ConnectionSettings", Fields: []Field{
 			{Name: "profile", Feature: "defaults for gateways at the edge", Case: "meshconfig/connection_settings_edge"},
 			{Name: "listener_per_connection_buffer_limit_bytes", Feature: "buffer of a client connection", Case: "meshconfig/connection_settings_edge", Check: checkWrappedNatural},
-			{Name: "cluster_per_connection_buffer_limit_bytes", Unsupported: "the buffers of connections to endpoints keep Envoy's limit of 1 MiB"},
+			{Name: "cluster_per_connection_buffer_limit_bytes", Feature: "buffer of a connection to an endpoint", Case: "meshconfig/connection_settings_cluster", Check: checkWrappedNatural},
 			{Name: "http_idle_timeout", Feature: "idle time of a connection", Case: "meshconfig/connection_settings", Check: checkDurationOrZero},
 			{Name: "http_max_connection_duration", Feature: "lifetime of a connection", Case: "meshconfig/connection_settings", Check: checkDurationOrZero},
 			{Name: "http_drain_timeout", Feature: "time to end a connection", Case: "meshconfig/connection_settings", Check: checkDurationOrZero},
@@ -73,13 +81,19 @@ func proxyConfigTables() []Table {
 			{Name: "listener_connection_limit", Unsupported: startedWithProxy},
 			{Name: "global_downstream_connection_limit", Unsupported: startedWithProxy},
 		}},
-		later("istio.mesh.v1alpha1.ProxyConfig.ProxyStatsMatcher", startedWithProxy, "inclusion_prefixes", "inclusion_suffixes", "inclusion_regexps"),
+		{Message: "istio.mesh.v1alpha1.ProxyConfig.ProxyStatsMatcher", Fields: []Field{
+			{Name: "inclusion_prefixes", Feature: "by the beginning of their names", Elsewhere: byAgent},
+			{Name: "inclusion_suffixes", Feature: "by the end of their names", Elsewhere: byAgent},
+			{Name: "inclusion_regexps", Feature: "by a regex", Elsewhere: byAgent},
+		}},
 		later("istio.mesh.v1alpha1.RemoteService", startedWithProxy, "address", "tls_settings", "tcp_keepalive"),
 		later("istio.mesh.v1alpha1.SDS", removedInIstio, "enabled", "k8s_sa_jwt_path"),
-		later("istio.mesh.v1alpha1.PrivateKeyProvider", startedWithProxy, "cryptomb", "qat"),
-		later("istio.mesh.v1alpha1.PrivateKeyProvider.CryptoMb", startedWithProxy, "poll_delay", "fallback"),
-		later("istio.mesh.v1alpha1.PrivateKeyProvider.QAT", startedWithProxy, "poll_delay", "fallback"),
-		later("istio.networking.v1beta1.ProxyImage", startedWithProxy, "image_type"),
+		later("istio.mesh.v1alpha1.PrivateKeyProvider", noAcceleration, "cryptomb", "qat"),
+		later("istio.mesh.v1alpha1.PrivateKeyProvider.CryptoMb", noAcceleration, "poll_delay", "fallback"),
+		later("istio.mesh.v1alpha1.PrivateKeyProvider.QAT", noAcceleration, "poll_delay", "fallback"),
+		{Message: "istio.networking.v1beta1.ProxyImage", Fields: []Field{
+			{Name: "image_type", Feature: "suffix of the image's tag", Elsewhere: byInjection},
+		}},
 	}
 }
 

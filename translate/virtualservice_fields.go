@@ -88,7 +88,7 @@ func virtualServiceMatchTables() []Table {
 		{Message: "istio.networking.v1alpha3.L4MatchAttributes", Check: checkL4Match, Fields: []Field{
 			{Name: "destination_subnets", Feature: "routes by address", Case: "virtualservice/tcp", Check: checkSubnet},
 			{Name: "port", Feature: "which clients a route is for", Case: "virtualservice/tcp", Check: checkPort},
-			{Name: "source_subnet", Unsupported: "Istio does not apply it either; use sourceLabels or sourceNamespace"},
+			{Name: "source_subnet", Unsupported: "Istio ignores it too; use sourceLabels or sourceNamespace"},
 			{Name: "source_labels", Feature: "which clients a route is for", Case: "virtualservice/tcp", Check: checkLabelValue},
 			{Name: "source_namespace", Feature: "which clients a route is for", Case: "virtualservice/tcp", Check: checkNamespace},
 			{Name: "gateways", Feature: "which clients a route is for", Case: "virtualservice/tcp", Check: checkGatewayName},
