@@ -157,7 +157,7 @@ func stayOnMachine(c *cluster.Cluster) {
 func uniqueCache(t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	custom := c.GetClusterType().GetTypedConfig()
-	if custom == nil {
+	if custom == nil || c.GetClusterType().GetName() == "envoy.cluster.dns" {
 		return
 	}
 	m, err := custom.UnmarshalNew()
