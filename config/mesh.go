@@ -102,6 +102,10 @@ type Mesh struct {
 	// v1.29.3); 0 if no node says.
 	OldestKubelet int
 
+	// KeySets are the keys that token issuers publish, as far as they were
+	// fetched; nil for none. See package discovery/jwks.
+	KeySets *KeySets
+
 	// Problems are what the sources found: malformed documents, unknown
 	// kinds. Translation's own problems are not among them.
 	Problems []Problem
@@ -116,7 +120,7 @@ func (m *Mesh) RootNamespace() string { return m.Settings.Mesh.GetRootNamespace(
 // itself are part of its clusters, and of its scope; so is what clients must
 // expect of endpoints (Endpoints.SamePeers).
 func (m *Mesh) OnlyEndpointsDiffer(o *Mesh) bool {
-	return m.Settings == o.Settings &&
+	return m.Settings == o.Settings && m.KeySets == o.KeySets &&
 		m.Services.Same(o.Services) &&
 		m.Namespaces.Same(o.Namespaces) &&
 		m.Secrets.Same(o.Secrets) &&

@@ -31,6 +31,9 @@ type version struct {
 	// validation, nil before the first.
 	newest, good *Object
 	problems     []config.Problem
+	// unsafe: good has not passed validation, but is better than nothing (see
+	// restricts).
+	unsafe bool
 }
 
 func newHolding(validate Validator, sources []string) holding {
@@ -88,11 +91,19 @@ func (h *holding) put(o *held, source string, given *Object) (touched bool) {
 	if spec, ok := next.Body.(proto.Message); ok && h.validate != nil && next.Meta.Group != "" {
 		v.problems = h.validate(&next.Meta, spec)
 	}
-	if !slices.ContainsFunc(v.problems, isError) {
-		v.good = &next
+	switch failed := slices.ContainsFunc(v.problems, isError); {
+	case !failed:
+		v.good, v.unsafe = &next, false
+	case restricts(&next) && (v.good == nil || v.unsafe):
+		v.good, v.unsafe = &next, true
 	}
 	return had || len(v.problems) > 0 || len(o.versions) > 1
 }
+
+// restricts reports whether an object only ever takes rights away. Without a
+// good version of it everything would be allowed, so a faulty one is in effect:
+// translation makes the strictest of what it cannot read.
+func restricts(o *Object) bool { return o.Meta.Group == SecurityGroup }
 
 func isError(p config.Problem) bool { return p.Severity == config.Error }
 

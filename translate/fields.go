@@ -108,8 +108,6 @@ func Check(meta *config.Meta, spec proto.Message) []config.Problem {
 // whyUnsupported says why a kind that is read has no table.
 func whyUnsupported(kind string) string {
 	switch kind {
-	case "AuthorizationPolicy", "RequestAuthentication":
-		return comesWithPolicy
 	case "Telemetry":
 		return comesWithTelemetry
 	case "EnvoyFilter", "TrafficExtension", "WasmPlugin":
@@ -196,7 +194,7 @@ func Tables() []Table {
 	for _, list := range [][]Table{
 		virtualServiceTables(), destinationRuleTables(), gatewayTables(), sidecarTables(),
 		serviceEntryTables(), workloadTables(), meshConfigTables(),
-		peerAuthenticationTables(),
+		securityTables(),
 	} {
 		out = append(out, list...)
 	}

@@ -23,6 +23,8 @@ func roots() []protoreflect.MessageDescriptor {
 		(&networking.WorkloadEntry{}).ProtoReflect().Descriptor(),
 		(&networking.WorkloadGroup{}).ProtoReflect().Descriptor(),
 		(&security.PeerAuthentication{}).ProtoReflect().Descriptor(),
+		(&security.RequestAuthentication{}).ProtoReflect().Descriptor(),
+		(&security.AuthorizationPolicy{}).ProtoReflect().Descriptor(),
 		(&meshconfig.MeshConfig{}).ProtoReflect().Descriptor(),
 	}
 }

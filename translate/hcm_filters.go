@@ -23,6 +23,8 @@ func (t *listenerTexts) httpFilters(c *httpChain) []*hcm.HttpFilter {
 	var out []*hcm.HttpFilter
 	for _, step := range [][]*hcm.HttpFilter{
 		grpcWebFilter(c),
+		t.env.tokenFilter(c),
+		t.accessFilters(c),
 		t.env.alpnFilter(c),
 		t.env.announceFilter(c),
 		httpFilter("envoy.filters.http.fault", &fault.HTTPFault{}), // configured by routes

@@ -117,9 +117,9 @@ func (ix *Index) addPolicyLabels(keys labelKeys) {
 		keys.add(p.Spec.GetSelector().GetMatchLabels())
 	}
 	for p := range m.RequestAuthentications.All() {
-		keys.add(p.Spec.GetSelector().GetMatchLabels())
+		addAttachmentLabels(keys, p.Spec)
 	}
 	for p := range m.AuthorizationPolicies.All() {
-		keys.add(p.Spec.GetSelector().GetMatchLabels())
+		addAttachmentLabels(keys, p.Spec)
 	}
 }

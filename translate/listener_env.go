@@ -13,6 +13,8 @@ type listenerEnv struct {
 	proxy  *meshconfig.ProxyConfig
 	traits Traits
 	side   Side
+	// policies are what requests and connections must pass.
+	policies *policies
 	// key covers all of the above that listeners read.
 	key config.Hash
 }
@@ -21,8 +23,10 @@ func newListenerEnv(s *Scope) listenerEnv {
 	t := s.Class.Traits
 	h := config.NewHasher().Hash(s.Settings.Hash).Uint(uint64(s.Class.Side))
 	h.Str(string(t.Interception), t.ProxyConfig).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.IstioFilters).Bool(t.DNSCapture).Bool(t.Certificates).Bool(t.SetsState)
+	s.policies.addTo(h)
 	return listenerEnv{
-		mesh: s.Settings.Mesh, proxy: s.proxyConfig(), traits: t, side: s.Class.Side, key: h.Sum(),
+		policies: &s.policies,
+		mesh:     s.Settings.Mesh, proxy: s.proxyConfig(), traits: t, side: s.Class.Side, key: h.Sum(),
 	}
 }
 

@@ -122,6 +122,12 @@ func (d drawn) mesh() *config.Mesh {
 		put(b, func(m *config.Mesh) *config.Index[*config.PeerAuthentication] { return &m.PeerAuthentications },
 			"PeerAuthentication", fmt.Sprint("peers", i), d.peers())
 	}
+	for i := range d.IntN(3) {
+		putFaulty(b, func(m *config.Mesh) *config.Index[*config.RequestAuthentication] { return &m.RequestAuthentications },
+			"RequestAuthentication", fmt.Sprint("tokens", i), d.tokens())
+		putFaulty(b, func(m *config.Mesh) *config.Index[*config.AuthorizationPolicy] { return &m.AuthorizationPolicies },
+			"AuthorizationPolicy", fmt.Sprint("access", i), d.access())
+	}
 	if d.half() {
 		put(b, func(m *config.Mesh) *config.Index[*config.SidecarScope] { return &m.Sidecars }, "Sidecar", "s", d.sidecar())
 	}
@@ -248,6 +254,74 @@ func (d drawn) peers() *security.PeerAuthentication {
 	return p
 }
 
+const someKeys = `{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}`
+
+func (d drawn) tokens() *security.RequestAuthentication {
+	p := &security.RequestAuthentication{}
+	for range 1 + d.IntN(3) {
+		p.JwtRules = append(p.JwtRules, &security.JWTRule{
+			Issuer: pick(d, "a", "https://b.test", "", d.text()), Jwks: pick(d, "", someKeys, `{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}`, `{"keys":[]}`, d.text()),
+			JwksUri: pick(d, "", "https://keys.test", d.text()), Audiences: pick(d, nil, []string{"", d.text()}),
+			FromHeaders:           pick(d, nil, []*security.JWTHeader{{Name: pick(d, "x-jwt", "", d.text()), Prefix: d.text()}}),
+			FromParams:            pick(d, nil, []string{d.text()}),
+			FromCookies:           pick(d, nil, []string{d.text()}),
+			OutputPayloadToHeader: pick(d, "", "x-payload", d.text()),
+			OutputClaimToHeaders:  pick(d, nil, []*security.ClaimToHeader{{Header: pick(d, "x-a", "", d.text()), Claim: pick(d, "a.b", "", d.text())}}),
+			SpaceDelimitedClaims:  pick(d, nil, []string{"scope", d.text()}),
+		})
+	}
+	return p
+}
+
+func (d drawn) access() *security.AuthorizationPolicy {
+	values := func(some ...string) []string {
+		if d.half() {
+			return nil
+		}
+		return []string{pick(d, some...), pick(d, "", "*", "**", "a*", "*a", "a*b", d.text()), pick(d, some...)}
+	}
+	p := &security.AuthorizationPolicy{Action: security.AuthorizationPolicy_Action(d.IntN(5))}
+	if d.half() {
+		p.ActionDetail = &security.AuthorizationPolicy_Provider{Provider: &security.AuthorizationPolicy_ExtensionProvider{Name: pick(d, "http", "grpc", "gone")}}
+	}
+	for range d.IntN(3) {
+		r := &security.Rule{}
+		for range d.IntN(3) {
+			r.From = append(r.From, &security.Rule_From{Source: &security.Source{
+				Principals: values("cluster.local/ns/a/sa/b", "*/sa/b"), NotPrincipals: values("cluster.local/*"), RequestPrincipals: values("iss/sub", "*/sub"),
+				Namespaces: values("a"), ServiceAccounts: values("a/b", "c"), IpBlocks: values("10.0.0.1", "fd00::/8"), NotRemoteIpBlocks: values("10.0.0.0/33"),
+				TrustDomains: values("cluster.local"),
+			}})
+		}
+		for range d.IntN(3) {
+			r.To = append(r.To, &security.Rule_To{Operation: &security.Operation{
+				Hosts: values("a.test", "a.test:80"), NotHosts: values("*.test"), Ports: values("80", "0", "70000"), Methods: values("GET"),
+				Paths: values("/a", "/{*}/b", "/{**}", "/{**}/{*}", "/a{*}", "//{*}", "/{*}/", "/{**}/x/", "{*}", "/%41/{**}", "/é/{*}"), NotPaths: values("/a?b"),
+			}})
+		}
+		for range d.IntN(3) {
+			r.When = append(r.When, &security.Condition{
+				Key: pick(d, "request.headers[x-a]", "request.headers[a b]", "request.headers[:path]", "request.headers[]", "request.auth.claims[a][b]", "request.auth.claims[]",
+					"request.auth.audiences", "source.ip", "connection.sni", "destination.port", "experimental.envoy.filters.a[b]", "experimental.envoy.filters.[b]", "experimental.envoy.filters.a[]", d.text()),
+				Values: values("v", "[v]", "10.0.0.1"), NotValues: values("v", "[v*]"),
+			})
+		}
+		p.Rules = append(p.Rules, r)
+	}
+	return p
+}
+
+// putFaulty puts a policy also if it does not pass its checks: policies that
+// restrict are in effect then, too, and must not break a listener.
+func putFaulty[T proto.Message](b *config.Builder, field func(*config.Mesh) *config.Index[*config.Object[T]], kind, name string, spec T) {
+	meta := config.Meta{
+		Key:     config.Key{Group: "security.istio.io", Kind: kind, Namespace: "default", Name: name},
+		Version: "v1", Hash: config.NewHasher().Str(kind, name).Proto(spec).Sum(),
+	}
+	translate.Check(&meta, spec)
+	config.Put(b, field, &config.Object[T]{Meta: meta, Spec: spec})
+}
+
 func (d drawn) subnets() []string {
 	return pick(d, nil, nil, []string{"10.0.0.0/8"}, []string{"10.0.0.1", "10.0.0.1/32"}, []string{"10.2.0.0/16", "fd00::/8"}, []string{"10.2.9.9/16", d.text()})
 }
@@ -320,6 +394,17 @@ func (d drawn) meshConfig() *meshconfig.MeshConfig {
 	mc.DefaultConfig.ConnectionSettings = &meshconfig.ProxyConfig_ConnectionSettings{
 		Profile: meshconfig.ProxyConfig_ConnectionSettings_Profile(d.IntN(2)), HttpIdleTimeout: d.duration(), HttpRequestTimeout: d.duration(),
 		HttpStreamIdleTimeout: d.duration(), HttpDrainTimeout: d.duration(), HttpMaxStreamDuration: d.duration(),
+	}
+	mc.ExtensionProviders = []*meshconfig.MeshConfig_ExtensionProvider{
+		{Name: "http", Provider: &meshconfig.MeshConfig_ExtensionProvider_EnvoyExtAuthzHttp{EnvoyExtAuthzHttp: &meshconfig.MeshConfig_ExtensionProvider_EnvoyExternalAuthorizationHttpProvider{
+			Service: "s0.test", Port: 80, PathPrefix: pick(d, "", "/x", "x"), StatusOnError: pick(d, "", "503", "999", "x"), Timeout: d.duration(),
+			IncludeRequestHeadersInCheck: pick(d, nil, []string{"*", "x*", "", d.text()}), HeadersToUpstreamOnAllow: pick(d, nil, []string{"x", "*y"}),
+			IncludeAdditionalHeadersInCheck: pick(d, nil, map[string]string{"x-a": "b"}, map[string]string{d.text(): d.text(), "": ""}),
+			IncludeRequestBodyInCheck:       pick(d, nil, &meshconfig.MeshConfig_ExtensionProvider_EnvoyExternalAuthorizationRequestBody{MaxRequestBytes: pick[uint32](d, 0, 100)}),
+		}}},
+		{Name: "grpc", Provider: &meshconfig.MeshConfig_ExtensionProvider_EnvoyExtAuthzGrpc{EnvoyExtAuthzGrpc: &meshconfig.MeshConfig_ExtensionProvider_EnvoyExternalAuthorizationGrpcProvider{
+			Service: "s1.test", Port: 443, Timeout: d.duration(),
+		}}},
 	}
 	mc.MeshMTLS = pick(d, nil, &meshconfig.MeshConfig_TLSConfig{CipherSuites: []string{"NOPE", "AES128-SHA"}, MinProtocolVersion: meshconfig.MeshConfig_TLSConfig_TLSV1_3})
 	mc.TlsDefaults = pick(d, nil, &meshconfig.MeshConfig_TLSConfig{CipherSuites: []string{"NOPE"}, EcdhCurves: []string{"P-256", "nope"}})

@@ -111,6 +111,20 @@ func checkCurve(r *Report, v protoreflect.Value) {
 	}
 }
 
+// checkAuthorizer tests a provider of CUSTOM policies as a whole.
+func checkAuthorizer(r *Report, v protoreflect.Value) {
+	p := &meshconfig.MeshConfig_ExtensionProvider{}
+	switch x := v.Message().Interface().(type) {
+	case *meshconfig.MeshConfig_ExtensionProvider_EnvoyExternalAuthorizationHttpProvider:
+		p.Provider = &meshconfig.MeshConfig_ExtensionProvider_EnvoyExtAuthzHttp{EnvoyExtAuthzHttp: x}
+	case *meshconfig.MeshConfig_ExtensionProvider_EnvoyExternalAuthorizationGrpcProvider:
+		p.Provider = &meshconfig.MeshConfig_ExtensionProvider_EnvoyExtAuthzGrpc{EnvoyExtAuthzGrpc: x}
+	}
+	if fault := authorizerFault(p); fault != "" {
+		r.Errorf("ProviderInvalid", "%s: whatever the policies that name it are about is refused", fault)
+	}
+}
+
 // checkMeshMTLS: inside the mesh the peers settle the curve.
 func checkMeshMTLS(r *Report, v protoreflect.Value) {
 	if t, ok := v.Message().Interface().(*meshconfig.MeshConfig_TLSConfig); ok && len(t.GetEcdhCurves()) > 0 {

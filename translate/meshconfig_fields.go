@@ -11,7 +11,6 @@ const (
 	comesWithTelemetry = "it comes with the Telemetry API"
 	comesWithAuthority = "certificates are signed by the mesh's own authority only"
 	moreAuthorities    = "workloads trust the mesh's own authority only; while it is replaced, both the old and the new one"
-	comesWithPolicy    = "it comes with the security policies"
 	comesWithIngress   = "Kubernetes Ingress objects are not read; use Gateway and VirtualService"
 	ambientOnly        = "it is for Istio's ambient mode, which pilotfish does not have"
 	removedInIstio     = "it is deprecated and has no effect in Istio either"
@@ -23,7 +22,7 @@ func meshConfigTables() []Table {
 		[]Table{{Message: "istio.mesh.v1alpha1.MeshConfig", Check: checkMeshConfig, Fields: slices.Concat(
 			meshConnectionFields(), meshLogFields(), meshVisibilityFields(), meshLaterFields(),
 		)}},
-		meshConfigParts(), proxyConfigTables(), proxyHeaderTables(), providerTables(), tracingTables(),
+		meshConfigParts(), proxyConfigTables(), proxyHeaderTables(), providerTables(), authorizerTables(), tracingTables(),
 	)
 }
 

@@ -24,8 +24,8 @@ func providerTables() []Table {
 			{Name: "opencensus", Unsupported: comesWithTelemetry},
 			{Name: "skywalking", Unsupported: comesWithTelemetry},
 			{Name: "opentelemetry", Unsupported: comesWithTelemetry},
-			{Name: "envoy_ext_authz_http", Unsupported: comesWithPolicy},
-			{Name: "envoy_ext_authz_grpc", Unsupported: comesWithPolicy},
+			{Name: "envoy_ext_authz_http", Feature: "whom CUSTOM policies ask, by HTTP", Case: "authorizationpolicy/custom", Check: checkAuthorizer},
+			{Name: "envoy_ext_authz_grpc", Feature: "whom CUSTOM policies ask, by gRPC", Case: "authorizationpolicy/custom_grpc", Check: checkAuthorizer},
 			{Name: "sds", Unsupported: comesWithAuthority},
 		}},
 		{Message: of + ".EnvoyFileAccessLogProvider", Fields: []Field{
@@ -46,14 +46,44 @@ func providerTables() []Table {
 		later(of+".StackdriverProvider", comesWithTelemetry, "debug", "max_number_of_attributes", "max_number_of_annotations",
 			"max_number_of_message_events", "max_tag_length", "logging"),
 		later(of+".StackdriverProvider.Logging", comesWithTelemetry, "labels"),
-		later(of+".EnvoyExternalAuthorizationHttpProvider", comesWithPolicy, "service", "port", "timeout", "path_prefix", "fail_open",
-			"clear_route_cache", "status_on_error", "include_headers_in_check", "include_request_headers_in_check",
-			"include_additional_headers_in_check", "include_request_body_in_check", "headers_to_upstream_on_allow",
-			"headers_to_downstream_on_deny", "headers_to_downstream_on_allow"),
-		later(of+".EnvoyExternalAuthorizationGrpcProvider", comesWithPolicy, "service", "port", "timeout", "fail_open",
-			"clear_route_cache", "status_on_error", "include_request_body_in_check"),
-		later(of+".EnvoyExternalAuthorizationRequestBody", comesWithPolicy, "max_request_bytes", "allow_partial_message", "pack_as_bytes"),
 		later(of+".SDSProvider", comesWithAuthority, "name", "service", "port"),
+	}
+}
+
+// authorizerTables are those of whom CUSTOM AuthorizationPolicies ask.
+func authorizerTables() []Table {
+	const of, http, grpc = extensionProvider, "authorizationpolicy/custom", "authorizationpolicy/custom_grpc"
+	return []Table{
+		{Message: of + ".EnvoyExternalAuthorizationHttpProvider", Fields: []Field{
+			{Name: "service", Feature: "host, or namespace/host", Case: http},
+			{Name: "port", Feature: "port", Case: http},
+			{Name: "timeout", Feature: "time to answer", Case: http, Check: checkDuration},
+			{Name: "path_prefix", Feature: "before the request's path", Case: http},
+			{Name: "fail_open", Feature: "what happens without an answer", Case: http},
+			{Name: "clear_route_cache", Feature: "routes chosen anew after the answer", Case: http},
+			{Name: "status_on_error", Feature: "status without an answer", Case: http},
+			{Name: "include_headers_in_check", Feature: "headers that it sees, where includeRequestHeadersInCheck has none", Case: "authorizationpolicy/custom_headers"},
+			{Name: "include_request_headers_in_check", Feature: "headers that it sees", Case: http},
+			{Name: "include_additional_headers_in_check", Feature: "headers that are added for it", Case: http},
+			{Name: "include_request_body_in_check", Feature: "the body that it sees", Case: http},
+			{Name: "headers_to_upstream_on_allow", Feature: "headers of its answer to the application", Case: http},
+			{Name: "headers_to_downstream_on_deny", Feature: "headers of its refusal to the client", Case: http},
+			{Name: "headers_to_downstream_on_allow", Feature: "headers of its answer to the client", Case: http},
+		}},
+		{Message: of + ".EnvoyExternalAuthorizationGrpcProvider", Fields: []Field{
+			{Name: "service", Feature: "host, or namespace/host", Case: grpc},
+			{Name: "port", Feature: "port", Case: grpc},
+			{Name: "timeout", Feature: "time to answer", Case: grpc, Check: checkDuration},
+			{Name: "fail_open", Feature: "what happens without an answer", Case: grpc},
+			{Name: "clear_route_cache", Feature: "routes chosen anew after the answer", Case: grpc},
+			{Name: "status_on_error", Feature: "status without an answer", Case: grpc},
+			{Name: "include_request_body_in_check", Feature: "the body that it sees", Case: grpc},
+		}},
+		{Message: of + ".EnvoyExternalAuthorizationRequestBody", Fields: []Field{
+			{Name: "max_request_bytes", Feature: "how much of it", Case: http},
+			{Name: "allow_partial_message", Feature: "less than all of a longer one", Case: http},
+			{Name: "pack_as_bytes", Feature: "bytes rather than text", Case: grpc},
+		}},
 	}
 }
 

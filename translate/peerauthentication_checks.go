@@ -53,6 +53,9 @@ func (ix *Index) peerAuthenticationProblems() []config.Problem {
 // policySelectorProblems reports a selector that just misses the workloads of
 // the namespace; one of the root namespace reaches all.
 func (ix *Index) policySelectorProblems(m *config.Meta, selector map[string]string) []config.Problem {
+	if len(selector) == 0 {
+		return nil
+	}
 	workloads, where := slices.Values(ix.mesh.Workloads.In(m.Namespace)), "of namespace "+m.Namespace
 	if m.Namespace == ix.mesh.RootNamespace() {
 		workloads, where = ix.mesh.Workloads.All(), "of the mesh"

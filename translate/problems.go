@@ -14,6 +14,8 @@ func (ix *Index) Problems() []config.Problem {
 		ix.sidecarProblems,
 		ix.serviceEntryProblems,
 		ix.peerAuthenticationProblems,
+		ix.requestAuthenticationProblems,
+		ix.authorizationPolicyProblems,
 		ix.meshConfigProblems,
 	} {
 		out = append(out, find()...)

@@ -32,6 +32,10 @@ type Scope struct {
 	// port. GatewaySide only.
 	Gateways []GatewayPort
 
+	// policies decide about requests and connections to the proxy. Inbound and
+	// GatewaySide only.
+	policies policies
+
 	problems []config.Problem
 	key      config.Hash
 }
@@ -97,8 +101,10 @@ func (ix *Index) Scope(c Class) *Scope {
 		ix.gatherSidecar(s)
 		ix.gatherInbound(s)
 		s.Peer = ix.peers.in(c.Namespace).of(s.Labels)
+		ix.gatherPolicies(s)
 	case GatewaySide:
 		ix.gatherGateways(s)
+		ix.gatherPolicies(s)
 		ix.gatherEgress(s)
 	}
 	s.key = s.hash()
@@ -128,6 +134,7 @@ func (s *Scope) hash() config.Hash {
 		s.Inbound[i].addTo(h)
 	}
 	s.Peer.addTo(h)
+	s.policies.addTo(h)
 	h.Uint(uint64(len(s.Gateways)))
 	for i := range s.Gateways {
 		s.Gateways[i].addTo(h)

@@ -94,6 +94,9 @@ func (t *listenerTexts) tcpFilters(c *tcpChain) []*listener.Filter {
 		}
 	}
 	var out []*listener.Filter
+	if !c.silent {
+		out = t.connectionFilters()
+	}
 	if c.dynamic != nil {
 		out = append(out, t.env.sniForwardFilter(c.dynamic))
 	}
