@@ -64,6 +64,16 @@ test: prerequisites envoy kube-binaries ## Run everything that CI runs, but for 
 	ENVOY="$$(tools/envoy.sh)" $(GO) test -timeout 30m ./...
 	ENVOY="$$(tools/envoy.sh)" $(GO) test -race -short -timeout 20m $(RACE)
 
+FUZZTIME ?= 30s
+
+.PHONY: fuzz
+fuzz: ## Fuzz every target for FUZZTIME (30s); what fails stays under testdata/fuzz
+	@grep -rl --include=*_test.go '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r package; do \
+	  grep -ho '^func Fuzz[A-Za-z]*' $$package/*_test.go | sed 's/^func //' | while read -r target; do \
+	    $(GO) test $$package -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) </dev/null || exit 1; \
+	  done || exit 1; \
+	done
+
 # What make bench measures: the fleet, and a peer to run beside pilotfish in the
 # same run (a shell command; it finds $KUBECONFIG and $XDS_ADDRESS set).
 BENCH_FLAGS ?= -services 500 -pods 2 -namespaces 10 -proxies 500

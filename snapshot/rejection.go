@@ -1,8 +1,6 @@
 package snapshot
 
 import (
-	"slices"
-
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/translate"
 )
@@ -37,7 +35,7 @@ func acceptable(items []*translate.Resource, rejected map[string]*rejection, bef
 }
 
 // problems are what a rejection tells the users: one for each object that the
-// resource was made of.
+// resource, or the part of it that the text names, was made of.
 func (r *rejection) problems(k kind) []config.Problem {
 	const text = "proxy %s rejected the %s resource %q made of this object; what proxies had accepted before stays in service: %s"
 	if len(r.resource.Sources) == 0 {
@@ -45,7 +43,7 @@ func (r *rejection) problems(k kind) []config.Problem {
 		return []config.Problem{p}
 	}
 	var out []config.Problem
-	for _, m := range slices.Compact(slices.Clone(r.resource.Sources)) {
+	for _, m := range r.sources(k) {
 		out = append(out, config.At(m, "", config.Error, "ProxyRejected", text, r.proxy, k, r.resource.Name, r.message))
 	}
 	return out

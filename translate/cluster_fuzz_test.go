@@ -14,6 +14,7 @@ import (
 // FuzzDestinationRule: a rule that passes its checks makes clusters that pass
 // Envoy's validation, for services of every resolution, and never a panic.
 func FuzzDestinationRule(f *testing.F) {
+	AddCases(f, "DestinationRule")
 	for _, s := range []string{
 		`{"host": "a", "trafficPolicy": {"loadBalancer": {"consistentHash": {"httpHeaderName": "x", "maglev": {"tableSize": "65537"}}}}}`,
 		`{"host": "a", "trafficPolicy": {"loadBalancer": {"simple": "PASSTHROUGH", "warmup": {"duration": "3s", "aggression": 0.1}}}}`,

@@ -15,6 +15,7 @@ import (
 // FuzzGateway: a Gateway that passes its checks makes listeners that pass
 // Envoy's validation, and never a panic.
 func FuzzGateway(f *testing.F) {
+	AddCases(f, "Gateway")
 	for _, s := range []string{
 		`{"servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}], "selector": {"a": "b"}}`,
 		`{"servers": [{"port": {"number": 443, "name": "https", "protocol": "HTTPS"}, "hosts": ["./a.test", "*.b.test"], "tls": {"mode": "MUTUAL", "credentialName": "c", "subjectAltNames": ["x"], "cipherSuites": ["AES128-SHA"], "minProtocolVersion": "TLSV1_2"}}]}`,
@@ -37,6 +38,7 @@ func FuzzGateway(f *testing.F) {
 
 // FuzzSidecar is the same for Sidecars, with every way of interception.
 func FuzzSidecar(f *testing.F) {
+	AddCases(f, "Sidecar")
 	for _, s := range []string{
 		`{"egress": [{"port": {"number": 80, "protocol": "HTTP"}, "hosts": ["./*", "~other/*"]}, {"hosts": ["*/a.ns.svc.cluster.local"]}]}`,
 		`{"egress": [{"port": {"protocol": "TCP"}, "bind": "unix://@x", "hosts": ["*/*"]}], "outboundTrafficPolicy": {"mode": "ALLOW_ANY", "egressProxy": {"host": "a", "port": {"number": 1}}}}`,
@@ -66,6 +68,7 @@ func FuzzSidecar(f *testing.F) {
 // FuzzMeshConfig: whatever the mesh's settings hold, listeners pass Envoy's
 // validation: a mistake there must not take all of them down.
 func FuzzMeshConfig(f *testing.F) {
+	AddCases(f, "ConfigMap")
 	for _, s := range []string{
 		`{"proxyListenPort": 70000, "proxyHttpPort": -1, "accessLogFile": "/dev/stdout", "accessLogEncoding": "JSON", "accessLogFormat": "{"}`,
 		`{"defaultConfig": {"connectionSettings": {"profile": "EDGE", "httpIdleTimeout": "-1s", "http2InitialStreamWindowSize": 1}, "gatewayTopology": {"proxyProtocol": {}, "numTrustedProxies": 3}}}`,

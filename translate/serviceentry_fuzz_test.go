@@ -43,6 +43,7 @@ spec: {address: 10.1.0.7, labels: {app: a}}
 // FuzzServiceEntry: one that passes its checks makes services, clusters,
 // endpoints, listeners and routes that pass Envoy's validation.
 func FuzzServiceEntry(f *testing.F) {
+	translate.AddCases(f, "ServiceEntry")
 	for _, s := range []string{
 		`{"hosts": ["a.test", "*.b.test"], "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}], "resolution": "DNS", "endpoints": [{"address": "c.test", "ports": {"http": 8080}, "weight": 3, "locality": "a/b/c"}]}`,
 		`{"hosts": ["a.test"], "addresses": ["10.0.0.0/8", "::1", "2001:db8::/32"], "ports": [{"number": 443, "name": "tls", "protocol": "TLS", "targetPort": 8443}], "resolution": "STATIC", "endpoints": [{"address": "unix:///x"}, {"address": "10.9.9.9", "network": "n", "serviceAccount": "s"}]}`,
@@ -58,6 +59,7 @@ func FuzzServiceEntry(f *testing.F) {
 
 // FuzzWorkloadEntry is the same for WorkloadEntries.
 func FuzzWorkloadEntry(f *testing.F) {
+	translate.AddCases(f, "WorkloadEntry")
 	for _, s := range []string{
 		`{"address": "10.1.0.8", "labels": {"app": "a"}, "ports": {"http": 8081, "tcp": 1}, "weight": 4294967295, "locality": "a/b", "network": "x", "serviceAccount": "s"}`,
 		`{"address": "unix:///var/run/x", "labels": {"app": "a"}}`,
@@ -72,6 +74,7 @@ func FuzzWorkloadEntry(f *testing.F) {
 
 // FuzzWorkloadGroup is the same for WorkloadGroups.
 func FuzzWorkloadGroup(f *testing.F) {
+	translate.AddCases(f, "WorkloadGroup")
 	for _, s := range []string{
 		`{"metadata": {"labels": {"app": "a"}, "annotations": {"x": "y"}}, "template": {"address": "10.1.0.9", "ports": {"http": 80}, "serviceAccount": "s"}, "probe": {"httpGet": {"path": "/x", "port": 8080, "host": "h", "scheme": "HTTPS", "httpHeaders": [{"name": "a", "value": "b"}]}, "periodSeconds": 1}}`,
 		`{"template": {"weight": 1}, "probe": {"tcpSocket": {"port": 70000}, "timeoutSeconds": -1}}`,

@@ -237,6 +237,7 @@ func TestRandomVirtualServices(t *testing.T) {
 // FuzzVirtualService reads a spec as a source would. Whatever the checks let
 // pass must make sound routes.
 func FuzzVirtualService(f *testing.F) {
+	translate.AddCases(f, "VirtualService")
 	d := drawn{rand.New(rand.NewPCG(3, 4))}
 	for range 50 {
 		if js, err := protojson.Marshal(d.virtualService()); err == nil { // some durations have no JSON form
