@@ -56,7 +56,7 @@ func startReplica(t *testing.T, s *kubetest.Server, change func(*serve.Options))
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, logs := observer.New(zapcore.InfoLevel)
+	log, logs := observer.New(zapcore.DebugLevel)
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &replica{t: t, kube: kube, logs: logs, at: map[string]string{}, ended: make(chan error, 1), cancel: cancel}
 	o := serve.Options{

@@ -113,6 +113,11 @@ func (r *running) prepare(server *rest.Config) error {
 		secrets = newSecretAccess(client.AuthorizationV1().SubjectAccessReviews())
 		if !o.ReadOnly {
 			r.cluster = newCluster(o, client, r.plane)
+			if o.Authority == nil && o.WebhookAddress != "" {
+				if err := r.cluster.register(o, server); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	r.admission = newAdmission(r.plane, callers, secrets, o.Log)

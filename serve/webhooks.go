@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/pilotfish-mesh/pilotfish/webhook/inject"
+	"github.com/pilotfish-mesh/pilotfish/webhook/validate"
 )
 
 // webhooks are what the webhooks' address serves, and what they follow.
@@ -23,6 +24,9 @@ func newWebhooks(p *Plane, o *Options) *webhooks {
 	injection := inject.Handler(w.injected, p.Registry, o.Log)
 	mux.Handle("/inject", injection)
 	mux.Handle("/inject/", injection)
+	validation := validate.Handler(validated{p}, o.Revision, p.Registry, o.Log)
+	mux.Handle("/validate", validation)
+	mux.Handle("/validate/", validation)
 	mux.HandleFunc("GET /httpsReady", func(rw http.ResponseWriter, _ *http.Request) {
 		if _, err := w.injected.Injector(); err != nil {
 			http.Error(rw, err.Error(), http.StatusServiceUnavailable)

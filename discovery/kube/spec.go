@@ -35,7 +35,7 @@ func decode(m *config.Meta, text json.RawMessage, into proto.Message) []config.P
 }
 
 // position is how protojson begins a message that has one.
-var position = regexp.MustCompile(`^proto:\s*(?:\(line (\d+):(\d+)\):\s*)?`)
+var position = regexp.MustCompile(`^proto:\s*(?:syntax error )?(?:\(line (\d+):(\d+)\):\s*)?`)
 
 func specProblem(m *config.Meta, text []byte, err error, s config.Severity, code, effect string) config.Problem {
 	// protojson writes a space or a no-break space, to keep programs from
