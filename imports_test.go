@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"agent":               {},
 	"simulate":            {"translate", "config"},
 	"meshtest":            {"simulate", "translate", "config"},
+	"meshtest/live":       {"meshtest", "simulate", "up", "up/echo"},
 	"dashboard":           {"snapshot", "translate", "config"},
 	"serve":               {"discovery", "discovery/file", "discovery/kube", "translate", "snapshot", "ca", "webhook", "config"},
 	"up":                  {"serve", "up/echo", "discovery", "discovery/file", "translate", "snapshot", "agent", "ca", "dashboard", "config"},

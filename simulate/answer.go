@@ -24,6 +24,8 @@ type Hop struct {
 	Retries *Retries      `json:"retries,omitempty"`
 	Mirrors []Mirror      `json:"mirrors,omitempty"`
 	To      []Destination `json:"to,omitempty"`
+	// Strict: a server whose port takes mTLS only.
+	Strict bool `json:"strict,omitempty"`
 	// Reply is what this Envoy answers itself; nil if it lets it go on.
 	Reply *Reply `json:"reply,omitempty"`
 	// Unknown are the constructs that the simulator does not know and that
@@ -207,4 +209,9 @@ func (s *Sent) HeaderValue(name string) (value string, present bool) {
 		return "", false
 	}
 	return s.http.get(name)
+}
+
+// SentOf is a request as a server says that it got it.
+func SentOf(method, authority, path string, header Header) *Sent {
+	return sentOf(&HTTP{Method: method, Authority: authority, Path: path, Header: header}, nil, nil)
 }

@@ -23,6 +23,10 @@ type Answer struct {
 	Results []Result `json:"results"`
 	// Unknown are the constructs on the way that the simulator does not know.
 	Unknown []string `json:"unknown,omitempty"`
+	// Observed is not 0 for an Answer that was made of so many real requests:
+	// routes, timeouts and retries, which cannot be seen from outside, are not
+	// in it.
+	Observed int `json:"observed,omitempty"`
 }
 
 // Certain reports whether nothing unknown was on the way.

@@ -153,6 +153,12 @@ func (w *way) serve(p *Pod, to netip.AddrPort, conn *Conn, hops int) *Hop {
 	}
 	h := cfg.Ask(inboundPort(w.Mesh), conn)
 	h.Proxy, h.Side = "sidecar "+p.Name(), "inbound"
+	if conn.TLS != nil && conn.TLS.Mesh {
+		plain := *conn
+		plain.TLS = nil
+		without := cfg.Ask(inboundPort(w.Mesh), &plain)
+		h.Strict = without.Reply != nil && without.Reply.Status == 0 && len(without.Filters) == 0
+	}
 	w.follow(h, p, conn, hops-1)
 	return h
 }

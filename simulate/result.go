@@ -20,6 +20,8 @@ type Result struct {
 	Cluster string `json:"cluster,omitempty"`
 	// Security is how the server was reached.
 	Security string `json:"security,omitempty"`
+	// Strict: the server takes nothing but mTLS.
+	Strict bool `json:"strict,omitempty"`
 	// Status is what the client gets where a proxy answered: the HTTP status,
 	// 0 for a connection that is closed.
 	Status int     `json:"status,omitempty"`
@@ -114,6 +116,7 @@ func gatherServer(h *Hop, ep *Endpoint, percent float64, cluster, mode string, o
 		if !r.Delivered && r.Status == 0 && h.Sent != nil && h.Side != "none" && h.Proxy != "no proxy" {
 			r.Status = 503
 		}
+		r.Strict = r.Strict || ep.Server.Strict
 		if r.Delivered && r.Workload == "" {
 			r.Workload, r.Labels = ep.Workload, ep.Labels
 		}

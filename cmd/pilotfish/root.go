@@ -41,6 +41,9 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
+	if errors.As(err, new(findings)) {
+		return exitFailure
+	}
 	var cannot couldNotRun
 	if errors.As(err, &cannot) {
 		_, _ = fmt.Fprintf(stderr, "pilotfish: %v\n", err)
@@ -91,6 +94,6 @@ translates it to Envoy configuration and serves it to sidecars and gateways.`,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newAsk(), newServe(), newUp(), newInject(), newVersion())
+	root.AddCommand(newAsk(), newTest(), newServe(), newUp(), newInject(), newVersion())
 	return root
 }

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -86,4 +87,21 @@ func inParallel(n int, do func(i int)) {
 		})
 	}
 	_ = g.Wait() // what fails is in the contents
+}
+
+// Watch calls changed now and after each burst of changes at or below the
+// paths, until ctx ends.
+func Watch(ctx context.Context, paths []string, changed func()) error {
+	w, err := newWatch(paths)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	for {
+		w.walk()
+		changed()
+		if _, ok := w.wait(ctx, nil); !ok {
+			return nil
+		}
+	}
 }

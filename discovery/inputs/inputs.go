@@ -76,8 +76,7 @@ func readCluster(ctx context.Context, c *rest.Config, store *discovery.Store) er
 	select {
 	case <-store.Changed():
 		cancel()
-		_ = <-ended // it was told to end
-		return nil
+		return <-ended // it was told to end
 	case err := <-ended:
 		if err == nil {
 			err = context.Cause(ctx)

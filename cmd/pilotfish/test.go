@@ -1,0 +1,328 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery/file"
+	"github.com/pilotfish-mesh/pilotfish/meshtest"
+	"github.com/pilotfish-mesh/pilotfish/simulate"
+)
+
+// testFlags are those of test.
+type testFlags struct {
+	config  configFlags
+	out     outputFlag
+	engine  string
+	envoy   string
+	run     string
+	verbose bool
+	watch   bool
+	cover   bool
+	mutate  bool
+	under   float64
+}
+
+func newTest() *cobra.Command {
+	var f testFlags
+	cmd := &cobra.Command{
+		Use:   "test [PATH...]",
+		Short: "Test mesh configuration",
+		Long: `Test runs the cases of files named *_test.yaml, and of istio-config-validator's
+files, below each PATH (default "."). A file says itself which configuration it
+tests (config), or tests that of --config, or else the folder that it was found by.
+
+The engine sim answers from the configuration alone, in milliseconds; envoy starts a
+real Envoy for each proxy of the mesh and sends real requests; both does both and
+fails where they disagree.
+
+Exit codes: 0 all passed, 1 some failed, 2 something could not run.
+
+` + configHelp,
+		Example: `  pilotfish test
+  pilotfish test tests/ --config overlays/prod -v
+  pilotfish test --run 'qa' --watch
+  pilotfish test --engine both
+  pilotfish test --cover --fail-under 80 -o junit > report.xml
+  pilotfish test --mutate`,
+		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.engine, "engine", "sim", "sim, envoy or both")
+	fl.StringVar(&f.envoy, "envoy", os.Getenv("ENVOY"), "Envoy's binary, for engine envoy (default $ENVOY)")
+	fl.StringVar(&f.run, "run", "", "only cases whose names match this regular expression")
+	fl.BoolVarP(&f.verbose, "verbose", "v", false, "also name the cases that passed")
+	fl.BoolVar(&f.watch, "watch", false, "run again whenever a file changes")
+	fl.BoolVar(&f.cover, "cover", false, "say which routes and rules no case reaches")
+	fl.BoolVar(&f.mutate, "mutate", false, "change the configuration a little and say what no case notices")
+	fl.Float64Var(&f.under, "fail-under", 0, "fail if the coverage is below this percentage; implies --cover")
+	f.config.add(cmd)
+	f.out.add(cmd, "text", "json", "yaml", "junit", "markdown", "github")
+	return cmd
+}
+
+// findings is an error whose text was already told: exit code 1.
+type findings struct{}
+
+func (findings) Error() string { return "there are findings" }
+
+func (f *testFlags) execute(cmd *cobra.Command, args []string) error {
+	if err := f.out.check(); err != nil {
+		return err
+	}
+	if !slices.Contains([]string{"sim", "envoy", "both"}, f.engine) {
+		return usagef("--engine %q: want sim, envoy or both", f.engine)
+	}
+	if _, err := regexp.Compile(f.run); err != nil {
+		return usagef("--run %q: %v", f.run, err)
+	}
+	if len(args) == 0 {
+		args = []string{"."}
+	}
+	if f.under > 0 {
+		f.cover = true
+	}
+	if !f.watch {
+		return f.once(cmd, args)
+	}
+	return file.Watch(cmd.Context(), append(slices.Clone(args), f.config.paths...), func() {
+		_, _ = fmt.Fprintf(cmd.OutOrStdout(), "--- %s\n", time.Now().Format(time.TimeOnly))
+		if err := f.once(cmd, args); err != nil && !errors.As(err, new(findings)) {
+			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "pilotfish: %v\n", err)
+		}
+	})
+}
+
+// suite are the cases that test one configuration.
+type suite struct {
+	paths   []string
+	cases   []*meshtest.Case
+	mesh    *config.Mesh
+	world   *simulate.World
+	results []*meshtest.Result
+}
+
+// testRun is all that one run comes to.
+type testRun struct {
+	suites   []*suite
+	results  []*meshtest.Result
+	problems []config.Problem // of test files and configuration
+	coverage *meshtest.Coverage
+	mutants  *mutants
+	took     time.Duration
+}
+
+type mutants struct {
+	Tried    int                `json:"tried"`
+	Survived []*meshtest.Mutant `json:"survived"`
+}
+
+func (f *testFlags) once(cmd *cobra.Command, args []string) error {
+	began := time.Now()
+	r := &testRun{}
+	if err := f.read(cmd, args, r); err != nil {
+		return err
+	}
+	for _, s := range r.suites {
+		if err := f.runSuite(cmd.Context(), cmd, s); err != nil {
+			return err
+		}
+		r.results = append(r.results, s.results...)
+	}
+	if f.cover {
+		r.coverage = &meshtest.Coverage{}
+		for _, s := range r.suites {
+			r.coverage.Items = append(r.coverage.Items, meshtest.Cover(s.mesh, s.results).Items...)
+		}
+	}
+	if f.mutate {
+		r.mutants = f.mutants(r)
+	}
+	r.took = time.Since(began)
+	if err := f.write(cmd.OutOrStdout(), r); err != nil {
+		return err
+	}
+	return f.verdict(cmd.ErrOrStderr(), r)
+}
+
+// verdict is the exit code, as an error.
+func (f *testFlags) verdict(stderr io.Writer, r *testRun) error {
+	failed, broken := 0, 0
+	for _, res := range r.results {
+		switch {
+		case res.Err != nil:
+			broken++
+		case !res.Passed():
+			failed++
+		}
+	}
+	for _, p := range r.problems {
+		if p.Severity == config.Error {
+			broken++
+			if f.out.value != "text" {
+				_, _ = fmt.Fprintln(stderr, p)
+			}
+		}
+	}
+	switch {
+	case broken > 0:
+		return couldNotRun{fmt.Errorf("%d of the tests and files could not be run", broken)}
+	case len(r.results) == 0:
+		return couldNotRun{errors.New("no test ran: want files named *_test.yaml")}
+	case failed > 0, r.mutants != nil && len(r.mutants.Survived) > 0:
+		return findings{}
+	case r.coverage != nil && r.coverage.Percent() < f.under:
+		_, _ = fmt.Fprintf(stderr, "pilotfish: coverage %.1f %% is below --fail-under %g\n", r.coverage.Percent(), f.under)
+		return findings{}
+	}
+	return nil
+}
+
+// read finds test files and loads the configurations that they test.
+func (f *testFlags) read(cmd *cobra.Command, args []string, r *testRun) error {
+	byPaths := map[string]*suite{}
+	for _, arg := range args {
+		files, err := testFiles(arg)
+		if err != nil {
+			return couldNotRun{err}
+		}
+		for _, name := range files {
+			data, err := os.ReadFile(name) //nolint:gosec // the user names it
+			if err != nil {
+				return couldNotRun{err}
+			}
+			tests, problems := meshtest.Parse(name, data)
+			r.problems = append(r.problems, problems...)
+			paths := f.configOf(arg, name, tests)
+			key := strings.Join(paths, "\n")
+			if byPaths[key] == nil {
+				byPaths[key] = &suite{paths: paths}
+				r.suites = append(r.suites, byPaths[key])
+			}
+			byPaths[key].cases = append(byPaths[key].cases, tests.Cases...)
+		}
+	}
+	for _, s := range r.suites {
+		m, err := f.config.loadAt(cmd, "", s.paths)
+		if err != nil {
+			return err
+		}
+		for _, p := range m.Problems {
+			if p.Severity == config.Error {
+				r.problems = append(r.problems, p)
+			}
+		}
+		if slices.ContainsFunc(s.cases, (*meshtest.Case).AnyClient) {
+			m = simulate.Completed(m)
+		}
+		s.mesh, s.world = m, simulate.NewWorld(m)
+	}
+	return nil
+}
+
+// configOf are the paths of the configuration that a test file is about.
+func (f *testFlags) configOf(arg, name string, tests *meshtest.File) []string {
+	switch {
+	case len(tests.Config) > 0:
+		var out []string
+		for _, p := range tests.Config {
+			if !filepath.IsAbs(p) && p != "-" {
+				p = filepath.Join(filepath.Dir(name), p)
+			}
+			out = append(out, p)
+		}
+		return out
+	case len(f.config.paths) > 0 || f.config.kubeconfig != "":
+		return f.config.paths
+	case arg == name:
+		return []string{filepath.Dir(name)}
+	}
+	return []string{arg}
+}
+
+// testFiles are the test files at or below a path.
+func testFiles(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []string{path}, nil
+	}
+	var out []string
+	err = filepath.WalkDir(path, func(at string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && at != path && strings.HasPrefix(d.Name(), "."):
+			return filepath.SkipDir
+		case !d.IsDir() && (strings.HasSuffix(at, "_test.yaml") || strings.HasSuffix(at, "_test.yml")):
+			out = append(out, at)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (f *testFlags) pattern() *regexp.Regexp {
+	if f.run == "" {
+		return nil
+	}
+	return regexp.MustCompile(f.run) // tested by execute
+}
+
+func (f *testFlags) runSuite(ctx context.Context, cmd *cobra.Command, s *suite) error {
+	if f.engine != "envoy" {
+		s.results = meshtest.Run(meshtest.Simulator{World: s.world}, s.world, s.cases, f.pattern())
+	}
+	if f.engine == "sim" {
+		return nil
+	}
+	live, stop, err := f.startLive(ctx, cmd, s)
+	if err != nil {
+		return couldNotRun{err}
+	}
+	defer stop()
+	real := meshtest.Run(live, s.world, s.cases, f.pattern())
+	if f.engine == "envoy" {
+		s.results = real
+		return nil
+	}
+	s.results = meshtest.Agreed(s.results, real)
+	return nil
+}
+
+// mutants are the changes that no case notices. Cases that fail anyway notice
+// nothing.
+func (f *testFlags) mutants(r *testRun) *mutants {
+	out := &mutants{Survived: []*meshtest.Mutant{}}
+	for _, s := range r.suites {
+		var good []*meshtest.Case
+		for _, res := range s.results {
+			if res.Passed() {
+				good = append(good, res.Case)
+			}
+		}
+		for _, m := range meshtest.Mutants(s.mesh) {
+			out.Tried++
+			w := simulate.NewWorld(m.Mesh())
+			results := meshtest.Run(meshtest.Simulator{World: w}, w, good, nil)
+			if !slices.ContainsFunc(results, func(r *meshtest.Result) bool { return !r.Passed() }) {
+				out.Survived = append(out.Survived, m)
+			}
+		}
+	}
+	return out
+}

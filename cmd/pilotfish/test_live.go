@@ -1,0 +1,33 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pilotfish-mesh/pilotfish/meshtest"
+	"github.com/pilotfish-mesh/pilotfish/meshtest/live"
+)
+
+// startLive runs the mesh of a suite with real Envoys. stop ends it.
+func (f *testFlags) startLive(ctx context.Context, cmd *cobra.Command, s *suite) (engine meshtest.Engine, stop func(), err error) {
+	for _, p := range s.paths {
+		if p == "-" {
+			return nil, nil, errors.New("--engine envoy runs files, not standard input: write them to a folder")
+		}
+	}
+	if f.config.kubeconfig != "" || len(s.paths) == 0 {
+		return nil, nil, errors.New("--engine envoy runs files, not a live cluster")
+	}
+	note := func(string) {}
+	if f.verbose {
+		note = func(line string) { _, _ = fmt.Fprintln(cmd.ErrOrStderr(), line) }
+	}
+	e, err := live.Start(ctx, s.paths, s.world, f.envoy, note)
+	if err != nil {
+		return nil, nil, err
+	}
+	return e, e.Close, nil
+}

@@ -1,0 +1,306 @@
+package main
+
+import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/meshtest"
+)
+
+func (f *testFlags) write(to io.Writer, r *testRun) error {
+	switch f.out.value {
+	case "json", "yaml":
+		return writeData(to, f.out.value, dataOf(r))
+	case "junit":
+		return writeJUnit(to, r)
+	case "github":
+		return writeTestAnnotations(to, r)
+	case "markdown":
+		return writeTestMarkdown(to, r)
+	}
+	return f.writeText(to, r)
+}
+
+func (f *testFlags) writeText(to io.Writer, r *testRun) error {
+	var b strings.Builder
+	for _, p := range r.problems {
+		fmt.Fprintln(&b, p)
+	}
+	for _, res := range r.results {
+		c := res.Case
+		switch {
+		case res.Err != nil:
+			fmt.Fprintf(&b, "ERROR %s (%s:%d)\n      %v\n", c.Name, c.File(), c.Line, res.Err)
+		case !res.Passed():
+			fmt.Fprintf(&b, "FAIL  %s (%s:%d)\n", c.Name, c.File(), c.Line)
+			for _, line := range res.Failed {
+				fmt.Fprintf(&b, "      %s\n", line)
+			}
+			if res.Counterexample != "" {
+				fmt.Fprintf(&b, "      counterexample: pilotfish ask %s\n", res.Counterexample)
+			}
+		case f.verbose && c.Forall != nil:
+			fmt.Fprintf(&b, "ok    %s (%d requests)\n", c.Name, res.Tried)
+		case f.verbose:
+			fmt.Fprintf(&b, "ok    %s\n", c.Name)
+		}
+		for _, u := range res.Unknown {
+			fmt.Fprintf(&b, "      not certain: %s\n", u)
+		}
+	}
+	coverageText(&b, r)
+	mutantsText(&b, r)
+	passed, failed, broken := r.counts()
+	fmt.Fprintf(&b, "%d passed", passed)
+	for _, part := range []struct {
+		n    int
+		what string
+	}{{failed, "failed"}, {broken, "could not run"}} {
+		if part.n > 0 {
+			fmt.Fprintf(&b, ", %d %s", part.n, part.what)
+		}
+	}
+	b.WriteString("\n")
+	_, err := io.WriteString(to, b.String())
+	return err
+}
+
+func (r *testRun) counts() (passed, failed, broken int) {
+	for _, res := range r.results {
+		switch {
+		case res.Err != nil:
+			broken++
+		case res.Passed():
+			passed++
+		default:
+			failed++
+		}
+	}
+	return passed, failed, broken
+}
+
+func coverageText(b *strings.Builder, r *testRun) {
+	if r.coverage == nil {
+		return
+	}
+	for _, i := range r.coverage.Items {
+		if i.Cases == 0 {
+			fmt.Fprintf(b, "not reached: %s %s", i.Object, i.Field)
+			if i.Name != "" {
+				fmt.Fprintf(b, " %q", i.Name)
+			}
+			if i.File != "" {
+				fmt.Fprintf(b, " (%s:%d)", i.File, i.Line)
+			}
+			b.WriteString("\n")
+		}
+	}
+	fmt.Fprintf(b, "coverage: %.1f %% of %d routes and rules\n", r.coverage.Percent(), len(r.coverage.Items))
+}
+
+func mutantsText(b *strings.Builder, r *testRun) {
+	if r.mutants == nil {
+		return
+	}
+	for _, m := range r.mutants.Survived {
+		fmt.Fprintf(b, "no case notices: %s %s: %s", m.Object, m.Field, m.What)
+		if m.File != "" {
+			fmt.Fprintf(b, " (%s:%d)", m.File, m.Line)
+		}
+		b.WriteString("\n")
+	}
+	fmt.Fprintf(b, "mutants: %d of %d noticed\n", r.mutants.Tried-len(r.mutants.Survived), r.mutants.Tried)
+}
+
+// testData is the form of -o json.
+type testData struct {
+	Passed   int              `json:"passed"`
+	Failed   int              `json:"failed"`
+	Broken   int              `json:"couldNotRun"`
+	Cases    []caseData       `json:"cases"`
+	Problems []config.Problem `json:"problems,omitempty"`
+	Coverage *coverageData    `json:"coverage,omitempty"`
+	Mutants  *mutants         `json:"mutants,omitempty"`
+}
+
+type coverageData struct {
+	Percent float64            `json:"percent"`
+	Items   []meshtest.Covered `json:"items"`
+}
+
+type caseData struct {
+	Name           string   `json:"name"`
+	File           string   `json:"file"`
+	Line           int      `json:"line"`
+	Outcome        string   `json:"outcome"`
+	Failed         []string `json:"failed,omitempty"`
+	Error          string   `json:"error,omitempty"`
+	Counterexample string   `json:"counterexample,omitempty"`
+	Requests       int      `json:"requests"`
+	Unknown        []string `json:"unknown,omitempty"`
+}
+
+func dataOf(r *testRun) *testData {
+	d := &testData{Problems: r.problems, Mutants: r.mutants, Cases: []caseData{}}
+	d.Passed, d.Failed, d.Broken = r.counts()
+	for _, res := range r.results {
+		c := caseData{
+			Name: res.Case.Name, File: res.Case.File(), Line: res.Case.Line, Outcome: "passed", Failed: res.Failed,
+			Counterexample: res.Counterexample, Requests: res.Tried, Unknown: res.Unknown,
+		}
+		switch {
+		case res.Err != nil:
+			c.Outcome, c.Error = "error", res.Err.Error()
+		case !res.Passed():
+			c.Outcome = "failed"
+		}
+		d.Cases = append(d.Cases, c)
+	}
+	if r.coverage != nil {
+		d.Coverage = &coverageData{math.Round(10*r.coverage.Percent()) / 10, r.coverage.Items}
+	}
+	return d
+}
+
+// The elements of JUnit's report, as CI systems read them.
+type junitSuites struct {
+	XMLName  xml.Name     `xml:"testsuites"`
+	Tests    int          `xml:"tests,attr"`
+	Failures int          `xml:"failures,attr"`
+	Errors   int          `xml:"errors,attr"`
+	Suites   []junitSuite `xml:"testsuite"`
+}
+
+type junitSuite struct {
+	Name     string      `xml:"name,attr"`
+	Tests    int         `xml:"tests,attr"`
+	Failures int         `xml:"failures,attr"`
+	Errors   int         `xml:"errors,attr"`
+	Time     string      `xml:"time,attr"`
+	Cases    []junitCase `xml:"testcase"`
+}
+
+type junitCase struct {
+	Name    string       `xml:"name,attr"`
+	Class   string       `xml:"classname,attr"`
+	File    string       `xml:"file,attr"`
+	Line    int          `xml:"line,attr"`
+	Time    string       `xml:"time,attr"`
+	Failure *junitDetail `xml:"failure"`
+	Error   *junitDetail `xml:"error"`
+}
+
+type junitDetail struct {
+	Message string `xml:"message,attr"`
+	Text    string `xml:",chardata"`
+}
+
+func writeJUnit(to io.Writer, r *testRun) error {
+	all := junitSuites{}
+	at := map[string]int{}
+	for _, res := range r.results {
+		file := res.Case.File()
+		i, ok := at[file]
+		if !ok {
+			i = len(all.Suites)
+			at[file] = i
+			all.Suites = append(all.Suites, junitSuite{Name: file, Time: "0"})
+		}
+		s := &all.Suites[i]
+		c := junitCase{Name: res.Case.Name, Class: file, File: file, Line: res.Case.Line, Time: fmt.Sprintf("%.6f", res.Duration.Seconds())}
+		s.Tests++
+		all.Tests++
+		switch {
+		case res.Err != nil:
+			c.Error = &junitDetail{Message: res.Err.Error()}
+			s.Errors++
+			all.Errors++
+		case !res.Passed():
+			c.Failure = &junitDetail{Message: res.Failed[0], Text: failureText(res)}
+			s.Failures++
+			all.Failures++
+		}
+		s.Cases = append(s.Cases, c)
+	}
+	_, err := io.WriteString(to, xml.Header)
+	if err != nil {
+		return err
+	}
+	e := xml.NewEncoder(to)
+	e.Indent("", "  ")
+	if err := e.Encode(all); err != nil {
+		return err
+	}
+	_, err = io.WriteString(to, "\n")
+	return err
+}
+
+func failureText(r *meshtest.Result) string {
+	text := strings.Join(r.Failed, "\n")
+	if r.Counterexample != "" {
+		text += "\ncounterexample: pilotfish ask " + r.Counterexample
+	}
+	return text
+}
+
+// writeTestAnnotations marks the lines of failed cases for GitHub.
+func writeTestAnnotations(to io.Writer, r *testRun) error {
+	var b strings.Builder
+	for _, p := range r.problems {
+		annotate(&b, p.Severity.String(), p.File, p.Line, p.Code, p.Message)
+	}
+	for _, res := range r.results {
+		c := res.Case
+		switch {
+		case res.Err != nil:
+			annotate(&b, "error", c.File(), c.Line, c.Name, res.Err.Error())
+		case !res.Passed():
+			annotate(&b, "error", c.File(), c.Line, c.Name, failureText(res))
+		}
+	}
+	passed, failed, broken := r.counts()
+	fmt.Fprintf(&b, "%d passed, %d failed, %d could not run\n", passed, failed, broken)
+	_, err := io.WriteString(to, b.String())
+	return err
+}
+
+// annotate writes one workflow command of GitHub Actions.
+func annotate(b *strings.Builder, level, file string, line int, title, message string) {
+	escape := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
+	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
+	if level == "info" {
+		level = "notice"
+	}
+	fmt.Fprintf(b, "::%s file=%s,line=%d,title=%s::%s\n", level, property.Replace(file), max(line, 1), property.Replace(title), escape.Replace(message))
+}
+
+func writeTestMarkdown(to io.Writer, r *testRun) error {
+	var b strings.Builder
+	passed, failed, broken := r.counts()
+	fmt.Fprintf(&b, "### Mesh tests: %d passed, %d failed, %d could not run\n\n", passed, failed, broken)
+	for _, res := range r.results {
+		if res.Passed() {
+			continue
+		}
+		text := failureText(res)
+		if res.Err != nil {
+			text = res.Err.Error()
+		}
+		fmt.Fprintf(&b, "* **%s** (`%s:%d`)\n", res.Case.Name, res.Case.File(), res.Case.Line)
+		for line := range strings.Lines(text) {
+			fmt.Fprintf(&b, "  * %s\n", strings.TrimSpace(line))
+		}
+	}
+	if r.coverage != nil {
+		fmt.Fprintf(&b, "\nCoverage: %.1f %% of %d routes and rules.\n", r.coverage.Percent(), len(r.coverage.Items))
+	}
+	if r.mutants != nil {
+		fmt.Fprintf(&b, "\nMutants noticed: %d of %d.\n", r.mutants.Tried-len(r.mutants.Survived), r.mutants.Tried)
+	}
+	_, err := io.WriteString(to, b.String())
+	return err
+}

@@ -1,0 +1,129 @@
+package meshtest
+
+import (
+	"fmt"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+// validatorCase is one test of istio-config-validator.
+type validatorCase struct {
+	Description string `yaml:"description"`
+	WantMatch   bool   `yaml:"wantMatch"`
+	Request     struct {
+		Authority []string          `yaml:"authority"`
+		Method    []string          `yaml:"method"`
+		URI       []string          `yaml:"uri"`
+		Headers   map[string]string `yaml:"headers"`
+	} `yaml:"request"`
+	Route []struct {
+		Destination struct {
+			Host   string `yaml:"host"`
+			Subset string `yaml:"subset"`
+			Port   struct {
+				Number uint32 `yaml:"number"`
+			} `yaml:"port"`
+		} `yaml:"destination"`
+		Weight float64 `yaml:"weight"`
+	} `yaml:"route"`
+	Redirect *struct {
+		URI       string `yaml:"uri"`
+		Authority string `yaml:"authority"`
+	} `yaml:"redirect"`
+	Rewrite *struct {
+		URI       string `yaml:"uri"`
+		Authority string `yaml:"authority"`
+	} `yaml:"rewrite"`
+	Fault   *yaml.Node `yaml:"fault"`
+	Headers *yaml.Node `yaml:"headers"`
+	// Delegate names a VirtualService; its own routes decide.
+	Delegate *yaml.Node `yaml:"delegate"`
+}
+
+// validatorCases reads the tests of istio-config-validator: each stands for
+// every combination of its authorities, methods and URIs.
+func (p *parser) validatorCases(list *yaml.Node) {
+	for _, n := range list.Content {
+		p.unknownKeys(n, "", "description", "wantMatch", "request", "route", "redirect", "rewrite", "fault", "headers", "delegate")
+		var v validatorCase
+		if err := n.Decode(&v); err != nil {
+			p.fault(n.Line, "InvalidTest", "%v", err)
+			continue
+		}
+		methods, uris := v.Request.Method, v.Request.URI
+		if len(methods) == 0 {
+			methods = []string{"GET"}
+		}
+		if len(uris) == 0 {
+			uris = []string{"/"}
+		}
+		if len(v.Request.Authority) == 0 {
+			p.fault(n.Line, "InvalidTest", "test %q: request.authority is missing", v.Description)
+			continue
+		}
+		for _, a := range v.Request.Authority {
+			for _, m := range methods {
+				for _, u := range uris {
+					c := &Case{
+						Name: fmt.Sprintf("%s/%s %s%s", v.Description, m, a, u), Line: n.Line, file: p.file.Name,
+						From:    From{Gateway: anyGateway},
+						Request: Request{URL: "http://" + a + u, Method: m, Headers: v.Request.Headers},
+					}
+					c.Expect = v.expect()
+					p.file.Cases = append(p.file.Cases, c)
+				}
+			}
+		}
+	}
+}
+
+// anyGateway stands for wherever the host is served: a gateway, or the mesh.
+const anyGateway = "*"
+
+// expect is what the tool's test demands, by clusters: the destinations need
+// not exist.
+func (v *validatorCase) expect() Expect {
+	var e Expect
+	want := Shares{}
+	for _, r := range v.Route {
+		share := r.Weight
+		if share == 0 {
+			share = 100
+		}
+		port := r.Destination.Port.Number
+		name := r.Destination.Host + "|" + r.Destination.Subset
+		if port != 0 {
+			name = translate.OutboundCluster(port, r.Destination.Subset, r.Destination.Host)
+		}
+		want[name] += share
+	}
+	if len(want) > 0 {
+		e.To = want
+	}
+	if r := v.Redirect; r != nil {
+		to := r.URI
+		if r.Authority != "" {
+			to = "http://" + r.Authority + r.URI
+		}
+		e.Redirect = &to
+	}
+	if r := v.Rewrite; r != nil {
+		if r.Authority != "" {
+			e.Host = &r.Authority
+		}
+		if r.URI != "" {
+			e.Path = &r.URI
+		}
+	}
+	if e.empty() {
+		yes := v.WantMatch
+		e.matched = &yes
+		return e
+	}
+	if !v.WantMatch {
+		return Expect{Not: &e}
+	}
+	return e
+}
