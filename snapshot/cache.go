@@ -31,6 +31,7 @@ type Cache struct {
 	metrics *metrics
 	ring    *ring
 	secrets secretShelf
+	past    history
 	// translating admits as many translations at once as there are
 	// processors, in the order of asking.
 	translating *semaphore.Weighted
@@ -65,7 +66,7 @@ func NewCache(source Source) *Cache {
 	}
 	m := newMetrics()
 	return &Cache{
-		source: source, names: newNameTable(), metrics: m, secrets: secretShelf{source: source},
+		source: source, names: newNameTable(), metrics: m, secrets: secretShelf{source: source}, past: newHistory(),
 		ring:        &ring{onReach: func(d time.Duration) { m.convergence.Observe(d.Seconds()) }},
 		translating: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
 		assignments: remembered,
@@ -216,6 +217,7 @@ func (c *Cache) audience(classes []translate.Class, v translate.Viewer) *audienc
 	if a == nil {
 		a = &audience{audienceKey: key, seats: map[*seat]struct{}{}}
 		a.view = a.look(c.mesh.Sequence, time.Now())
+		c.past.offer(a.view)
 		c.audiences[key] = a
 		for _, s := range a.slots {
 			if s != nil {

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/pilotfish-mesh/pilotfish/translate"
@@ -19,21 +20,23 @@ func (s *stream) compose(k kind) bool {
 		return false
 	}
 	batches, gone := s.steps(f, &now)
+	held := f.held
+	f.hold(gone, &now)
+	f.forget(&now)
 	absent, late := s.absent(k, f, &now)
 	if len(late) > 0 {
 		batches = append(batches, newBatch(k, difference{send: late}))
 	}
 	s.follow(k, batches)
-	f.hold(gone, &now)
-	owed := f.owed
+	owed, step := f.owed, response{before: f.have, after: now, held: held}
 	f.have, f.force, f.owed = now, nil, false
 	if k.whole() && s.protocol == sotw {
 		if !owed && !anySent(batches) {
 			return false // what is gone goes later
 		}
-		batches = s.everything(f, &now)
+		batches = s.everything(k, f, &now)
 	}
-	return s.enqueue(k, batches, absent, owed)
+	return s.enqueue(k, step, batches, absent, owed)
 }
 
 // absent returns the names that the client has just asked for and that do not
@@ -42,7 +45,7 @@ func (s *stream) compose(k kind) bool {
 // the clusters until they are ready for use.
 func (s *stream) absent(k kind, f *feed, now *layers) (absent []string, late []*translate.Resource) {
 	for _, name := range f.force.all() {
-		if !f.wants(name) || now.get(name) != nil || now.withholds(name) {
+		if !f.wants(name) || now.get(name) != nil || now.withholds(name) || f.holds(name) && k != endpoints {
 			continue
 		}
 		if k == endpoints && s.clustersFrom != nil {
@@ -138,30 +141,43 @@ func anySent(batches []*batch) bool {
 
 // everything is a full SotW response: all that is offered and subscribed, and
 // what is held.
-func (s *stream) everything(f *feed, now *layers) []*batch {
+func (s *stream) everything(k kind, f *feed, now *layers) []*batch {
 	var out []*batch
 	for _, l := range now {
 		if l != nil {
 			out = append(out, between(nil, l, f.wildcard, f.only))
 		}
 	}
+	var more []*translate.Resource
 	if len(f.refused) > 0 {
 		out = []*batch{s.merge(f, out)}
+		more = f.instead(now)
 	}
-	if len(f.held) > 0 {
-		k := clusters
-		for _, l := range now {
-			if l != nil {
-				k = l.kind
-			}
+	if more = append(more, f.bodies()...); len(more) > 0 {
+		out = append(out, newBatch(k, difference{send: more}))
+	}
+	return out
+}
+
+// instead is what the client has in place of what it refused.
+func (f *feed) instead(now *layers) (out []*translate.Resource) {
+	for _, name := range slices.Sorted(maps.Keys(f.refused)) {
+		if r := now.get(name); r != nil && f.refuses(r) && f.kept[name] != nil {
+			out = append(out, f.kept[name])
 		}
-		var bodies []*translate.Resource
-		for _, r := range f.held {
-			if len(r.Body) > 0 {
-				bodies = append(bodies, r)
-			}
+	}
+	return out
+}
+
+// bodies are the held resources as the client has them, if that is known.
+func (f *feed) bodies() (out []*translate.Resource) {
+	for _, r := range f.held {
+		if f.refuses(r) {
+			r = f.kept[r.Name]
 		}
-		out = append(out, newBatch(k, difference{send: bodies}))
+		if r != nil && len(r.Body) > 0 {
+			out = append(out, r)
+		}
 	}
 	return out
 }
@@ -172,24 +188,27 @@ func (f *feed) hold(gone []*translate.Resource, now *layers) {
 	if len(f.held) == 0 && len(gone) == 0 {
 		return
 	}
-	f.held = slices.DeleteFunc(append(slices.Clip(f.held), gone...), func(r *translate.Resource) bool {
+	f.held = slices.DeleteFunc(append(slices.Clone(f.held), gone...), func(r *translate.Resource) bool {
 		return now.get(r.Name) != nil || now.withholds(r.Name) || !f.wants(r.Name)
 	})
 }
 
 // enqueue makes responses of batches: in pieces of bounded size for delta, in
 // one for SotW. owed asks for a response even if it is empty.
-func (s *stream) enqueue(k kind, batches []*batch, removed []string, owed bool) bool {
+func (s *stream) enqueue(k kind, step response, batches []*batch, removed []string, owed bool) bool {
 	f := &s.feeds[k]
 	limit := s.server.options.ResponseSize
-	version := s.version(k)
-	cur := &response{kind: k, version: version}
+	if step.kind, step.version = k, s.version(k); s.protocol == sotw && k.whole() {
+		step.version = s.server.cache.past.sent(k, f)
+	}
+	next := func() *response { r := step; return &r }
+	cur := next()
 	size := 0
 	for _, b := range batches {
 		for _, p := range b.pieces(s.protocol, limit) {
 			if size > 0 && size+len(p.wire) > limit && s.protocol == delta {
 				f.queue = append(f.queue, cur)
-				cur, size = &response{kind: k, version: version}, 0
+				cur, size = next(), 0
 			}
 			cur.pieces = append(cur.pieces, p)
 			size += len(p.wire)
@@ -204,13 +223,18 @@ func (s *stream) enqueue(k kind, batches []*batch, removed []string, owed bool) 
 	return len(f.queue) > 0
 }
 
-// composeSplit queues the next group of names whose fate is to be found out.
+// composeSplit queues the next group of names whose fate is to be found out; in
+// a complete response, among what was offered when they were rejected.
 func (s *stream) composeSplit(k kind) bool {
 	f := &s.feeds[k]
-	now := s.now(k)
+	whole := s.protocol == sotw && k.whole()
+	of := s.now(k)
+	if whole {
+		of = f.splitOf
+	}
 	var group []*translate.Resource
 	for _, name := range f.split[0] {
-		if r := now.get(name); r != nil && f.wants(name) && !f.refuses(r) {
+		if r := of.get(name); r != nil && f.wants(name) && !f.refuses(r) {
 			group = append(group, r)
 		}
 	}
@@ -220,36 +244,35 @@ func (s *stream) composeSplit(k kind) bool {
 	}
 	b := newBatch(k, difference{send: group})
 	s.follow(k, []*batch{b})
-	if s.protocol == sotw && k.whole() {
-		b = newBatch(k, difference{send: f.allBut(f.split[1:], now)})
+	step := response{before: f.have, after: f.have, held: f.held}
+	if whole {
+		all := f.with(k, group)
+		f.have, step.after = layers{all}, layers{all}
+		f.hold(nil, &f.have)
+		b = newBatch(k, difference{send: append(slices.Clone(all.items), f.bodies()...)})
 	}
-	return s.enqueue(k, []*batch{b}, nil, false)
+	return s.enqueue(k, step, []*batch{b}, nil, false)
 }
 
-// allBut is a full response in which the suspects of other groups have their
-// last good versions, as far as there are any.
-func (f *feed) allBut(others [][]string, now layers) []*translate.Resource {
-	suspect := map[string]bool{}
-	for _, group := range others {
-		for _, name := range group {
-			suspect[name] = true
-		}
-	}
-	var out []*translate.Resource
-	for _, l := range now {
+// with is what the client has, and a group in its place.
+func (f *feed) with(k kind, group []*translate.Resource) *layer {
+	byName := map[string]*translate.Resource{}
+	for _, l := range f.have {
 		for _, r := range l.all() {
-			if suspect[r.Name] || f.refuses(r) {
-				r = l.lastGood(r.Name)
+			if f.refuses(r) {
+				r = f.kept[r.Name]
 			}
 			if r != nil && f.wants(r.Name) {
-				out = append(out, r)
+				byName[r.Name] = r
 			}
 		}
 	}
-	for _, r := range f.held {
-		if len(r.Body) > 0 {
-			out = append(out, r)
-		}
+	for _, r := range group {
+		byName[r.Name] = r
 	}
-	return out
+	items := make([]*translate.Resource, 0, len(byName))
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		items = append(items, byName[name])
+	}
+	return newLayer(k, items, nil)
 }

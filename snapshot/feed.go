@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -31,11 +32,16 @@ type feed struct {
 	held []*translate.Resource
 	// refused are versions that this client alone rejected.
 	refused map[string]config.Hash
+	// kept is what the client has in place of what it refused or may refuse, as
+	// far as that is known: a complete response (SotW) must repeat it.
+	kept map[string]*translate.Resource
 	// retried: rejected listeners were sent again after a removal.
 	retried bool
 	// split are groups of names to send on their own, to find out which of
 	// them the client rejects.
 	split [][]string
+	// splitOf is what was offered when they were rejected.
+	splitOf layers
 
 	queue []*response // composed, not sent yet
 	sent  []*response // sent, not answered yet, oldest first
@@ -50,16 +56,49 @@ type feed struct {
 
 // response is one message to a client.
 type response struct {
-	kind    kind
-	pieces  []*piece
-	removed []string
-	version config.Hash
-	nonce   uint64
-	at      time.Time
+	kind kind
+	// before and held are what the client had before, after what it was offered
+	// with this response.
+	before, after layers
+	held          []*translate.Resource
+	pieces        []*piece
+	removed       []string
+	version       config.Hash
+	nonce         uint64
+	at            time.Time
 }
 
 // wants reports whether the client subscribes to a name.
 func (f *feed) wants(name string) bool { return f.open && (f.wildcard || f.only.has(name)) }
+
+// forget drops what the stream knows about names that are neither offered nor
+// held.
+func (f *feed) forget(now *layers) {
+	for name := range f.refused {
+		if now.get(name) == nil && !now.withholds(name) && !f.holds(name) {
+			f.pardon(name)
+		}
+	}
+}
+
+// unsubscribed drops what the stream knows about names that the client no
+// longer asks for.
+func (f *feed) unsubscribed() {
+	for name := range f.refused {
+		if !f.wants(name) {
+			f.pardon(name)
+		}
+	}
+}
+
+func (f *feed) pardon(name string) {
+	delete(f.refused, name)
+	delete(f.kept, name)
+}
+
+func (f *feed) holds(name string) bool {
+	return slices.ContainsFunc(f.held, func(r *translate.Resource) bool { return r.Name == name })
+}
 
 // settled reports whether the client has answered everything that was
 // composed, and nothing new is to be sent of what now is offered.

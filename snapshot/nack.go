@@ -29,24 +29,27 @@ func (s *stream) nack(k kind, f *feed, r *response, detail *rpc.Status) {
 		return
 	}
 	f.retried = false
+	if s.protocol == sotw && k.whole() && !appliedOthers(text) {
+		f.have, f.held = r.before, r.held // all of it was dropped
+	}
 	bad := blame(k, text, items)
 	if len(bad) == 0 {
-		bad = s.divide(k, f, items)
+		bad = s.divide(k, f, r)
 	} else if len(f.split) > 0 {
 		f.split = f.split[1:]
-	} else if !appliedOthers(text) && (s.protocol == delta || !k.whole()) {
+	}
+	if len(bad) > 0 && !appliedOthers(text) && !(s.protocol == sotw && k.whole()) {
 		s.again(f, items, bad)
 	}
 	for _, b := range bad {
-		if f.refused == nil {
-			f.refused = map[string]config.Hash{}
-		}
-		f.refused[b.Name] = b.Version
+		f.refuse(b, &r.before)
 	}
-	if k == clusters {
-		for _, b := range bad {
-			s.warming = s.names().without(s.warming, []string{b.Name})
-		}
+	switch {
+	case k != clusters:
+	case appliedOthers(text):
+		s.cool(bad)
+	default:
+		s.cool(items) // those that are sent again will be waited for again
 	}
 	if len(bad) > 0 {
 		s.judging++
@@ -57,6 +60,27 @@ func (s *stream) nack(k kind, f *feed, r *response, detail *rpc.Status) {
 			s.kick()
 		})
 	}
+}
+
+// refuse notes that the client rejects a resource. before is what it had.
+func (f *feed) refuse(b *translate.Resource, before *layers) {
+	f.keep(b.Name, before)
+	if f.refused == nil {
+		f.refused = map[string]config.Hash{}
+	}
+	f.refused[b.Name] = b.Version
+}
+
+// keep remembers what the client has of a name, if it is known.
+func (f *feed) keep(name string, before *layers) {
+	old := before.get(name)
+	if old == nil || f.refuses(old) || f.kept[name] != nil {
+		return
+	}
+	if f.kept == nil {
+		f.kept = map[string]*translate.Resource{}
+	}
+	f.kept[name] = old
 }
 
 // items are a response's resources.
@@ -81,6 +105,9 @@ func (s *stream) retry(f *feed, items []*translate.Resource) {
 		f.queue = append(f.queue, removal)
 	} else {
 		f.owed = true
+	}
+	for _, h := range f.held {
+		f.pardon(h.Name)
 	}
 	f.held = nil
 	s.again(f, items, nil)
@@ -144,9 +171,15 @@ func appliedOthers(text string) bool { return strings.HasPrefix(text, "Error add
 
 // divide prepares to find the culprit of an error that names none, by sending
 // ever smaller groups. It returns the culprit when only one is left.
-func (s *stream) divide(k kind, f *feed, items []*translate.Resource) (bad []*translate.Resource) {
+func (s *stream) divide(k kind, f *feed, r *response) (bad []*translate.Resource) {
+	items := r.items()
 	if s.protocol == sotw && k.whole() {
-		items = f.suspects(items)
+		if items = f.suspects(r, false); len(items) == 0 {
+			items = f.suspects(r, true)
+		}
+		if len(items) == 0 {
+			f.have = r.after // nothing of it is new: what the client has is not known
+		}
 	}
 	if len(f.split) > 0 {
 		f.split = f.split[1:]
@@ -154,25 +187,32 @@ func (s *stream) divide(k kind, f *feed, items []*translate.Resource) (bad []*tr
 	if len(items) < 2 {
 		return items
 	}
+	if len(f.split) == 0 {
+		f.splitOf = r.after
+	}
 	list := make([]string, len(items))
-	for i, r := range items {
-		list[i] = r.Name
+	for i, item := range items {
+		list[i] = item.Name
 	}
 	half := len(list) / 2
 	f.split = append([][]string{list[:half], list[half:]}, f.split...)
 	return nil
 }
 
-// suspects are those of a full response that may be to blame: what no proxy
-// has accepted yet, and of a divided one the group that was tried.
-func (f *feed) suspects(items []*translate.Resource) []*translate.Resource {
+// suspects are those of a full response that may be to blame: what the client
+// did not have and no proxy has accepted yet, and of a divided one the group
+// that was tried. accepted admits also what other proxies have accepted.
+func (f *feed) suspects(of *response, accepted bool) []*translate.Resource {
 	var out []*translate.Resource
-	for _, r := range items {
+	for _, r := range of.items() {
+		if old := of.before.get(r.Name); old != nil && old.Version == r.Version {
+			continue
+		}
 		if len(f.split) > 0 && !slices.Contains(f.split[0], r.Name) {
 			continue
 		}
-		for _, l := range f.have {
-			if i := l.index(r.Name); i >= 0 && l.items[i].Version == r.Version && !l.isAccepted(i) {
+		for _, l := range of.after {
+			if i := l.index(r.Name); i >= 0 && l.items[i].Version == r.Version && (accepted || !l.isAccepted(i)) {
 				out = append(out, r)
 			}
 		}

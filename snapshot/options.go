@@ -63,6 +63,11 @@ type Options struct {
 	// OrderTimeout is how long listeners and routes wait for clusters to
 	// become ready. Default 5 s.
 	OrderTimeout time.Duration
+	// WarmTimeout is how long the next clusters wait for the answer to the last
+	// ones. Envoy withholds it while any cluster is warming, which may take
+	// until a host name resolves or a secret comes, so it says nothing about
+	// load. Default 1 s.
+	WarmTimeout time.Duration
 	// ConnectionAge is after how long, give or take a tenth, a client is
 	// asked to connect anew, so that replicas balance. Default 30 min.
 	ConnectionAge time.Duration
@@ -84,6 +89,7 @@ func (o Options) withDefaults() Options {
 	fill(&o.SendTimeout, 20*time.Second)
 	fill(&o.AckTimeout, 30*time.Second)
 	fill(&o.OrderTimeout, 5*time.Second)
+	fill(&o.WarmTimeout, time.Second)
 	fill(&o.ConnectionAge, 30*time.Minute)
 	fill(&o.ConnectionGrace, 10*time.Second)
 	fill(&o.Keepalive, 30*time.Second)

@@ -9,9 +9,8 @@ import (
 // next returns the next response to send, or nil if there is nothing to send
 // now. s.mu is held.
 func (s *stream) next(now time.Time) *response {
-	if v := s.seat.take(); v != s.view {
-		s.server.metrics.queue.Observe(now.Sub(v.since).Seconds())
-		s.view = v
+	if r := s.look(now); r != nil {
+		return r
 	}
 	for k := range kinds {
 		f := &s.feeds[k]
@@ -33,22 +32,58 @@ func (s *stream) next(now time.Time) *response {
 	return s.release(now)
 }
 
-// clusterPatience is how long clusters wait for the answer to the last ones.
-// Envoy withholds it while any cluster is warming, which may take until a
-// host name resolves or a secret comes, so it says nothing about load.
-const clusterPatience = time.Second
+// look takes up what the seat offers: endpoints and secrets at once, the rest
+// as one step that ends before the next one begins. If a new step began while
+// routes still wait for their clusters, they would wait for its clusters too,
+// under churn until patience ends. What the ended step left to take away goes
+// before the next step; look returns that.
+func (s *stream) look(now time.Time) *response {
+	if v := s.seat.take(); v != s.newest {
+		s.server.metrics.queue.Observe(now.Sub(v.since).Seconds())
+		s.newest = v
+	}
+	switch {
+	case s.view == s.newest:
+	case s.stepped():
+		r := s.release(now)
+		if r != nil {
+			return r
+		}
+		s.view = s.newest
+	case s.overdue(clusters, now):
+		s.view = s.newest // which may have what the client waits for
+	}
+	return nil
+}
+
+// stepped reports whether all of the present step has been sent.
+func (s *stream) stepped() bool {
+	for k := range kinds {
+		f := &s.feeds[k]
+		if k != endpoints && k != secrets && f.open && (f.have != s.now(k) || len(f.queue) > 0) {
+			return false
+		}
+	}
+	return true
+}
 
 // free reports whether the next step of a kind may be sent: a client has one
 // in flight, and what happens meanwhile is sent as one. A client that does not
 // answer is sent to all the same, later.
 func (s *stream) free(k kind, now time.Time) bool {
+	return len(s.feeds[k].sent) == 0 || s.overdue(k, now)
+}
+
+// overdue reports whether an answer has not come for so long that it is no
+// longer waited for.
+func (s *stream) overdue(k kind, now time.Time) bool {
 	sent := s.feeds[k].sent
-	return len(sent) == 0 || now.Sub(sent[len(sent)-1].at) >= s.patience(k)
+	return len(sent) > 0 && now.Sub(sent[len(sent)-1].at) >= s.patience(k)
 }
 
 func (s *stream) patience(k kind) time.Duration {
 	if k == clusters {
-		return min(clusterPatience, s.server.options.AckTimeout)
+		return min(s.server.options.WarmTimeout, s.server.options.AckTimeout)
 	}
 	return s.server.options.AckTimeout
 }
@@ -59,7 +94,7 @@ func (s *stream) patience(k kind) time.Duration {
 // which the client asks; so that is waited for too, but not for ever.
 func (s *stream) waits(k kind, now time.Time) bool {
 	c, f := &s.feeds[clusters], &s.feeds[k]
-	if k != listeners && k != routes || !c.wildcard || !f.used {
+	if k != listeners && k != routes || !c.wildcard {
 		return false
 	}
 	if !s.blocked() {
@@ -82,7 +117,7 @@ func (s *stream) waits(k kind, now time.Time) bool {
 
 // blocked reports whether clusters are on their way to being ready.
 func (s *stream) blocked() bool {
-	if !s.feeds[clusters].answered() {
+	if !s.feeds[clusters].answered() || s.judging > 0 {
 		return true
 	}
 	e := &s.feeds[endpoints]
@@ -128,6 +163,18 @@ func (s *stream) follow(k kind, batches []*batch) {
 	s.warming = s.names().with(s.warming, fresh)
 }
 
+// cool forgets that clusters were to become ready: they never will.
+func (s *stream) cool(gone []*translate.Resource) {
+	if s.warming.len() == 0 {
+		return
+	}
+	var list []string
+	for _, r := range gone {
+		list = append(list, r.Name)
+	}
+	s.warming = s.names().without(s.warming, list)
+}
+
 // release takes away what is held and no longer pointed to: one response, or
 // nil if there is none to send now.
 func (s *stream) release(now time.Time) *response {
@@ -136,8 +183,10 @@ func (s *stream) release(now time.Time) *response {
 		if len(f.held) == 0 || !s.released(k, now) {
 			continue
 		}
-		gone := f.held
-		f.held = nil
+		gone := s.takeHeld(k)
+		if len(gone) == 0 {
+			continue
+		}
 		switch {
 		case s.protocol == delta:
 			removed := make([]string, 0, len(gone))
@@ -161,10 +210,30 @@ func (s *stream) release(now time.Time) *response {
 	return nil
 }
 
+// takeHeld takes what is held, but for what the next step offers again.
+func (s *stream) takeHeld(k kind) (gone []*translate.Resource) {
+	f := &s.feeds[k]
+	var left []*translate.Resource
+	for _, r := range f.held {
+		if s.view != s.newest && s.newest.layers[k].get(r.Name) != nil {
+			left = append(left, r)
+		} else {
+			gone = append(gone, r)
+			f.pardon(r.Name)
+		}
+	}
+	f.held = left
+	if k == clusters {
+		s.cool(gone)
+	}
+	return gone
+}
+
 // released reports whether a kind's removals may go out: what points to it
 // has been acknowledged as it now is.
 func (s *stream) released(k kind, now time.Time) bool {
-	if len(s.feeds[k].queue) > 0 || !s.free(k, now) || s.judging > 0 {
+	f := &s.feeds[k]
+	if f.have != s.now(k) || len(f.queue) > 0 || !s.free(k, now) || s.judging > 0 {
 		return false
 	}
 	if !(s.feeds[listeners].open && s.feeds[routes].open) && now.Sub(s.resumed) < s.server.options.OrderTimeout {
@@ -178,7 +247,7 @@ func (s *stream) released(k kind, now time.Time) bool {
 	case clusters:
 		return s.quiet(listeners) && s.quiet(routes) && s.unreferenced(k)
 	case endpoints:
-		return s.quiet(clusters)
+		return s.view == s.newest && s.quiet(clusters)
 	}
 	return true
 }

@@ -304,8 +304,11 @@ func (c *Cache) publish(ch *change) {
 	c.metrics.inService(c.mesh)
 	for _, a := range c.audiences {
 		next := a.look(c.mesh.Sequence, now)
-		if next.same(a.view) {
+		switch {
+		case next.same(a.view):
 			next = a.view
+		case next.layers[clusters] != a.view.layers[clusters] || next.layers[listeners] != a.view.layers[listeners]:
+			c.past.offer(next)
 		}
 		a.view = next
 		for s := range a.seats {

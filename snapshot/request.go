@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"slices"
+	"time"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc/codes"
@@ -119,6 +120,10 @@ func (s *stream) subscribe(f *feed, add, remove []string) {
 		return
 	}
 	f.only = s.names().without(f.only, remove)
+	f.unsubscribed()
+	if f == &s.feeds[endpoints] {
+		s.warming = s.names().without(s.warming, remove)
+	}
 	f.force = s.names().without(f.force, remove)
 	f.held = slices.DeleteFunc(slices.Clone(f.held), func(r *translate.Resource) bool { return !f.wants(r.Name) })
 	if f.wildcard {
@@ -174,6 +179,13 @@ func (s *stream) openSotW(k kind, f *feed, req *request) {
 	f.used = req.version != ""
 	f.legacy = k.whole() && len(list) == 0
 	f.setNames(s.names(), list)
+	if f.used && s.resumed.IsZero() {
+		s.resumed = time.Now()
+	}
+	if before, ok := s.server.cache.past.of(k, req.version); ok {
+		f.have, f.held = before.have, before.held
+		return
+	}
 	if !f.wildcard {
 		f.have, f.force = s.now(k), f.only
 	}
@@ -198,6 +210,10 @@ func (f *feed) setNames(t *nameTable, list []string) {
 func (s *stream) renew(f *feed, list []string) {
 	wasWild, was := f.wildcard, f.only
 	f.setNames(s.names(), list)
+	f.unsubscribed()
+	if f == &s.feeds[endpoints] && s.warming.len() > 0 {
+		s.warming = s.names().without(s.warming, slices.DeleteFunc(slices.Clone(was.all()), f.only.has))
+	}
 	if f.wildcard && !wasWild {
 		f.have, f.owed = layers{}, true
 		return

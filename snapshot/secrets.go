@@ -101,7 +101,11 @@ func (s *secretShelf) problems() []config.Problem {
 
 // now returns what the client is offered of a kind.
 func (s *stream) now(k kind) layers {
-	if k != secrets {
+	switch k {
+	case secrets:
+	case endpoints:
+		return s.newest.layers[k]
+	default:
 		return s.view.layers[k]
 	}
 	if !s.grant.Secrets {

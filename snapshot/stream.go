@@ -39,9 +39,12 @@ type stream struct {
 	grant Grant
 	seat  *seat // nil until the first request was accepted
 
-	mu    sync.Mutex
-	view  *view // what the last look at the seat showed
-	feeds [kinds]feed
+	mu   sync.Mutex
+	view *view // the present step: what the client is being brought to
+	// newest is what the last look at the seat showed. Endpoints are sent of
+	// it, the rest when the step before has been sent.
+	newest *view
+	feeds  [kinds]feed
 	// clustersFrom is the view of which clusters were sent last.
 	clustersFrom *view
 	// warming are new clusters whose endpoints the client has not asked for.
@@ -152,13 +155,16 @@ func (s *stream) prepare() *message {
 
 // settle tells the seat when the client has all that it is offered.
 func (s *stream) settle() {
+	if s.view != s.newest {
+		return
+	}
 	for k := range kinds {
 		f := &s.feeds[k]
 		if !f.settled(s.now(k)) || len(f.held) > 0 {
 			return
 		}
 	}
-	s.seat.settled(s.view)
+	s.seat.settled(s.newest)
 }
 
 // fail ends the stream with an error, the first one if there are several.
@@ -172,9 +178,11 @@ func (s *stream) fail(err error) {
 // ack takes the client's acceptance of a response.
 func (s *stream) ack(f *feed, r *response) {
 	f.acked, f.ackedAt, f.lastError, f.used = r.version, time.Now(), "", true
-	if len(f.refused) > 0 {
+	if len(f.refused)+len(f.kept) > 0 {
 		for _, item := range r.items() {
-			delete(f.refused, item.Name) // it has accepted another version
+			if old := f.kept[item.Name]; old == nil || old.Version != item.Version {
+				f.pardon(item.Name) // it has accepted another version
+			}
 		}
 	}
 	for _, p := range r.pieces {
@@ -182,7 +190,9 @@ func (s *stream) ack(f *feed, r *response) {
 			continue
 		}
 		for _, item := range p.items {
-			for _, l := range f.have {
+			// The layers of the present step too: what was offered to find a culprit
+			// is no layer of the class.
+			for _, l := range append(r.after[:], s.view.layers[r.kind][:]...) {
 				if r := l.get(item.Name); r != nil && r.Version == item.Version {
 					l.accept(r)
 				}
@@ -259,6 +269,7 @@ func (s *stream) introduce(ctx context.Context, p *config.Proxy) error {
 		return status.Error(codes.Canceled, "the stream has ended")
 	}
 	s.grant, s.seat, s.view = grant, seat, seat.take()
+	s.newest = s.view
 	srv.metrics.connected(p)
 	return nil
 }

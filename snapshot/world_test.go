@@ -77,6 +77,13 @@ func (w *world) Mesh() *config.Mesh {
 	return w.mesh
 }
 
+// now is the content in service.
+func (w *world) now() content {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.contents[w.mesh]
+}
+
 func (w *world) Changed() <-chan struct{} { return w.changed }
 
 // edit publishes a Mesh with changed content.
