@@ -37,6 +37,7 @@ var mayImport = map[string][]string{
 	"up":                  {"serve", "up/echo", "discovery", "discovery/file", "translate", "snapshot", "agent", "ca", "dashboard", "config"},
 	"up/echo":             {},
 	"manifests":           {},
+	"install":             {"manifests"},
 	"e2e":                 {"*"},
 	"cmd/pilotfish":       {"*"},
 	"cmd/pilotfish-agent": {"agent"},

@@ -89,10 +89,10 @@ func (c *Client) Serve(t testing.TB, kind string, served ...string) {
 	}
 }
 
-// istioCRDs reads manifests/crds/istio.yaml.
+// istioCRDs reads manifests/chart/files/crds.yaml.
 func istioCRDs(t testing.TB, kinds []string) []*unstructured.Unstructured {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(moduleRoot(t), "manifests", "crds", "istio.yaml"))
+	text, err := os.ReadFile(filepath.Join(moduleRoot(t), "manifests", "chart", "files", "crds.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestCRDsArePinned holds manifests/crds/istio.yaml to the version of
+// TestCRDsArePinned holds manifests/chart/files/crds.yaml to the version of
 // istio.io/api in go.mod.
 func TestCRDsArePinned(t *testing.T) {
 	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "istio.io/api").Output()
@@ -21,11 +21,11 @@ func TestCRDsArePinned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile("../../manifests/crds/istio.yaml")
+	got, err := os.ReadFile("../../manifests/chart/files/crds.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("manifests/crds/istio.yaml differs from %s: copy it", source)
+		t.Errorf("manifests/chart/files/crds.yaml differs from %s: copy it", source)
 	}
 }

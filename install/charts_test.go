@@ -1,0 +1,164 @@
+package install
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+var update = flag.Bool("update", false, "write manifests/install.yaml anew")
+
+// rendered are the objects of an installation, by kind/name.
+func rendered(t *testing.T, o Options) map[string]*unstructured.Unstructured {
+	t.Helper()
+	text, err := Render(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]*unstructured.Unstructured{}
+	d := yaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096)
+	for {
+		u := &unstructured.Unstructured{}
+		if err := d.Decode(&u.Object); err != nil {
+			return out
+		}
+		if len(u.Object) > 0 {
+			out[u.GetKind()+"/"+u.GetName()] = u
+		}
+	}
+}
+
+func as[T any](t *testing.T, u *unstructured.Unstructured) *T {
+	t.Helper()
+	if u == nil {
+		t.Fatalf("no such object")
+	}
+	var out T
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(u.Object, &out, true); err != nil {
+		t.Fatal(err)
+	}
+	return &out
+}
+
+// TestInstallYAML holds manifests/install.yaml to the charts.
+func TestInstallYAML(t *testing.T) {
+	const file = "../manifests/install.yaml"
+	text, err := Render(Options{Gateway: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, []byte(text)) {
+		t.Errorf("%s is not what the charts render: go test ./install -update", file)
+	}
+}
+
+// TestControlPlane holds what a cluster's owner asks first.
+func TestControlPlane(t *testing.T) {
+	all := rendered(t, Options{Version: "1.2.3"})
+	d := as[appsv1.Deployment](t, all["Deployment/istiod"])
+	pod := d.Spec.Template.Spec
+	c := pod.Containers[0]
+	if *d.Spec.Replicas != 2 || c.Image != "docker.io/pilotfish/pilotfish:1.2.3" {
+		t.Errorf("%d replicas of %s", *d.Spec.Replicas, c.Image)
+	}
+	s := c.SecurityContext
+	if !*s.ReadOnlyRootFilesystem || *s.AllowPrivilegeEscalation || !*s.RunAsNonRoot || s.Capabilities.Drop[0] != "ALL" || len(s.Capabilities.Add) > 0 {
+		t.Errorf("security context: %+v", s)
+	}
+	if pod.Affinity.PodAntiAffinity == nil || c.Resources.Requests.Cpu().IsZero() || c.Resources.Requests.Memory().IsZero() {
+		t.Error("no anti-affinity or no requests")
+	}
+	ports := map[int32]int32{}
+	for _, p := range as[corev1.Service](t, all["Service/istiod"]).Spec.Ports {
+		target := p.TargetPort.IntVal
+		if target == 0 {
+			target = p.Port
+		}
+		ports[p.Port] = target
+	}
+	for port, target := range map[int32]int32{15010: 15010, 15012: 15012, 443: 15017, 15014: 15014} {
+		if ports[port] != target {
+			t.Errorf("port %d leads to %d, want %d", port, ports[port], target)
+		}
+	}
+	for _, name := range []string{"PodDisruptionBudget/istiod", "HorizontalPodAutoscaler/istiod", "ConfigMap/istio", "ConfigMap/istio-sidecar-injector"} {
+		if all[name] == nil {
+			t.Errorf("no %s", name)
+		}
+	}
+}
+
+// TestRights: nobody may do everything, and what may write says to what.
+func TestRights(t *testing.T) {
+	all := rendered(t, Options{Gateway: true})
+	for name, u := range all {
+		if u.GetKind() != "ClusterRole" && u.GetKind() != "Role" {
+			continue
+		}
+		for _, r := range as[rbacv1.ClusterRole](t, u).Rules {
+			for _, v := range r.Verbs {
+				if v == "*" || (v != "get" && v != "list" && v != "watch" && r.Resources[0] == "*") {
+					t.Errorf("%s: %v on %v", name, r.Verbs, r.Resources)
+				}
+			}
+			for _, resource := range r.Resources {
+				writes := strings.Contains(strings.Join(r.Verbs, ","), "update")
+				if (resource == "secrets" || resource == "configmaps" || resource == "leases") && writes && len(r.ResourceNames) == 0 {
+					t.Errorf("%s: may change every one of %s", name, resource)
+				}
+			}
+		}
+	}
+}
+
+// TestRevision: a revision's objects do not touch those of the default one.
+func TestRevision(t *testing.T) {
+	canary := rendered(t, Options{Values: map[string]any{"revision": "canary", "crds": map[string]any{"install": false}}})
+	for name := range rendered(t, Options{}) {
+		if canary[name] != nil && !strings.HasPrefix(name, "Namespace/") {
+			t.Errorf("both revisions have %s", name)
+		}
+	}
+	if _, ok := canary["Service/istiod-canary"]; !ok {
+		t.Error("no Service istiod-canary")
+	}
+	mesh, _, _ := unstructured.NestedString(canary["ConfigMap/istio-canary"].Object, "data", "mesh")
+	if !strings.Contains(mesh, "istiod-canary.istio-system.svc:15012") {
+		t.Errorf("proxies of the revision are sent elsewhere: %s", mesh)
+	}
+}
+
+// TestSchema: a wrong value is refused by its name, not rendered.
+func TestSchema(t *testing.T) {
+	for name, values := range map[string]map[string]any{
+		"replicas":        {"replicas": 0},
+		"repliccas":       {"repliccas": 2},
+		"logLevel":        {"logLevel": "loud"},
+		"imagePullPolicy": {"imagePullPolicy": "Sometimes"},
+		"Not_A_Label":     {"revision": "Not_A_Label"},
+		"failurePolicy":   {"injection": map[string]any{"failurePolicy": "Maybe"}},
+	} {
+		_, err := Render(Options{Values: values})
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v: %v", values, err)
+		}
+	}
+}
