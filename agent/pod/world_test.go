@@ -124,7 +124,14 @@ func (w *world) publishRoots() {
 
 func (w *world) startPlane() {
 	source := file.New([]string{w.folder}, file.WithAddresses(func(config.Key, map[string]string) []string { return []string{podIP} }))
-	so := snapshot.Options{Authorize: serve.Authorize}
+	callers := &ca.Authenticator{Tokens: tokens{}, Domains: func() []string { return []string{"cluster.local"} }}
+	so := snapshot.Options{Authorize: func(ctx context.Context, p *config.Proxy) (snapshot.Grant, error) {
+		c, err := callers.Authenticate(ctx)
+		if err == nil && (c.Namespace != p.Namespace || c.ServiceAccount != p.ServiceAccount) {
+			err = fmt.Errorf("%s says that it is %s/%s", c.Identity, p.Namespace, p.ServiceAccount)
+		}
+		return snapshot.Grant{Secrets: true}, err
+	}}
 	w.plane = serve.NewPlane([]serve.NamedSource{{Name: file.Name, Source: source}}, so)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -150,7 +157,7 @@ func (w *world) startPlane() {
 	w.plane.Server.Register(g)
 	(&ca.Service{
 		Authority: w.authority, Metrics: ca.NewMetrics(w.authority, prometheus.NewRegistry()),
-		Callers: &ca.Authenticator{Tokens: tokens{}, Domains: func() []string { return []string{"cluster.local"} }},
+		Callers: callers,
 	}).Register(g)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
