@@ -313,12 +313,27 @@ func TestRotation(t *testing.T) {
 	signsAndTrusts := func(r *Root, signer *x509.Certificate, roots int) bool {
 		return (signer == nil || r.chain[0].Equal(signer)) && len(r.roots) == roots
 	}
-	ask("begin")
+	operator, err := NewOperator(kubetest.Shared(t).Config(), "rotation")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := operator.Rotate(t.Context(), Hurry); err == nil {
+		t.Error("hurries what has not begun")
+	}
+	if err := operator.Rotate(t.Context(), Begin); err != nil {
+		t.Fatal(err)
+	}
 	for _, k := range []*keeping{k, follower} {
 		k.root("is distributed", func(r *Root) bool { return signsAndTrusts(r, old.chain[0], 2) })
 	}
 	next := k.authority.Root().roots[1]
-	ask("begin") // in the middle of one: refused
+	if s, err := operator.State(t.Context()); err != nil || s.Phase != Distributing || s.PlugIn || s.Since.IsZero() {
+		t.Errorf("state %+v, %v", s, err)
+	}
+	if err := operator.Rotate(t.Context(), Begin); err == nil || !strings.Contains(err.Error(), "under way") {
+		t.Errorf("a second rotation: %v", err)
+	}
+	ask("begin") // past the check: the leader refuses it
 	envoytest.Eventually(t, 30*time.Second, func() string {
 		for _, l := range k.logs.All() {
 			if l.ContextMap()["error"] == "a rotation is under way (distributing): it has to end before another begins" {
@@ -344,7 +359,9 @@ func TestRotation(t *testing.T) {
 			t.Errorf("%v no longer trusts certificates of the old root: %v", r, err)
 		}
 	}
-	ask("hurry")
+	if err := operator.Rotate(t.Context(), Hurry); err != nil {
+		t.Fatal(err)
+	}
 	for _, k := range []*keeping{k, follower} {
 		k.root("is alone", func(r *Root) bool { return signsAndTrusts(r, next, 1) })
 	}

@@ -8,10 +8,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -24,11 +26,13 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
 	security "istio.io/api/security/v1alpha1"
 	authentication "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -365,6 +369,82 @@ func TestProxiesProveWhoTheyAre(t *testing.T) {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("metrics lack %s", want)
 		}
+	}
+}
+
+const gatewaySecrets = `
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: ingress, namespace: edge}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: plain, namespace: edge}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reads-one, namespace: edge}
+rules: [{apiGroups: [""], resources: [secrets], resourceNames: [web-cert], verbs: [get]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: ingress, namespace: edge}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reads-one}
+subjects: [{kind: ServiceAccount, name: ingress, namespace: edge}]
+`
+
+// A gateway is sent the Secrets that its service account may read, over the
+// secure address only.
+func TestSecretsOfGateways(t *testing.T) {
+	s := kubetest.Shared(t)
+	s.Client(t).Apply(t, "{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}\n---\n"+gatewaySecrets)
+	r := startReplica(t, s, nil).ready()
+	cert, key := newAuthority(t).issue("web.example.com", 5)
+	for _, name := range []string{"web-cert", "other-cert"} {
+		data := map[string][]byte{}
+		for k, file := range map[string]string{"tls.crt": cert, "tls.key": key} {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data[k] = b
+		}
+		_, err := r.kube.CoreV1().Secrets("edge").Create(t.Context(), &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: name}, Type: corev1.SecretTypeTLS, Data: data,
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn := r.dial("edge", "127.0.0.1", nil)
+	plaintext, err := grpc.NewClient(r.at["serving ADS in plaintext"], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = plaintext.Close() })
+	for name, c := range map[string]struct {
+		conn            *grpc.ClientConn
+		account, secret string
+		want            int
+	}{
+		"allowed":             {conn, "ingress", "kubernetes://web-cert", 1},
+		"another Secret":      {conn, "ingress", "kubernetes://other-cert", 0},
+		"another account":     {conn, "plain", "kubernetes://web-cert", 0},
+		"another namespace's": {conn, "ingress", "kubernetes-gateway://istio-system/istio-ca-secret", 0},
+		"the authority's key": {conn, "ingress", "kubernetes://istio-system/istio-ca-secret", 0},
+		"in plaintext":        {plaintext, "ingress", "kubernetes://web-cert", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			token := r.token("edge", c.account, "", "istio-ca")
+			gw := claim{"router~127.0.0.1~gw.edge~edge.svc.cluster.local", "edge", c.account}
+			envoytest.Eventually(t, 20*time.Second, func() string { // until the Secret has come by the watch
+				got, err := stream(t, c.conn, token, gw, c.secret)
+				if err != nil || len(got) != c.want {
+					return fmt.Sprintf("%d secrets, %v, want %d", len(got), err, c.want)
+				}
+				return ""
+			})
+		})
 	}
 }
 

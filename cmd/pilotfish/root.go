@@ -95,6 +95,6 @@ translates it to Envoy configuration and serves it to sidecars and gateways.`,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(newAsk(), newTest(), newServe(), newUp(), newInject(), newVersion())
-	root.AddCommand(newInstall(), newUninstall(), newVerify(), newTag())
+	root.AddCommand(newInstall(), newUninstall(), newVerify(), newTag(), newCA())
 	return root
 }
