@@ -6,6 +6,7 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
@@ -60,10 +61,12 @@ type derivation struct {
 	selectors multimap[string, name]
 	claims    map[config.ServiceID]*claim
 	auto      autoAddresses
+	ingresses ingresses
 
 	stale struct {
 		pods, workloadEntries set[name]
 		services, endpoints   set[config.ServiceID]
+		ingresses             set[name]
 		everything            bool
 	}
 	// plain are the changes of kinds that go into the Mesh as they are.
@@ -89,6 +92,7 @@ func newDerivation() derivation {
 		selectors:  multimap[string, name]{},
 		claims:     map[config.ServiceID]*claim{},
 		auto:       newAutoAddresses(),
+		ingresses:  newIngresses(),
 		problems:   map[config.Key][]config.Problem{},
 	}
 	d.clean()
@@ -98,6 +102,7 @@ func newDerivation() derivation {
 func (d *derivation) clean() {
 	d.stale.pods, d.stale.workloadEntries = set[name]{}, set[name]{}
 	d.stale.services, d.stale.endpoints = set[config.ServiceID]{}, set[config.ServiceID]{}
+	d.stale.ingresses = set[name]{}
 	d.stale.everything = false
 	d.plain = nil
 }
@@ -152,6 +157,13 @@ func (d *derivation) visibleChange(key config.Key, before, after *Object) {
 	switch body.(type) {
 	case *corev1.Service:
 		d.serviceChange(nameOf(key), before, after)
+		for n := range d.ingresses.using[nameOf(key)] {
+			d.stale.ingresses.add(n)
+		}
+	case *networkingv1.Ingress:
+		d.ingressChange(nameOf(key), before, after)
+	case *networkingv1.IngressClass:
+		d.ingressClassChange(key.Name, after)
 	case *discoveryv1.EndpointSlice:
 		d.sliceChange(nameOf(key), before, after)
 	case *corev1.Pod:
@@ -182,6 +194,7 @@ func (d *derivation) derive(b *config.Builder) (touched bool) {
 	for _, c := range d.plain {
 		c.put(b)
 	}
+	d.deriveIngresses(b)
 	d.derivePods(b)
 	d.deriveWorkloadEntries(b)
 	d.deriveServices(b)
@@ -212,6 +225,7 @@ func (d *derivation) setClaimProblems(c *claim, list []config.Problem) {
 
 // markEverything marks everything as stale, after a change of the settings.
 func (d *derivation) markEverything() {
+	d.markIngresses()
 	for n := range d.pods.raw {
 		d.stale.pods.add(n)
 	}

@@ -9,6 +9,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
@@ -70,6 +71,10 @@ func contentHash(o *Object) config.Hash {
 		h.Map(body.Data)
 	case *corev1.Node:
 		h.Str(body.Status.NodeInfo.KubeletVersion) // and its labels
+	case *networkingv1.Ingress:
+		hashTypes(h, &body.Spec)
+	case *networkingv1.IngressClass:
+		h.Str(body.Spec.Controller)
 	case *corev1.Namespace:
 		// Its labels are all that counts.
 	default:

@@ -67,6 +67,7 @@ func compareMeshes(t *testing.T, seed int, want, got *config.Mesh) {
 	check("namespaces", slices.Collect(want.Namespaces.All()), slices.Collect(got.Namespaces.All()))
 	check("service entries", slices.Collect(want.ServiceEntries.All()), slices.Collect(got.ServiceEntries.All()))
 	check("workload entries", slices.Collect(want.WorkloadEntries.All()), slices.Collect(got.WorkloadEntries.All()))
+	check("gateways", slices.Collect(want.Gateways.All()), slices.Collect(got.Gateways.All()))
 	check("virtual services", slices.Collect(want.VirtualServices.All()), slices.Collect(got.VirtualServices.All()))
 	check("config maps", slices.Collect(want.ConfigMaps.All()), slices.Collect(got.ConfigMaps.All()))
 	check("problems", want.Problems, got.Problems)
@@ -111,7 +112,14 @@ func (w world) object() string {
 	meta := func(kind, name, more string) string {
 		return fmt.Sprintf("kind: %s\nmetadata: {name: %s, namespace: %s, labels: {app: %s, v: \"%d\"}%s}\n", kind, name, w.ns(), w.app(), w.IntN(2), more)
 	}
-	switch w.IntN(11) {
+	switch w.IntN(13) {
+	case 10:
+		return "apiVersion: networking.k8s.io/v1\n" + meta("Ingress", w.pick("i", "j"), w.pick("", ", annotations: {kubernetes.io/ingress.class: istio}")) +
+			"spec: {" + w.pick("", "ingressClassName: c, ") + w.pick("", "tls: [{secretName: s}], ") + "rules: [{host: " + w.pick("x.example.com", "y.example.com") +
+			", http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: " + w.app() + ", port: {" + w.pick("name: http", "number: 80") + "}}}}]}}]}"
+	case 11:
+		return "apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: c}\nspec: {controller: " +
+			w.pick("istio.io/ingress-controller", "example.com/other") + "}"
 	case 0:
 		return "apiVersion: v1\n" + meta("Service", w.app(), w.pick("", ", annotations: {networking.istio.io/exportTo: .}")) +
 			w.pick("spec: {clusterIP: 10.0.0.1, selector: {app: "+w.app()+"}, ports: [{name: http, port: 80, targetPort: web}, {name: x, port: 81}]}",
@@ -138,7 +146,7 @@ func (w world) object() string {
 		return "apiVersion: networking.istio.io/v1\n" + meta("VirtualService", "v", "") + "spec: {hosts: [" + w.app() + "]}"
 	}
 	return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + w.pick("istio", "other") + ", namespace: istio-system}\ndata: {mesh: \"" +
-		w.pick("", "{discoverySelectors: [{matchLabels: {mesh: in}}]}", "{defaultServiceExportTo: ['.'], trustDomain: td}") + "\"}"
+		w.pick("", "{discoverySelectors: [{matchLabels: {mesh: in}}]}", "{ingressControllerMode: DEFAULT, ingressSelector: edge}", "{defaultServiceExportTo: ['.'], trustDomain: td}") + "\"}"
 }
 
 func (w world) endpoint() string {

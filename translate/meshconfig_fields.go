@@ -11,7 +11,6 @@ const (
 	comesWithTelemetry = "it comes with the Telemetry API"
 	comesWithAuthority = "certificates are signed by the mesh's own authority only"
 	moreAuthorities    = "workloads trust the mesh's own authority only; while it is replaced, both the old and the new one"
-	comesWithIngress   = "Kubernetes Ingress objects are not read; use Gateway and VirtualService"
 	ambientOnly        = "it is for Istio's ambient mode, which pilotfish does not have"
 	removedInIstio     = "it is deprecated and has no effect in Istio either"
 	foldersOnly        = "configuration is read from the API server and from folders (--config)"
@@ -86,10 +85,10 @@ func meshLaterFields() []Field {
 		{Name: "certificates", Unsupported: removedInIstio},
 		{Name: "verify_certificate_at_client", Unsupported: "it is deprecated and has no effect in Istio either: DestinationRules say what is verified, and by default everything is"},
 		{Name: "enable_prometheus_merge", Feature: "one page for the metrics of proxy and application", Elsewhere: byInjection},
-		{Name: "ingress_class", Unsupported: comesWithIngress},
-		{Name: "ingress_service", Unsupported: comesWithIngress},
-		{Name: "ingress_controller_mode", Unsupported: comesWithIngress},
-		{Name: "ingress_selector", Unsupported: comesWithIngress},
+		{Name: "ingress_class", Feature: "whose Ingresses count", Case: "meshconfig/ingress_class"},
+		{Name: "ingress_service", Feature: "gateways that serve Ingresses, by their Service", Case: "meshconfig/ingress_service"},
+		{Name: "ingress_controller_mode", Feature: "which Ingresses count", Case: "meshconfig/ingress_controller_mode"},
+		{Name: "ingress_selector", Feature: "gateways that serve Ingresses, by their label", Case: "meshconfig/ingress_selector"},
 		{Name: "config_sources", Unsupported: foldersOnly},
 		{Name: "hbone_idle_timeout", Unsupported: ambientOnly},
 		{Name: "service_scope_configs", Unsupported: ambientOnly},

@@ -257,7 +257,7 @@ func (b *body) unmarshal(path string, enc *encoder, into proto.Message, discard 
 		msg = msg[:m[0]] + msg[m[1]:]
 	}
 	switch {
-	case strings.Contains(msg, "for string field"):
+	case strings.Contains(msg, "for string field"), strings.Contains(msg, "for enum field") && (strings.HasSuffix(msg, "true") || strings.HasSuffix(msg, "false")):
 		msg += ": put it in quotes"
 	case strings.Contains(msg, "google.protobuf.Duration"):
 		msg += ": want a duration such as 1.5s, 10m or 24h"

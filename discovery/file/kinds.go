@@ -7,6 +7,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/pilotfish-mesh/pilotfish/discovery"
@@ -36,6 +37,8 @@ var kubeKinds = []kubeKind{
 	{"batch", "CronJob", "v1", false, func() any { return new(batchv1.CronJob) }},
 	{"batch", "Job", "v1", false, func() any { return new(batchv1.Job) }},
 	{"discovery.k8s.io", "EndpointSlice", "v1", false, func() any { return new(discoveryv1.EndpointSlice) }},
+	{"networking.k8s.io", "Ingress", "v1", false, func() any { return new(networkingv1.Ingress) }},
+	{"networking.k8s.io", "IngressClass", "v1", true, func() any { return new(networkingv1.IngressClass) }},
 }
 
 func kubeKindOf(group, kind string) (kubeKind, bool) {
