@@ -174,11 +174,15 @@ func (c *Cluster) await(ctx context.Context, deployment string, timeout time.Dur
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	said := ""
+	var last *appsv1.Deployment
 	for {
 		d, err := c.kube.AppsV1().Deployments(Namespace).Get(ctx, deployment, metav1.GetOptions{})
 		if err == nil && rolledOut(d) {
 			c.say("✔ %s: %s", deployment, progress(d))
 			return nil
+		}
+		if err == nil {
+			last = d
 		}
 		if err == nil && progress(d) != said {
 			said = progress(d)
@@ -186,7 +190,7 @@ func (c *Cluster) await(ctx context.Context, deployment string, timeout time.Dur
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w\n%s", deployment, ctx.Err(), c.why(context.WithoutCancel(ctx), d))
+			return fmt.Errorf("%s is not ready: %w\n%s", deployment, ctx.Err(), c.why(context.WithoutCancel(ctx), last))
 		case <-tick.C:
 		}
 	}

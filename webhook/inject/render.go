@@ -130,6 +130,7 @@ func (in *Injector) render(pod Object, data *templateData) (out, injected Object
 	if len(data.Spec.Containers) == 0 {
 		return nil, nil, errNoContainers
 	}
+	pod = withoutDefaultPolicy(pod)
 	out, injected = pod, Object{}
 	for _, t := range list {
 		over, err := execute(t, data)
@@ -183,6 +184,20 @@ func withNativeProxy(pod, injected Object) Object {
 // autoImage is the image of containers whose image the template decides: an
 // image is required where a user only wants to change something else.
 const autoImage = "auto"
+
+// withoutDefaultPolicy drops the pull policy Always of such containers: the
+// API server writes it for an image without a tag, and nobody has asked for it.
+func withoutDefaultPolicy(pod Object) Object {
+	pod = clone(pod)
+	for _, list := range []string{containersList, initList} {
+		for _, c := range objects(spec(pod), list) {
+			if text(c, "image") == autoImage && text(c, "imagePullPolicy") == string(corev1.PullAlways) {
+				delete(c, "imagePullPolicy")
+			}
+		}
+	}
+	return pod
+}
 
 // overrides are the user's own settings of injected containers, as they are
 // kept in an annotation for the next injection.
