@@ -160,6 +160,15 @@ func (n *Node) metadata() (object, error) {
 	return out, nil
 }
 
+// JSON is the node in the form of Envoy's core.v3.Node.
+func (n *Node) JSON() ([]byte, error) {
+	o, err := n.json()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(o)
+}
+
 func (n *Node) json() (object, error) {
 	md, err := n.metadata()
 	if err != nil {

@@ -18,8 +18,12 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/pilotfish-mesh/pilotfish/agent"
 	"github.com/pilotfish-mesh/pilotfish/agent/identity"
+	"github.com/pilotfish-mesh/pilotfish/agent/names"
 )
 
 // runner is a pod's agent while it runs.
@@ -28,6 +32,7 @@ type runner struct {
 	log      *zap.Logger
 	admin    *admin
 	source   *identity.Source // nil where the proxy needs no certificate
+	names    *names.Server    // nil unless DNS is captured
 	scraper  *scraper
 	drainer  *drainer
 	restarts atomic.Uint64
@@ -57,6 +62,9 @@ func Run(ctx context.Context, o Options, log *zap.Logger) error {
 	defer stop()
 	socket, err := r.serveSecrets(serving)
 	if err != nil {
+		return err
+	}
+	if err := r.serveNames(serving); err != nil {
 		return err
 	}
 	if err := r.serveStatus(quit); err != nil {
@@ -132,6 +140,54 @@ func (r *runner) serveStatus(quit func()) error {
 	return nil
 }
 
+// serveNames answers DNS where the init step sends the application's questions.
+func (r *runner) serveNames(ctx context.Context) error {
+	s := r.settings
+	if !s.truth("ISTIO_META_DNS_CAPTURE") {
+		return nil
+	}
+	resolver, err := names.ReadResolver(s.file("/etc/resolv.conf"))
+	if err != nil {
+		return err
+	}
+	r.names = names.NewServer(resolver, r.log.Named("dns"))
+	if err := r.names.Listen(net.JoinHostPort("127.0.0.1", strconv.Itoa(agent.DNSPort))); err != nil {
+		return fmt.Errorf("DNS: %w", err)
+	}
+	if err := r.names.Listen(net.JoinHostPort("::1", strconv.Itoa(agent.DNSPort))); err != nil {
+		r.log.Info("no DNS by IPv6", zap.Error(err))
+	}
+	node, err := s.node.JSON()
+	if err != nil {
+		return err
+	}
+	c := &names.Client{
+		Address: s.proxy.DiscoveryAddress, Credentials: insecure.NewCredentials(), Node: node,
+		Namespace: s.node.Namespace, Server: r.names, Log: r.log.Named("dns"),
+	}
+	now := make(chan struct{})
+	close(now)
+	var ready <-chan struct{} = now
+	if s.secure() && r.source != nil {
+		host, _, _ := net.SplitHostPort(s.proxy.DiscoveryAddress)
+		c.Credentials, ready = credentials.NewTLS(r.source.ClientTLS(host)), r.source.Ready()
+	}
+	var running sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	running.Go(func() {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return
+		}
+		if err := c.Run(ctx); err != nil {
+			r.log.Error("no names of the mesh", zap.Error(err))
+		}
+	})
+	r.closers = append(r.closers, func() { cancel(); running.Wait(); r.names.Close() })
+	return nil
+}
+
 // runEnvoy writes the bootstrap and keeps Envoy running until ctx ends.
 func (r *runner) runEnvoy(ctx context.Context, socket string) error {
 	s := r.settings
@@ -174,6 +230,11 @@ func (r *runner) writeMetrics(w io.Writer) {
 		"istio_agent_scrape_failures_total{type=\"envoy\"} %d\nistio_agent_scrape_failures_total{type=\"application\"} %d\n",
 		r.scraper.envoyFailed.Load(), r.scraper.appFailed.Load())
 	counter("pilotfish_agent_proxy_restarts_total", "Starts of Envoy after one that ended by itself.", r.restarts.Load())
+	if r.names != nil {
+		counter("pilotfish_agent_dns_local_total", "Questions answered from the mesh's names.", r.names.Local.Load())
+		counter("pilotfish_agent_dns_forwarded_total", "Questions answered by the pod's DNS servers.", r.names.Forwarded.Load())
+		counter("pilotfish_agent_dns_failures_total", "Questions that nobody answered.", r.names.Failed.Load())
+	}
 	if r.source != nil {
 		obtained, failed := r.source.Attempts()
 		counter("pilotfish_agent_certificates_obtained_total", "Certificates obtained.", obtained)
