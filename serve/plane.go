@@ -12,6 +12,7 @@ import (
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/discovery"
+	"github.com/pilotfish-mesh/pilotfish/discovery/jwks"
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
 	"github.com/pilotfish-mesh/pilotfish/translate"
 )
@@ -35,6 +36,7 @@ type Plane struct {
 	Registry *prometheus.Registry
 
 	sources []NamedSource
+	keys    *jwks.Fetcher // nil: no keys are fetched
 	relayed relay
 	mu      sync.Mutex // guards what follows
 	watch   []chan struct{}
@@ -63,9 +65,20 @@ func NewPlane(sources []NamedSource, o snapshot.Options) *Plane {
 	return p
 }
 
+// FetchKeys has the Plane fetch the keys of token issuers. It is called before
+// Run; without it tokens of issuers whose keys are not in the configuration
+// are refused.
+func (p *Plane) FetchKeys(o jwks.Options) {
+	p.keys = jwks.New(o)
+	p.Report(func() []config.Problem { return p.keys.Problems(p.Store.Mesh()) })
+}
+
 // Run works until ctx ends, then returns nil; or until a source fails for
 // good, then with its error.
 func (p *Plane) Run(ctx context.Context) error {
+	if p.keys != nil {
+		defer p.keys.Close()
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, s := range p.sources {
 		g.Go(func() error {
@@ -110,13 +123,25 @@ func (r *relay) follow(m *config.Mesh) { r.effect.Store(r.effect.Load().Follow(m
 // relay settles what of each Mesh is in effect, and passes the Store's signal,
 // which is for one reader, on to the Cache and to every watcher.
 func (p *Plane) relay(ctx context.Context) {
+	var keys <-chan struct{}
+	if p.keys != nil {
+		keys = p.keys.Changed()
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.Store.Changed():
+		case <-keys:
 		}
-		p.relayed.follow(p.Store.Mesh())
+		m := p.Store.Mesh()
+		if m == nil {
+			continue // keys were there first
+		}
+		if p.keys != nil {
+			m = p.keys.With(ctx, m)
+		}
+		p.relayed.follow(m)
 		signal(p.relayed.changed)
 		p.mu.Lock()
 		for _, w := range p.watch {

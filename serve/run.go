@@ -19,6 +19,7 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/ca"
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/discovery/file"
+	"github.com/pilotfish-mesh/pilotfish/discovery/jwks"
 	"github.com/pilotfish-mesh/pilotfish/discovery/kube"
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
 	"github.com/pilotfish-mesh/pilotfish/webhook/inject"
@@ -45,6 +46,9 @@ type Options struct {
 	// Authority is that of the TLS addresses. Nil means the cluster's own, whose
 	// keys Secrets hold, or without a cluster one in memory.
 	Authority Authority
+	// InternalKeys lets the keys of token issuers be fetched from addresses of
+	// the inside.
+	InternalKeys bool
 	// ReadOnly: write nothing to the API server, and so sign no certificates.
 	ReadOnly bool
 	// Namespace is the control plane's own. Default istio-system.
@@ -92,6 +96,7 @@ func Run(ctx context.Context, o Options) error {
 		return r.admission.authorize(ctx, p)
 	}})
 	defer r.plane.Server.Close()
+	r.plane.FetchKeys(jwks.Options{Internal: o.InternalKeys, Log: o.Log})
 	if err := r.prepare(server); err != nil {
 		return err
 	}

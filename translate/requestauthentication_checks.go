@@ -63,20 +63,11 @@ func checkTokenHeader(r *Report, v protoreflect.Value) {
 	}
 }
 
-// requestAuthenticationProblems are selectors without workloads, and keys that
-// could not be had.
+// requestAuthenticationProblems are selectors without workloads.
 func (ix *Index) requestAuthenticationProblems() []config.Problem {
 	var out []config.Problem
 	for p := range ix.mesh.RequestAuthentications.All() {
 		out = append(out, ix.attachmentProblems(&p.Meta, p.Spec)...)
-		for i, r := range p.Spec.GetJwtRules() {
-			if uri, _ := config.KeySetURI(r.GetIssuer(), r.GetJwksUri()); r.GetJwks() == "" && ix.mesh.KeySets != nil {
-				if _, ok := ix.mesh.KeySets.Get(uri); !ok {
-					out = append(out, config.At(&p.Meta, "spec."+indexed("jwtRules", i), config.Warning, "KeysMissing",
-						"the keys of issuer %s have not been fetched: all of its tokens are refused", shown(r.GetIssuer())))
-				}
-			}
-		}
 	}
 	return out
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/agent"
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/discovery/file"
+	"github.com/pilotfish-mesh/pilotfish/discovery/jwks"
 	"github.com/pilotfish-mesh/pilotfish/serve"
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
 )
@@ -137,6 +138,7 @@ func (m *Mesh) startPlane() (changed <-chan struct{}, err error) {
 	m.source = file.New(m.options.Paths, file.WithAddresses(m.addressOf), file.WithSidecars(m.hasSidecar))
 	o := snapshot.Options{Authorize: serve.Authorize}
 	m.plane = serve.NewPlane([]serve.NamedSource{{Name: file.Name, Source: m.source}}, o)
+	m.plane.FetchKeys(jwks.Options{Internal: m.options.InternalKeys})
 	changed = m.plane.Watch()
 
 	socket := filepath.Join(m.around.dir, "xds.sock")

@@ -39,6 +39,9 @@ type Options struct {
 	// PageAddress is where the web page is served, such as 127.0.0.1:0; empty
 	// means not at all.
 	PageAddress string
+	// InternalKeys lets the keys of token issuers be fetched from addresses of
+	// the inside, such as this machine's.
+	InternalKeys bool
 	// Build is shown at /version of the page's address.
 	Build serve.Build
 	// Note receives one line at a time about what happens, for people. It may

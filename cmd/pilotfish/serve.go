@@ -114,6 +114,7 @@ only, such as those that come by a port-forward.`,
 	f.StringVar(&o.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the control plane's own namespace; istio-system if empty")
 	f.StringVar(&o.Identity, "identity", os.Getenv("POD_NAME"), "this replica's name among its peers")
 	f.DurationVar(&o.CertificateLifetime, "certificate-lifetime", 24*time.Hour, "the longest life of a workload's certificate")
+	f.BoolVar(&o.InternalKeys, "jwks-internal", false, "fetch keys of token issuers (jwksUri) from loopback, private and link-local addresses, too")
 	f.BoolVar(&o.Pprof, "pprof", false, "serve /debug/pprof on the monitoring address")
 	logs.add(cmd, "info", "json")
 	return cmd

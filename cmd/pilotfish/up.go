@@ -67,6 +67,7 @@ its Envoy as in a cluster. Without root all pods share the loopback range.`,
 	f.StringVar(&mode, "mode", "auto", "auto, netns or loopback")
 	f.BoolVar(&noRoot, "no-root", false, "the same as --mode loopback")
 	f.StringVar(&ads, "ads", "delta", "delta or sotw: how the Envoys ask for configuration")
+	f.BoolVar(&o.InternalKeys, "jwks-internal", false, "fetch keys of token issuers (jwksUri) from loopback, private and link-local addresses, too")
 	f.IntVar(&o.LoadRate, "load", 0, fmt.Sprintf("requests a second to send through the first gateway; %d without a number", defaultLoad))
 	f.Lookup("load").NoOptDefVal = fmt.Sprint(defaultLoad)
 	return cmd

@@ -72,7 +72,7 @@ type world struct {
 
 func start(t *testing.T) *world {
 	t.Helper()
-	w := &world{Stage: stage.Start(t, stage.Copy(t, "testdata"), up.Loopback), t: t}
+	w := &world{Stage: stage.StartWith(t, stage.Copy(t, "testdata"), up.Options{Mode: up.Loopback, InternalKeys: true}), t: t}
 	for _, x := range w.Workloads() {
 		if x.Name == "web" {
 			w.web = x.Pods[0].Address

@@ -9,7 +9,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -139,4 +142,32 @@ func TestTokens(t *testing.T) {
 			{header: bearer(a.token(t, claims{"aud": "web"})), want: denied}, {header: bearer(a.token(t, claims{"aud": []string{"web"}, "azp": "app"})), want: ok},
 		}},
 	})
+}
+
+// TestFetchedKeys: the control plane fetches an issuer's keys. While it cannot,
+// the issuer's tokens are refused and nothing else is; keys that were fetched
+// stay when the issuer is away, and new ones replace them.
+func TestFetchedKeys(t *testing.T) {
+	a, b := newIssuer(t, "a.example.com"), newIssuer(t, "b.example.com")
+	var keys atomic.Value
+	keys.Store("")
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if text, _ := keys.Load().(string); text != "" {
+			_, _ = fmt.Fprint(w, text)
+			return
+		}
+		http.Error(w, "away", http.StatusServiceUnavailable)
+	}))
+	defer s.Close()
+	w := start(t)
+	bearer := func(i *issuer) string { return "Authorization: Bearer " + i.token(t, nil) }
+	rules := authentication(a.rule(""), "  - issuer: "+b.name+"\n    jwksUri: "+s.URL+"\n")
+	w.decide([]theme{{"before", rules, []request{
+		{header: bearer(b), want: unauthenticated}, {header: bearer(a), want: ok}, {want: ok}, {bytes: "hi", want: ok},
+	}}})
+	keys.Store(b.jwks())
+	w.decide([]theme{{"after", "", []request{{header: bearer(b), want: ok}, {header: bearer(a), want: ok}}}})
+	keys.Store("")
+	other := newIssuer(t, b.name)
+	w.decide([]theme{{"away", rules + policy("DENY", "[{to: [{operation: {paths: [/never]}}]}]"), []request{{header: bearer(b), want: ok}, {header: bearer(other), want: unauthenticated}}}})
 }

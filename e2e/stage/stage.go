@@ -90,11 +90,17 @@ type Stage struct {
 // Problems, or a resource that an Envoy rejects, fails the test.
 func Start(t testing.TB, dir string, mode up.Mode) *Stage {
 	t.Helper()
+	return StartWith(t, dir, up.Options{Mode: mode})
+}
+
+// StartWith is Start with further options; folder, Envoy and notes are the
+// stage's.
+func StartWith(t testing.TB, dir string, o up.Options) *Stage {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startLimit)
 	defer cancel()
-	mesh, err := up.Start(ctx, up.Options{
-		Paths: []string{dir}, Envoy: envoytest.Binary(t), Mode: mode, Note: func(line string) { t.Log(line) },
-	})
+	o.Paths, o.Envoy, o.Note = []string{dir}, envoytest.Binary(t), func(line string) { t.Log(line) }
+	mesh, err := up.Start(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
