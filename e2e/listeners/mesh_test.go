@@ -112,9 +112,9 @@ func (m *mesh) proxy(kind config.ProxyType, labels map[string]string) string {
 	}
 	b := agent.Bootstrap{
 		Node: agent.Node{
-			Type: kind, IPs: []string{own}, Name: "p", Namespace: "default", DomainSuffix: "cluster.local",
-			Labels: labels, ClusterID: "Kubernetes", Interception: config.NoneMode,
-			Local: &config.LocalAddresses{Outbound: own, App: "127.0.0.1", PortBase: 10000},
+			Type: string(kind), IPs: []string{own}, Name: "p", Namespace: "default", DomainSuffix: "cluster.local",
+			Labels: labels, ClusterID: "Kubernetes", Interception: string(config.NoneMode),
+			Local: &agent.LocalAddresses{Outbound: own, App: "127.0.0.1", PortBase: 10000},
 		},
 		Discovery:  agent.Address{Host: host, Port: number},
 		Admin:      agent.Address{Path: filepath.Join(m.t.TempDir(), "admin.sock")},
