@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -29,11 +30,14 @@ type coreKind struct {
 func coreKinds() []coreKind {
 	v1 := corev1.SchemeGroupVersion
 	v1slices := discoveryv1.SchemeGroupVersion
+	v1net := networkingv1.SchemeGroupVersion
 	return []coreKind{
 		{config.Key{Kind: "Namespace"}, v1, "namespaces", "", keep(namespace)},
 		{config.Key{Kind: "Node"}, v1, "nodes", "", keep(node)},
 		{config.Key{Kind: "Service"}, v1, "services", "", keep(service)},
 		{config.Key{Group: v1slices.Group, Kind: "EndpointSlice"}, v1slices, "endpointslices", "", keep(endpointSlice)},
+		{config.Key{Group: v1net.Group, Kind: "Ingress"}, v1net, "ingresses", "", keep(ingress)},
+		{config.Key{Group: v1net.Group, Kind: "IngressClass"}, v1net, "ingressclasses", "", keep(ingressClass)},
 		{config.Key{Kind: "Pod"}, v1, "pods", unfinished, keep(pod)},
 		{config.Key{Kind: "Secret"}, v1, "secrets", credentials, keep(secret)},
 		{config.Key{Kind: "ConfigMap"}, v1, "configmaps", noRoots, keep(configMap)},
@@ -41,7 +45,7 @@ func coreKinds() []coreKind {
 }
 
 func coreVersions() []schema.GroupVersion {
-	return []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion}
+	return []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion}
 }
 
 // unfinished selects pods that may still serve.
@@ -154,6 +158,13 @@ func service(s *corev1.Service) *corev1.Service {
 }
 
 // endpointSlice leaves out what changes without a change of the endpoints.
+func ingress(i *networkingv1.Ingress) *networkingv1.Ingress {
+	i.Status = networkingv1.IngressStatus{}
+	return i
+}
+
+func ingressClass(c *networkingv1.IngressClass) *networkingv1.IngressClass { return c }
+
 func endpointSlice(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	s.Annotations = without(s.Annotations, func(k string) bool { return k == corev1.EndpointsLastChangeTriggerTime })
 	for i := range s.Endpoints {

@@ -284,6 +284,13 @@ kind: ServiceEntry
 metadata: {name: out, namespace: same}
 spec: {hosts: [out.example.com], ports: [{number: 443, name: https, protocol: HTTPS}], resolution: DNS, location: MESH_EXTERNAL}
 ---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: in, namespace: same, annotations: {kubernetes.io/ingress.class: istio}}
+spec:
+  tls: [{hosts: [in.example.com], secretName: cert}]
+  rules: [{host: in.example.com, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]
+---
 apiVersion: networking.istio.io/v1alpha3
 kind: EnvoyFilter
 metadata: {name: f, namespace: same}
@@ -312,7 +319,8 @@ func TestSameAsFiles(t *testing.T) {
 	same(t, kubeMesh, fileMesh, "services", func(m *config.Mesh) any { return m.Services.In("same") }, 4)
 	same(t, kubeMesh, fileMesh, "endpoints", func(m *config.Mesh) any { return m.Endpoints.In("same") }, 4)
 	same(t, kubeMesh, fileMesh, "workloads", func(m *config.Mesh) any { return m.Workloads.In("same") }, 1)
-	same(t, kubeMesh, fileMesh, "virtual services", func(m *config.Mesh) any { return m.VirtualServices.In("same") }, 1)
+	same(t, kubeMesh, fileMesh, "virtual services", func(m *config.Mesh) any { return m.VirtualServices.In("same") }, 2)
+	same(t, kubeMesh, fileMesh, "gateways of Ingresses", func(m *config.Mesh) any { return m.Gateways.In("istio-system") }, 1)
 	same(t, kubeMesh, fileMesh, "service entries", func(m *config.Mesh) any { return m.ServiceEntries.In("same") }, 1)
 	same(t, kubeMesh, fileMesh, "envoy filters", func(m *config.Mesh) any { return m.EnvoyFilters.In("same") }, 1)
 }
@@ -340,6 +348,8 @@ func lengthOf(list any) int {
 	case []*config.Workload:
 		return len(l)
 	case []*config.VirtualService:
+		return len(l)
+	case []*config.Gateway:
 		return len(l)
 	case []*config.ServiceEntry:
 		return len(l)
