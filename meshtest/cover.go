@@ -94,7 +94,7 @@ func reachedBy(r *Result) map[string]bool {
 	return out
 }
 
-var ruleOfPolicy = regexp.MustCompile(`^ns\[([^\]]*)\]-policy\[([^\]]*)\]-rule\[(\d+)\]$`)
+var ruleOfPolicy = regexp.MustCompile(`^(?:.*-)?ns\[([^\]]*)\]-policy\[([^\]]*)\]-rule\[(\d+)\]$`)
 
 func reachedHops(h *simulate.Hop, out map[string]bool, seen map[*simulate.Hop]bool) {
 	if h == nil || seen[h] {

@@ -8,7 +8,7 @@ import (
 
 // policyName is the form of an RBAC policy's name that says which
 // AuthorizationPolicy and which of its rules it came from.
-var policyName = regexp.MustCompile(`^ns\[([^\]]*)\]-policy\[([^\]]*)\]-rule\[(\d+)\]$`)
+var policyName = regexp.MustCompile(`^(?:.*-)?ns\[([^\]]*)\]-policy\[([^\]]*)\]-rule\[(\d+)\]$`)
 
 // policySource is the object behind an RBAC policy, or nil.
 func policySource(name string) *Source {

@@ -7,6 +7,7 @@ import (
 
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	networking "istio.io/api/networking/v1alpha3"
 )
 
 // witness is a request that a route's match takes; ok is false where none
@@ -128,4 +129,18 @@ func classExample(ranges []rune) rune {
 		return ranges[0]
 	}
 	return 'x'
+}
+
+// ExampleOf is a text that meets a condition of Istio's API, as far as one is
+// easily found; "" for no condition.
+func ExampleOf(m *networking.StringMatch) string {
+	switch p := m.GetMatchType().(type) {
+	case *networking.StringMatch_Exact:
+		return p.Exact
+	case *networking.StringMatch_Prefix:
+		return p.Prefix
+	case *networking.StringMatch_Regex:
+		return example(p.Regex)
+	}
+	return ""
 }

@@ -94,7 +94,8 @@ translates it to Envoy configuration and serves it to sidecars and gateways.`,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newAsk(), newTest(), newServe(), newUp(), newInject(), newVersion())
+	root.AddCommand(newServe(), newUp(), newInject(), newVersion())
 	root.AddCommand(newInstall(), newUninstall(), newVerify(), newTag(), newCA())
+	root.AddCommand(newAsk(), newTest(), newLint())
 	return root
 }

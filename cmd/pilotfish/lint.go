@@ -1,0 +1,221 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery/inputs"
+	"github.com/pilotfish-mesh/pilotfish/meshtest"
+	"github.com/pilotfish-mesh/pilotfish/simulate"
+)
+
+type lintFlags struct {
+	config  configFlags
+	out     outputFlag
+	ignores string
+	fix     bool
+	level   string
+	all     bool
+}
+
+func newLint() *cobra.Command {
+	var f lintFlags
+	cmd := &cobra.Command{
+		Use:   "lint [PATH...]",
+		Short: "Find what is wrong with a configuration",
+		Long: `Lint reports the mistakes of single objects, those between objects, and those that
+show only in what a proxy is sent: routes that no request reaches (with one that
+shows it), hosts that nothing has, fields without an effect. Findings name the codes
+of istioctl analyze (IST) and Kiali (KIA) where these report the same.
+
+A finding is ignored by a comment on its line or the one before,
+
+  # pilotfish:ignore CODE [until=2026-12-31] reason
+
+or by an entry of the file --ignores (.pilotfish-lint.yaml if there is one):
+
+  ignore:
+  - {code: SubsetEmpty, object: shop/reviews, reason: "v3 is rolled out next week", until: 2026-12-31}
+
+Exit codes: 0 nothing found, 1 findings of the level --fail-on or worse, 2 could not run.
+
+` + configHelp,
+		Example: `  pilotfish lint
+  pilotfish lint overlays/prod --fail-on error
+  helm template shop ./chart | pilotfish lint -
+  pilotfish lint --fix
+  pilotfish lint -o sarif > findings.sarif`,
+		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.ignores, "ignores", "", "file of ignores (default .pilotfish-lint.yaml if there is one)")
+	fl.BoolVar(&f.fix, "fix", false, "mend what can be mended without changing what works")
+	fl.StringVar(&f.level, "fail-on", "warning", "info, warning or error")
+	fl.BoolVar(&f.all, "all", false, "also show what is ignored")
+	f.config.add(cmd)
+	f.out.add(cmd, "text", "json", "yaml", "sarif", "junit", "markdown", "github")
+	return cmd
+}
+
+func (f *lintFlags) execute(cmd *cobra.Command, args []string) error {
+	if err := f.out.check(); err != nil {
+		return err
+	}
+	var level config.Severity
+	if err := level.UnmarshalText([]byte(f.level)); err != nil {
+		return usagef("--fail-on %q: want info, warning or error", f.level)
+	}
+	paths := append(slices.Clone(args), f.config.paths...)
+	list, err := f.findings(cmd, paths)
+	if err != nil {
+		return err
+	}
+	if f.fix {
+		fixed, err := applyFixes(cmd.ErrOrStderr(), list)
+		if err != nil {
+			return err
+		}
+		if fixed > 0 { // what was hidden behind a mistake shows now
+			if list, err = f.findings(cmd, paths); err != nil {
+				return err
+			}
+		}
+	}
+	shown := list
+	if !f.all {
+		shown = slices.DeleteFunc(slices.Clone(list), func(x meshtest.Finding) bool { return x.Ignored != "" })
+	}
+	if err := writeFindings(cmd.OutOrStdout(), f.out.value, shown); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(list, func(x meshtest.Finding) bool { return x.Ignored == "" && x.Severity >= level }) {
+		return findings{}
+	}
+	return nil
+}
+
+func (f *lintFlags) findings(cmd *cobra.Command, paths []string) ([]meshtest.Finding, error) {
+	o, err := f.config.options(cmd.InOrStdin(), "", paths)
+	if err != nil {
+		return nil, err
+	}
+	m, err := inputs.Load(cmd.Context(), o)
+	if err != nil {
+		return nil, couldNotRun{err}
+	}
+	list := meshtest.Lint(simulate.NewWorld(m))
+	ignores, err := f.readIgnores(list)
+	if err != nil {
+		return nil, err
+	}
+	return meshtest.Apply(list, ignores, time.Now()), nil
+}
+
+// readIgnores reads the file of ignores, and the comments of the files that
+// have findings.
+func (f *lintFlags) readIgnores(list []meshtest.Finding) ([]meshtest.Ignore, error) {
+	var out []meshtest.Ignore
+	name := f.ignores
+	if name == "" {
+		name = ".pilotfish-lint.yaml"
+	}
+	data, err := os.ReadFile(name) //nolint:gosec // the user names it
+	switch {
+	case err == nil:
+		var file struct {
+			Ignore []meshtest.Ignore `yaml:"ignore"`
+		}
+		d := yaml.NewDecoder(strings.NewReader(string(data)))
+		d.KnownFields(true)
+		if err := d.Decode(&file); err != nil {
+			return nil, couldNotRun{fmt.Errorf("%s: %w", name, err)}
+		}
+		for _, ig := range file.Ignore {
+			ig.At = name + ":1"
+			out = append(out, ig)
+		}
+	case f.ignores != "":
+		return nil, couldNotRun{fmt.Errorf("--ignores: %w", err)}
+	}
+	seen := map[string]bool{}
+	for i := range list {
+		at := list[i].File
+		if at == "" || seen[at] {
+			continue
+		}
+		seen[at] = true
+		if text, err := os.ReadFile(at); err == nil { //nolint:gosec // it was read as configuration
+			out = append(out, meshtest.IgnoresIn(at, string(text))...)
+		}
+	}
+	return out, nil
+}
+
+// applyFixes writes files with what could be mended, and says what it did.
+func applyFixes(to io.Writer, list []meshtest.Finding) (fixed int, err error) {
+	byFile := map[string][]*meshtest.Finding{}
+	var files []string
+	for i := range list {
+		if x := &list[i]; x.Fix != nil && x.Ignored == "" {
+			if byFile[x.File] == nil {
+				files = append(files, x.File)
+			}
+			byFile[x.File] = append(byFile[x.File], x)
+		}
+	}
+	for _, name := range files {
+		info, err := os.Stat(name)
+		if err != nil {
+			continue // of an overlay, standard input or a revision
+		}
+		data, err := os.ReadFile(name) //nolint:gosec // it was read as configuration
+		if err != nil {
+			return fixed, couldNotRun{err}
+		}
+		lines := strings.SplitAfter(string(data), "\n")
+		for _, x := range byFile[name] {
+			if x.Line > len(lines) {
+				continue
+			}
+			line, ok := x.Fix.Apply(lines[x.Line-1])
+			if !ok {
+				continue
+			}
+			lines[x.Line-1] = line
+			fixed++
+			_, _ = fmt.Fprintf(to, "fixed %s:%d: %s is now %s\n", name, x.Line, x.Fix.Old, x.Fix.New)
+		}
+		if err := replaceFile(name, strings.Join(lines, ""), info.Mode()); err != nil {
+			return fixed, couldNotRun{err}
+		}
+	}
+	return fixed, nil
+}
+
+// replaceFile writes a file in one step.
+func replaceFile(name, text string, mode os.FileMode) error {
+	tmp, err := os.CreateTemp(filepath.Dir(name), ".pilotfish-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(tmp.Name()) }()
+	if _, err := tmp.WriteString(text); err != nil {
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	if err := os.Chmod(tmp.Name(), mode); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), name)
+}

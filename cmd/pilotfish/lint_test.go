@@ -1,0 +1,103 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// lint finds nothing wrong with what is right.
+func TestLintIsSilentOnExamples(t *testing.T) {
+	dirs, err := filepath.Glob("../../examples/[a-z]*")
+	if err != nil || len(dirs) < 10 {
+		t.Fatalf("%d examples, %v", len(dirs), err)
+	}
+	for _, dir := range dirs {
+		code, stdout, stderr := run("lint", dir, "--fail-on", "warning", "-o", "json")
+		var found struct {
+			Findings []struct{ Severity, Message string }
+		}
+		if err := json.Unmarshal([]byte(stdout), &found); err != nil || code != exitOK || stderr != "" {
+			t.Errorf("%s: exit code %d, %v: %s%s", dir, code, err, stdout, stderr)
+		}
+		for _, f := range found.Findings {
+			if f.Severity != "info" || !strings.Contains(f.Message, "Secret") { // the secret is made by a script
+				t.Errorf("%s: %s", dir, f.Message)
+			}
+		}
+	}
+}
+
+// Each mistake of testdata/lint is found, with its line.
+func TestLint(t *testing.T) {
+	for name, c := range map[string]struct {
+		code int
+		args []string
+	}{
+		"mistakes": {exitFailure, nil},
+		"all":      {exitFailure, []string{"--all", "--fail-on", "error"}},
+		"markdown": {exitFailure, []string{"-o", "markdown"}},
+		"github":   {exitFailure, []string{"-o", "github"}},
+		"sarif":    {exitFailure, []string{"-o", "sarif"}},
+		"junit":    {exitFailure, []string{"-o", "junit"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"lint", "testdata/lint"}, c.args...)
+			code, stdout, stderr := run(args...)
+			if code != c.code || stderr != "" {
+				t.Errorf("exit code %d, want %d: %s", code, c.code, stderr)
+			}
+			golden(t, "lint-output/"+name+".txt", "$ pilotfish "+strings.Join(args, " ")+"\n"+stdout)
+		})
+	}
+}
+
+func TestLintFixes(t *testing.T) {
+	dir := t.TempDir()
+	text := "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [a.example.com]\n  htpp:\n  - rout: [{destination: {host: a.example.com}}] # rout\n"
+	file := filepath.Join(dir, "a.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second mistake shows after the first is mended
+		_, _, _ = run("lint", dir, "--fix")
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Replace(strings.Replace(text, "htpp:", "http:", 1), "rout:", "route:", 1)
+	if string(got) != want {
+		t.Errorf("the file is now\n%s", got)
+	}
+	if info, _ := os.Stat(file); info.Mode().Perm() != 0o640 {
+		t.Errorf("its mode is now %v", info.Mode())
+	}
+}
+
+func TestLintIgnoresFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ignores.yaml")
+	ignores := "ignore:\n- {code: '*', object: shop/reviews, reason: known}\n- {code: IST0118, reason: it is not}\n- {code: UnknownField, file: mistakes.yaml, reason: wait, until: 2099-01-01}\n" +
+		"- {code: GatewayNotFound, reason: \"\"}\n"
+	if err := os.WriteFile(file, []byte(ignores), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, stdout, _ := run("lint", "testdata/lint", "--ignores", file)
+	for _, gone := range []string{"shop/reviews", "PortWithoutProtocol", "UnknownField"} {
+		if strings.Contains(stdout, gone+":") || strings.Contains(stdout, "("+gone) {
+			t.Errorf("%s is still reported:\n%s", gone, stdout)
+		}
+	}
+	for _, there := range []string{"GatewayNotFound", "gives no reason"} {
+		if !strings.Contains(stdout, there) {
+			t.Errorf("%s is not reported:\n%s", there, stdout)
+		}
+	}
+	for _, args := range [][]string{{"--ignores", file + "x"}, {"testdata/none"}, {"--fail-on", "bad"}, {"-o", "xml"}} {
+		if code, _, stderr := run(append([]string{"lint"}, args...)...); code != exitUsage || stderr == "" {
+			t.Errorf("%v: exit code %d, %q", args, code, stderr)
+		}
+	}
+}

@@ -1,0 +1,231 @@
+package meshtest
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/simulate"
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+// Finding is something that is wrong with a configuration, or probably is.
+type Finding struct {
+	config.Problem
+	// Aliases are the codes under which other tools report it: IST0101, KIA0202.
+	Aliases []string `json:"aliases,omitempty"`
+	// Witness is a request that shows it, as arguments of ask.
+	Witness string `json:"witness,omitempty"`
+	// Fix is a change that mends it without changing what works; nil without.
+	Fix *Fix `json:"fix,omitempty"`
+	// Ignored is the reason for which it is not reported.
+	Ignored string `json:"ignored,omitempty"`
+}
+
+// Fix replaces one text on one line.
+type Fix struct {
+	Old string `json:"old"`
+	New string `json:"new"`
+}
+
+// aliases are the codes of istioctl analyze (IST) and of Kiali's validations
+// (KIA) for the same finding.
+var aliases = map[string][]string{
+	"HostNotFound":            {"IST0101", "KIA1101", "KIA0202"},
+	"HostNotVisible":          {"IST0101"},
+	"SubsetNotFound":          {"IST0101", "KIA1107"},
+	"GatewayNotFound":         {"IST0101", "KIA1102"},
+	"WorkloadNotFound":        {"IST0101", "KIA0302", "KIA1004"},
+	"SubsetEmpty":             {"KIA0203"},
+	"PortNotFound":            {"IST0101", "KIA0601"},
+	"DelegateNotFound":        {"IST0101"},
+	"ProviderNotFound":        {"IST0101"},
+	"CredentialUnusable":      {"IST0101"},
+	"HostTaken":               {"IST0109", "KIA1106"},
+	"HostClaimed":             {"IST0109", "KIA1106"},
+	"Overridden":              {"KIA0201"},
+	"SidecarShadowed":         {"IST0110", "KIA1002"},
+	"SidecarOverlaps":         {"IST0110", "KIA1002"},
+	"RouteShadowed":           {"IST0130"},
+	"ServerWithoutRoute":      {"IST0132"},
+	"PortTaken":               {"IST0145"},
+	"MutualTLSConflict":       {"KIA0204", "KIA0206", "KIA0501"},
+	"InvalidValue":            {"IST0106"},
+	"UnknownField":            {"IST0106"},
+	"UnknownKind":             {"IST0106"},
+	"PortWithoutProtocol":     {"IST0118", "KIA0601"},
+	"ServerNotVerified":       {"IST0128", "IST0129"},
+	"ServicesDisagree":        {"IST0116"},
+	"AnnotationUnknown":       {"IST0108"},
+	"RetriesRepeatWrites":     nil,
+	"PolicyOfNothing":         {"IST0101", "KIA0004"},
+	"DefinedTwice":            nil,
+	"FilterChainOverlap":      {"IST0151"},
+	"DuplicateDomain":         {"IST0109"},
+	"InboundProtocolConflict": {"IST0116"},
+}
+
+// Lint finds everything that is wrong with a configuration: within one
+// object, between objects, and in what is made of them for each proxy.
+func Lint(w *simulate.World) []Finding {
+	m := w.Mesh
+	var list []config.Problem
+	list = append(list, m.Problems...)
+	list = append(list, w.Index.Problems()...)
+	for _, r := range everyResources(w) {
+		list = append(list, r.Problems...)
+	}
+	for _, find := range []func(*config.Mesh) []config.Problem{
+		portsWithoutProtocol, serversNotVerified, unknownAnnotations, retriesOfWrites,
+	} {
+		list = append(list, find(m)...)
+	}
+	config.SortProblems(list)
+	list = slices.Compact(list)
+	out := make([]Finding, 0, len(list))
+	for _, p := range list {
+		if p.Code == "CredentialUnusable" && m.Secrets.Len() == 0 && strings.Contains(p.Message, "does not exist") {
+			// Secrets are seldom kept with the rest.
+			p.Severity = config.Info
+		}
+		f := Finding{Problem: p, Aliases: aliases[p.Code], Fix: fixOf(&p)}
+		if p.Code == "RouteShadowed" {
+			f.Witness = shadowWitness(w, &p)
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// everyResources are those of every class of proxies.
+func everyResources(w *simulate.World) []*translate.Resources {
+	var out []*translate.Resources
+	seen := map[*simulate.Part]bool{}
+	for _, p := range w.Pods() {
+		c := w.Config(p)
+		if c == nil {
+			continue
+		}
+		for _, part := range c.Parts() {
+			if !seen[part] {
+				seen[part] = true
+				out = append(out, part.Resources())
+			}
+		}
+	}
+	return out
+}
+
+var didYouMean = regexp.MustCompile(`^unknown field "([^"]+)": did you mean "([^"]+)"\?`)
+
+// fixOf mends mistyped fields: an object with one has no effect at all, so
+// nothing that works can change.
+func fixOf(p *config.Problem) *Fix {
+	if m := didYouMean.FindStringSubmatch(p.Message); m != nil && p.File != "" && p.Line > 0 {
+		return &Fix{Old: m[1], New: m[2]}
+	}
+	return nil
+}
+
+// Apply mends one line; ok is false where the line does not hold the text as
+// a word of its own.
+func (f *Fix) Apply(line string) (fixed string, ok bool) {
+	at := regexp.MustCompile(`(^|[\s{,"'])` + regexp.QuoteMeta(f.Old) + `(["']?\s*:)`)
+	loc := at.FindStringSubmatchIndex(line)
+	if loc == nil {
+		return line, false
+	}
+	return line[:loc[3]] + f.New + line[loc[4]:], true
+}
+
+// Ignore keeps findings from being reported.
+type Ignore struct {
+	Code   string `yaml:"code" json:"code"`     // a code or an alias; "*" for all
+	Object string `yaml:"object" json:"object"` // namespace/name, or empty for any
+	File   string `yaml:"file" json:"file"`     // its end, or empty for any
+	Line   int    `yaml:"-" json:"line"`        // of a comment: this line and the next
+	Reason string `yaml:"reason" json:"reason"`
+	Until  string `yaml:"until" json:"until"` // 2026-12-31, or empty for ever
+	// At is where the ignore itself stands.
+	At string `yaml:"-" json:"-"`
+}
+
+var ignoreComment = regexp.MustCompile(`#\s*pilotfish:ignore\s+(\S+)(?:\s+until=(\S+))?(?:\s+(.*))?$`)
+
+// IgnoresIn reads the comments of a file: "# pilotfish:ignore CODE
+// [until=DATE] reason", on the line of a finding or the one before.
+func IgnoresIn(file, text string) []Ignore {
+	var out []Ignore
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		if m := ignoreComment.FindStringSubmatch(strings.TrimRight(line, "\r\n")); m != nil {
+			out = append(out, Ignore{
+				Code: m[1], File: file, Line: n, Until: m[2], Reason: strings.TrimSpace(m[3]), At: fmt.Sprintf("%s:%d", file, n),
+			})
+		}
+	}
+	return out
+}
+
+// Apply marks the findings that are ignored. What is wrong with the ignores
+// themselves, such as an expiry that has passed, is reported in their place.
+func Apply(findings []Finding, ignores []Ignore, today time.Time) []Finding {
+	for i := range ignores {
+		ig := &ignores[i]
+		if why := ig.fault(today); why != "" {
+			file, line, _ := strings.Cut(ig.At, ":")
+			n := 1
+			_, _ = fmt.Sscanf(line, "%d", &n)
+			findings = append(findings, Finding{Problem: config.Problem{
+				Severity: config.Warning, Code: "IgnoreInvalid", Message: why, File: file, Line: n,
+			}})
+			continue
+		}
+		for j := range findings {
+			if f := &findings[j]; ig.covers(f) {
+				f.Ignored = ig.Reason
+			}
+		}
+	}
+	slices.SortStableFunc(findings, func(a, b Finding) int {
+		if n := strings.Compare(a.File, b.File); n != 0 {
+			return n
+		}
+		return a.Line - b.Line
+	})
+	return findings
+}
+
+func (ig *Ignore) fault(today time.Time) string {
+	if ig.Reason == "" {
+		return fmt.Sprintf("the ignore of %s gives no reason: say why", ig.Code)
+	}
+	if ig.Until == "" {
+		return ""
+	}
+	until, err := time.Parse(time.DateOnly, ig.Until)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("the ignore of %s ends %q, which is no date: want 2026-12-31", ig.Code, ig.Until)
+	case !today.Before(until.AddDate(0, 0, 1)):
+		return fmt.Sprintf("the ignore of %s has ended on %s: mend what it ignores, or give it more time", ig.Code, ig.Until)
+	}
+	return ""
+}
+
+func (ig *Ignore) covers(f *Finding) bool {
+	if ig.Code != "*" && ig.Code != f.Code && !slices.Contains(f.Aliases, ig.Code) {
+		return false
+	}
+	if ig.Object != "" && ig.Object != f.Object.Namespace+"/"+f.Object.Name && ig.Object != f.Object.String() {
+		return false
+	}
+	if ig.File != "" && !strings.HasSuffix(f.File, ig.File) {
+		return false
+	}
+	return ig.Line == 0 || f.Line == ig.Line || f.Line == ig.Line+1
+}
