@@ -116,9 +116,11 @@ type Fault struct {
 
 // Sent is a request as an Envoy passes it on.
 type Sent struct {
-	Method    string         `json:"method"`
-	Authority string         `json:"authority"`
-	Path      string         `json:"path"`
+	Method    string `json:"method"`
+	Authority string `json:"authority"`
+	Path      string `json:"path"`
+	// Rewritten: host or path are others than the client's.
+	Rewritten bool           `json:"rewritten,omitempty"`
 	Changes   []HeaderChange `json:"headerChanges,omitempty"`
 	Response  []HeaderChange `json:"responseHeaderChanges,omitempty"`
 

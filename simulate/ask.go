@@ -65,6 +65,9 @@ func (w *World) Ask(q *Query) (*Answer, error) {
 		return nil, err
 	}
 	way.follow(a.Hop, c.pod, conn, maxHops)
+	if s := a.Hop.Sent; s != nil && conn.HTTP != nil {
+		s.Rewritten = s.Path != conn.HTTP.Path || s.Authority != conn.HTTP.Authority
+	}
 	a.Results = results(a.Hop)
 	a.Unknown = unknowns(a.Hop, nil, map[*Hop]bool{})
 	w.locate(a.Hop, map[*Hop]bool{})

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"k8s.io/client-go/rest"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -129,4 +130,33 @@ func textsOf(ctx context.Context, o *Options, path string) ([]file.Text, []confi
 		return []file.Text{{Name: path + " (kustomize)", Data: data}}, nil, nil
 	}
 	return file.ReadTexts(path)
+}
+
+// Place is where an object stands.
+type Place struct {
+	File string
+	Line int
+}
+
+// LoadBare is Load without places: two states of a configuration then differ
+// in nothing but content. The places are returned beside it. Workloads keep
+// theirs, since no resource says where they stand.
+func LoadBare(ctx context.Context, o Options) (*config.Mesh, map[config.Key]Place, error) {
+	texts, problems, err := Texts(ctx, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	store := discovery.NewStore(o.Validate, file.Name)
+	changes, more := file.Objects(texts, newAddresses().of)
+	places := map[config.Key]Place{}
+	for i := range changes {
+		object := &changes[i].Object
+		places[object.Meta.Key] = Place{object.Meta.File, object.Meta.Line}
+		if _, istio := object.Body.(proto.Message); istio || object.Meta.Kind == "Service" {
+			object.Meta.File, object.Meta.Line, object.Meta.Lines = "", 0, nil
+		}
+	}
+	store.Replace(file.Name, changes, append(problems, more...))
+	store.Synced(file.Name)
+	return store.Mesh(), places, nil
 }

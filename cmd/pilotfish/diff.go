@@ -1,0 +1,302 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery/inputs"
+	"github.com/pilotfish-mesh/pilotfish/meshtest"
+	"github.com/pilotfish-mesh/pilotfish/simulate"
+)
+
+type diffFlags struct {
+	config   configFlags
+	out      outputFlag
+	markdown bool
+	xds      bool
+	order    bool
+}
+
+func newDiff() *cobra.Command {
+	var f diffFlags
+	cmd := &cobra.Command{
+		Use:   "diff A..B | A | OLD NEW",
+		Short: "Say what a change of the configuration changes, for whom",
+		Long: `Diff compares two states of a configuration: git revisions A and B, revision A and
+the working tree, or two paths. It says which proxies are sent other resources, and
+which requests are answered differently, grouped by cause, each with a request that
+shows it. What it tries are the requests that either state tells apart: one for each
+route and rule. What is not listed is answered the same.
+
+With A..B and A, --config says which paths of the repository are compared.
+
+Exit codes: 0 no request is answered differently, 1 some are, 2 could not run.`,
+		Example: `  pilotfish diff main..HEAD
+  pilotfish diff main --config overlays/prod --markdown
+  pilotfish diff old/ new/ --order
+  pilotfish diff HEAD~1..HEAD --xds`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
+	}
+	fl := cmd.Flags()
+	fl.BoolVar(&f.markdown, "markdown", false, "for a comment on a pull request; the same as -o markdown")
+	fl.BoolVar(&f.xds, "xds", false, "also show how the resources differ")
+	fl.BoolVar(&f.order, "order", false, "also give an order of applying without a failed request in between")
+	f.config.add(cmd)
+	f.out.add(cmd, "text", "json", "yaml", "markdown")
+	return cmd
+}
+
+// state is one of the two that are compared.
+type state struct {
+	world  *simulate.World
+	places map[config.Key]inputs.Place
+}
+
+func (f *diffFlags) execute(cmd *cobra.Command, args []string) error {
+	if f.markdown {
+		f.out.value = "markdown"
+	}
+	if err := f.out.check(); err != nil {
+		return err
+	}
+	if f.config.kubeconfig != "" {
+		return usagef("--kubeconfig: diff compares files")
+	}
+	before, after, err := f.states(cmd, args)
+	if err != nil {
+		return err
+	}
+	d := meshtest.Diff(before.world, after.world)
+	for i := range d.Objects {
+		o := &d.Objects[i]
+		at, ok := after.places[o.Object]
+		if !ok {
+			at = before.places[o.Object]
+		}
+		o.File, o.Line = at.File, at.Line
+	}
+	r := &diffReport{Difference: d}
+	if f.order {
+		r.Order = meshtest.SafeOrder(d, before.world, after.world)
+	}
+	if f.xds {
+		r.Resources = resourceDiffs(d, before.world, after.world)
+	}
+	if err := writeDiff(cmd.OutOrStdout(), f.out.value, r); err != nil {
+		return err
+	}
+	if len(d.Requests) > 0 {
+		return findings{}
+	}
+	return nil
+}
+
+func (f *diffFlags) states(cmd *cobra.Command, args []string) (before, after *state, err error) {
+	type side struct {
+		revision string
+		paths    []string
+	}
+	sides := [2]side{{paths: f.config.paths}, {paths: f.config.paths}}
+	a, b, isRange := strings.Cut(args[0], "..")
+	switch {
+	case len(args) == 2:
+		sides[0].paths, sides[1].paths = args[:1], args[1:]
+	case isRange:
+		sides[0].revision, sides[1].revision = a, b
+	default:
+		sides[0].revision = args[0]
+	}
+	var out [2]*state
+	for i, s := range sides {
+		if len(s.paths) == 0 {
+			s.paths = []string{"."}
+		}
+		o, err := f.config.options(cmd.InOrStdin(), s.revision, s.paths)
+		if err != nil {
+			return nil, nil, err
+		}
+		m, places, err := inputs.LoadBare(cmd.Context(), o)
+		if err != nil {
+			return nil, nil, couldNotRun{err}
+		}
+		tellProblems(cmd.ErrOrStderr(), m)
+		out[i] = &state{simulate.NewWorld(m), places}
+	}
+	return out[0], out[1], nil
+}
+
+// diffReport is all that diff says.
+type diffReport struct {
+	*meshtest.Difference
+	Order     *meshtest.Order `json:"order,omitempty"`
+	Resources []resourceDiff  `json:"resources,omitempty"`
+}
+
+type resourceDiff struct {
+	Resource  string   `json:"resource"`
+	Workloads []string `json:"workloads"`
+	Diff      string   `json:"diff"`
+}
+
+// resourceDiffs shows each difference once, with the workloads that have it.
+func resourceDiffs(d *meshtest.Difference, before, after *simulate.World) []resourceDiff {
+	var out []resourceDiff
+	at := map[string]int{}
+	for _, p := range d.Proxies {
+		for _, r := range p.Resources {
+			text := meshtest.ResourceDiff(before, after, p.Workload, r)
+			if text == "" {
+				continue
+			}
+			i, ok := at[r+text]
+			if !ok {
+				i = len(out)
+				at[r+text] = i
+				out = append(out, resourceDiff{Resource: r, Diff: text})
+			}
+			out[i].Workloads = append(out[i].Workloads, p.Workload)
+		}
+	}
+	return out
+}
+
+func writeDiff(to io.Writer, format string, r *diffReport) error {
+	if format == "json" || format == "yaml" {
+		return writeData(to, format, r)
+	}
+	t := &diffText{markdown: format == "markdown"}
+	t.write(r)
+	_, err := io.WriteString(to, t.b.String())
+	return err
+}
+
+// diffText writes a report for people.
+type diffText struct {
+	b        strings.Builder
+	markdown bool
+}
+
+func (t *diffText) title(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if t.markdown {
+		text = "### " + text + "\n"
+		if t.b.Len() > 0 {
+			text = "\n" + text
+		}
+	}
+	t.b.WriteString(text + "\n")
+}
+
+func (t *diffText) item(format string, args ...any) {
+	mark := "  "
+	if t.markdown {
+		mark = "* "
+	}
+	t.b.WriteString(mark + fmt.Sprintf(format, args...) + "\n")
+}
+
+func (t *diffText) detail(label, text string) {
+	if t.markdown {
+		fmt.Fprintf(&t.b, "  * %s: `%s`\n", label, text)
+		return
+	}
+	fmt.Fprintf(&t.b, "    %-8s %s\n", label, text)
+}
+
+func (t *diffText) write(r *diffReport) {
+	if r.Empty() {
+		t.title("Nothing changes: every proxy is sent the same.")
+		return
+	}
+	t.title("%s", count(len(r.Objects), "object changes", "objects change"))
+	for _, o := range r.Objects {
+		place := ""
+		if o.File != "" {
+			place = fmt.Sprintf(" (%s:%d)", o.File, o.Line)
+		}
+		t.item("%s %s%s", o.Change, o.Object, place)
+	}
+	t.requests(r)
+	t.title("%s other resources, %d the same", count(len(r.Proxies), "workload's proxies are sent", "workloads' proxies are sent"), r.Same)
+	for i, p := range r.Proxies {
+		if i == maxListed {
+			t.item("and %d more (-o json lists them)", len(r.Proxies)-i)
+			break
+		}
+		t.item("%s %s: %s", p.Workload, p.Change, listed(p.Resources))
+	}
+	for _, u := range r.Unknown {
+		t.item("not certain: %s", u)
+	}
+	t.order(r.Order)
+	for _, x := range r.Resources {
+		t.title("%s of %s", x.Resource, listed(x.Workloads))
+		if t.markdown {
+			t.b.WriteString("```diff\n" + x.Diff + "```\n")
+		} else {
+			t.b.WriteString(x.Diff)
+		}
+	}
+}
+
+func (t *diffText) requests(r *diffReport) {
+	if len(r.Requests) == 0 {
+		t.title("No request is answered differently (%d tried)", r.Tried)
+		return
+	}
+	t.title("Requests are answered differently (%d tried)", r.Tried)
+	for _, q := range r.Requests {
+		cause := q.Cause
+		if cause == "" {
+			cause = "the proxies' own settings"
+		}
+		t.item("%s: %s, from %s", cause, count(q.Count, "request", "requests"), listed(q.Clients))
+		t.detail("before", q.Before)
+		t.detail("after", q.After)
+		t.detail("example", "pilotfish ask "+q.Witness)
+	}
+}
+
+func (t *diffText) order(o *meshtest.Order) {
+	switch {
+	case o == nil:
+		return
+	case o.Any:
+		t.title("Any order of applying is safe")
+		return
+	case len(o.Steps) == 0:
+		t.title("No safe order was found: apply all at once")
+	default:
+		t.title("Apply in this order")
+		for i, s := range o.Steps {
+			t.item("%d. %s", i+1, s)
+		}
+	}
+	if o.Danger != "" {
+		t.detail("because", o.Danger)
+	}
+	if o.Witness != "" {
+		t.detail("example", "pilotfish ask "+o.Witness)
+	}
+}
+
+const maxListed = 8
+
+func listed(list []string) string {
+	if len(list) > maxListed {
+		return fmt.Sprintf("%s and %d more", strings.Join(list[:maxListed], ", "), len(list)-maxListed)
+	}
+	return strings.Join(list, ", ")
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

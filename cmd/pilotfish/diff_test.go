@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// changed makes a copy of the shop with texts replaced.
+func changed(t *testing.T, oldNew ...string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "new")
+	if err := os.CopyFS(dir, os.DirFS(shop)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "routing.yaml")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	for i := 0; i < len(oldNew); i += 2 {
+		if !strings.Contains(text, oldNew[i]) {
+			t.Fatalf("no %q", oldNew[i])
+		}
+		text = strings.Replace(text, oldNew[i], oldNew[i+1], 1)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestDiff(t *testing.T) {
+	for name, c := range map[string]struct {
+		code   int
+		change []string
+		flags  []string
+	}{
+		"nothing":  {exitOK, nil, nil},
+		"comment":  {exitOK, []string{"  http:\n  - name: qa", "  # a comment\n  http:\n  - name: qa"}, nil},
+		"weights":  {exitFailure, []string{"weight: 90", "weight: 50", "weight: 10", "weight: 50"}, nil},
+		"timeout":  {exitFailure, []string{"timeout: 3s", "timeout: 1s"}, []string{"--xds"}},
+		"markdown": {exitFailure, []string{"timeout: 3s", "timeout: 1s"}, []string{"--markdown"}},
+		"gateway":  {exitFailure, []string{"prefix: /reviews", "prefix: /r"}, nil},
+		"order": {exitOK, []string{
+			"{host: reviews, subset: v2}}]\n    timeout", "{host: reviews, subset: v3}}]\n    timeout",
+			"  - {name: v2, labels: {version: v2}}", "  - {name: v2, labels: {version: v2}}\n  - {name: v3, labels: {version: v2}}",
+		}, []string{"--order"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := changed(t, c.change...)
+			args := append([]string{"diff", shop, dir}, c.flags...)
+			code, stdout, stderr := run(args...)
+			if code != c.code || stderr != "" {
+				t.Errorf("exit code %d, want %d: %s", code, c.code, stderr)
+			}
+			golden(t, "diff/"+name+".txt", strings.ReplaceAll(stdout, dir, "NEW"))
+		})
+	}
+}
+
+// Git revisions are compared without a checkout, and lines that moved are no
+// change.
+func TestDiffRevisions(t *testing.T) {
+	dir := changed(t)
+	git := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("git", append([]string{"-c", "user.name=a", "-c", "user.email=a@example.com"}, args...)...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v %s", args, err, out)
+		}
+	}
+	git("init", "-q", "-b", "main")
+	git("add", ".")
+	git("commit", "-q", "-m", "one")
+	path := filepath.Join(dir, "routing.yaml")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("# moved\n"+strings.Replace(string(b), "timeout: 3s", "timeout: 2s", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	for _, args := range [][]string{{"main"}, {"HEAD~0..next"}} {
+		if strings.HasSuffix(args[0], "next") {
+			git("checkout", "-q", "-b", "next")
+			git("commit", "-q", "-a", "-m", "two")
+		}
+		code, stdout, stderr := run(append([]string{"diff", "-o", "json"}, args...)...)
+		if args[0] != "main" { // both are the same by now
+			if code != exitOK {
+				t.Errorf("%v: exit code %d: %s%s", args, code, stdout, stderr)
+			}
+			code, stdout, stderr = run("diff", "-o", "json", "main..next")
+		}
+		var d struct {
+			Objects  []struct{ Change, File string }
+			Requests []struct{ Before, After, Cause, Witness string }
+		}
+		if err := json.Unmarshal([]byte(stdout), &d); err != nil || code != exitFailure {
+			t.Fatalf("%v: exit code %d, %v: %s%s", args, code, err, stdout, stderr)
+		}
+		if len(d.Objects) != 1 || len(d.Requests) != 1 || !strings.Contains(d.Requests[0].After, "within 2s") ||
+			d.Requests[0].Cause != "VirtualService shop/reviews route qa" {
+			t.Errorf("%v: %+v", args, d)
+		}
+	}
+	if code, _, stderr := run("diff", "nowhere..main"); code != exitUsage || !strings.Contains(stderr, `"nowhere" is no path and no git revision`) {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}

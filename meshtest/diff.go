@@ -1,0 +1,407 @@
+package meshtest
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/simulate"
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+// Difference is what two configurations do differently.
+type Difference struct {
+	// Objects that were added, removed or changed.
+	Objects []ObjectChange `json:"objects"`
+	// Proxies that are sent other resources, by workload.
+	Proxies []ProxyChange `json:"proxies"`
+	// Same is the number of workloads whose proxies are sent the very same.
+	Same int `json:"sameProxies"`
+	// Requests that are answered differently, grouped by cause.
+	Requests []RequestChange `json:"requests"`
+	// Tried is the number of requests that were compared.
+	Tried int `json:"tried"`
+	// Unknown are constructs that may answer differently unseen.
+	Unknown []string `json:"unknown,omitempty"`
+
+	queries []*simulate.Query // that were compared
+}
+
+// ObjectChange is one object that differs.
+type ObjectChange struct {
+	Object config.Key `json:"object"`
+	Change string     `json:"change"` // added, removed or changed
+	File   string     `json:"file,omitempty"`
+	Line   int        `json:"line,omitempty"`
+
+	apply func(*config.Builder)
+}
+
+// ProxyChange is what a workload's proxies are sent differently.
+type ProxyChange struct {
+	Workload  string   `json:"workload"`
+	Change    string   `json:"change"` // added, removed or changed
+	Resources []string `json:"resources,omitempty"`
+}
+
+// RequestChange is a group of requests that change for one cause.
+type RequestChange struct {
+	Before  string `json:"before"`
+	After   string `json:"after"`
+	Cause   string `json:"cause"`
+	Witness string `json:"witness"`
+	Count   int    `json:"count"` // of the tried ones
+	// Clients are the workloads that see it.
+	Clients []string `json:"clients"`
+}
+
+// Empty reports that nothing differs.
+func (d *Difference) Empty() bool {
+	return len(d.Objects)+len(d.Proxies)+len(d.Requests) == 0
+}
+
+// Diff compares two configurations: what proxies are sent, and what happens
+// to the requests that either of them tells apart.
+func Diff(before, after *simulate.World) *Difference {
+	d := &Difference{Objects: changedObjects(before.Mesh, after.Mesh), Proxies: []ProxyChange{}, Requests: []RequestChange{}}
+	c := &comparison{before: before, after: after, out: d, groups: map[string]int{}, hosts: map[string]bool{}}
+	c.proxies()
+	c.requests()
+	sort.SliceStable(d.Requests, func(i, j int) bool { return d.Requests[i].Count > d.Requests[j].Count })
+	return d
+}
+
+type comparison struct {
+	before, after *simulate.World
+	out           *Difference
+	groups        map[string]int // key -> index of out.Requests
+	// hosts are those whose resources differ somewhere; everything if other
+	// resources than a host's do.
+	hosts      map[string]bool
+	everything bool
+	// clients are workloads, one of each class that is sent something else.
+	clients []string
+	// gateways whose resources differ.
+	gateways []string
+}
+
+// proxies compares what each workload's proxy is sent.
+func (c *comparison) proxies() {
+	was := podsByName(c.before)
+	now := podsByName(c.after)
+	told := map[string]bool{} // equal sets of changes, for one client of each
+	for _, name := range sortedKeys(merged(was, now)) {
+		a, b := was[name], now[name]
+		switch {
+		case a == nil:
+			c.out.Proxies = append(c.out.Proxies, ProxyChange{Workload: name, Change: "added"})
+			continue
+		case b == nil:
+			c.out.Proxies = append(c.out.Proxies, ProxyChange{Workload: name, Change: "removed"})
+			continue
+		}
+		list := c.resources(a, b)
+		if len(list) == 0 {
+			c.out.Same++
+			continue
+		}
+		c.out.Proxies = append(c.out.Proxies, ProxyChange{Workload: name, Change: "changed", Resources: list})
+		key := b.Namespace + strings.Join(list, "\n")
+		if b.Role == config.GatewayPod {
+			c.gateways = append(c.gateways, name)
+		} else if !told[key] {
+			told[key] = true
+			c.clients = append(c.clients, name)
+		}
+	}
+}
+
+func merged[T any](a, b map[string]T) map[string]T {
+	out := map[string]T{}
+	for k, v := range a {
+		out[k] = v
+	}
+	for k, v := range b {
+		out[k] = v
+	}
+	return out
+}
+
+func podsByName(w *simulate.World) map[string]*simulate.Pod {
+	out := map[string]*simulate.Pod{}
+	for _, p := range w.Pods() {
+		if out[p.Name()] == nil && w.Config(p) != nil {
+			out[p.Name()] = p
+		}
+	}
+	return out
+}
+
+// resources names those that differ, and notes the hosts that they are about.
+func (c *comparison) resources(a, b *simulate.Pod) []string {
+	var out []string
+	for _, kind := range []struct {
+		name string
+		of   func(*translate.Resources) *translate.Set
+	}{
+		{"cluster", func(r *translate.Resources) *translate.Set { return r.Clusters }},
+		{"listener", func(r *translate.Resources) *translate.Set { return r.Listeners }},
+		{"route", func(r *translate.Resources) *translate.Set { return r.Routes }},
+	} {
+		was, now := versions(c.before, a, kind.of), versions(c.after, b, kind.of)
+		for _, n := range sortedKeys(merged(was, now)) {
+			if was[n] != now[n] {
+				out = append(out, kind.name+" "+n)
+				c.concerns(kind.name, n, a, b)
+			}
+		}
+	}
+	for _, cluster := range changedEndpoints(c.before, c.after, a, b) {
+		out = append(out, "endpoints "+cluster)
+		c.concerns("cluster", cluster, a, b)
+	}
+	return out
+}
+
+func versions(w *simulate.World, p *simulate.Pod, of func(*translate.Resources) *translate.Set) map[string]config.Hash {
+	out := map[string]config.Hash{}
+	for _, part := range w.Config(p).Parts() {
+		for _, r := range of(part.Resources()).Items() {
+			out[r.Name] = r.Version
+		}
+	}
+	return out
+}
+
+// concerns notes which hosts a resource is about.
+func (c *comparison) concerns(kind, name string, a, b *simulate.Pod) {
+	if kind == "cluster" {
+		if _, _, _, host, ok := translate.ParseCluster(name); ok && host != "" {
+			c.hosts[host] = true
+		}
+		return
+	}
+	if kind == "route" {
+		for _, h := range simulate.ChangedHosts(c.before.Config(a), c.after.Config(b), name) {
+			c.hosts[h] = true
+		}
+		return
+	}
+	if name == translate.VirtualInboundListener {
+		for _, w := range []*simulate.World{c.before, c.after} {
+			for _, h := range w.ServedBy(b) {
+				c.hosts[h] = true
+			}
+		}
+		return
+	}
+	c.everything = true
+}
+
+// changedEndpoints are the clusters of both whose endpoints differ.
+func changedEndpoints(before, after *simulate.World, a, b *simulate.Pod) []string {
+	was, now := before.Assigned(a), after.Assigned(b)
+	var out []string
+	for _, n := range sortedKeys(was) {
+		if v, ok := now[n]; ok && v != was[n] {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// requests compares the answers to requests that either configuration tells
+// apart, from the clients and to the hosts that something differs for.
+func (c *comparison) requests() {
+	clients := c.clientsToAsk()
+	for _, from := range clients {
+		for _, to := range c.targets() {
+			for _, q := range c.explored(from, to) {
+				c.compare(q)
+			}
+		}
+	}
+	for _, g := range c.gateways {
+		for _, q := range slices.Concat(c.before.ExploreGateway(g), c.after.ExploreGateway(g)) {
+			c.compare(q)
+		}
+	}
+}
+
+// clientsToAsk are those that are sent something else; where only servers
+// are, one client of each namespace.
+func (c *comparison) clientsToAsk() []string {
+	out := slices.Clone(c.clients)
+	seen := map[string]bool{}
+	for _, name := range out {
+		ns, _, _ := strings.Cut(name, "/")
+		seen[ns] = true
+	}
+	for _, name := range c.after.Clients("", "") {
+		ns, _, _ := strings.Cut(name, "/")
+		if !seen[ns] {
+			seen[ns] = true
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+func (c *comparison) targets() []simulate.Target {
+	seen := map[string]bool{}
+	var out []simulate.Target
+	for _, w := range []*simulate.World{c.after, c.before} {
+		for _, t := range w.Targets("", "") {
+			if (c.everything || c.hosts[t.Service.Hostname]) && !seen[t.String()] {
+				seen[t.String()] = true
+				out = append(out, t)
+			}
+		}
+	}
+	return out
+}
+
+func (c *comparison) explored(from string, to simulate.Target) []*simulate.Query {
+	seen := map[string]bool{}
+	var out []*simulate.Query
+	for _, q := range slices.Concat(c.before.Explore(from, to), c.after.Explore(from, to)) {
+		if s := q.String(); !seen[s] {
+			seen[s] = true
+			out = append(out, q)
+		}
+	}
+	return out
+}
+
+// compare asks both and groups what differs by cause.
+func (c *comparison) compare(q *simulate.Query) {
+	a, errA := c.before.Ask(q)
+	b, errB := c.after.Ask(q)
+	c.out.Tried++
+	c.out.queries = append(c.out.queries, q)
+	was, now := different(summary(a, errA), summary(b, errB))
+	if a != nil && b != nil {
+		for _, u := range b.Unknown {
+			if !slices.Contains(c.out.Unknown, u) {
+				c.out.Unknown = append(c.out.Unknown, u)
+			}
+		}
+	}
+	if was == now {
+		return
+	}
+	cause := c.cause(a, b)
+	key := was + "\n" + now + "\n" + cause
+	i, ok := c.groups[key]
+	if !ok {
+		i = len(c.out.Requests)
+		c.groups[key] = i
+		c.out.Requests = append(c.out.Requests, RequestChange{Before: was, After: now, Cause: cause, Witness: q.String()})
+	}
+	g := &c.out.Requests[i]
+	g.Count++
+	if !slices.Contains(g.Clients, q.From) {
+		g.Clients = append(g.Clients, q.From)
+	}
+}
+
+// cause names the decisions that differ.
+func (c *comparison) cause(a, b *simulate.Answer) string {
+	was, now := decidedBy(a), decidedBy(b)
+	if was == now {
+		return now
+	}
+	switch {
+	case was == "":
+		return now
+	case now == "":
+		return "no longer " + was
+	}
+	return now + ", before " + was
+}
+
+func decidedBy(a *simulate.Answer) string {
+	if a == nil {
+		return ""
+	}
+	for i := range a.Results {
+		if r := &a.Results[i]; !r.Delivered && r.Source != nil {
+			return r.Source.Object.String()
+		}
+	}
+	if d := a.Hop.Route; d != nil && d.Source != nil {
+		return fmt.Sprintf("%s route %s", d.Source.Object, d.Name)
+	}
+	if d := a.Hop.VirtualHost; d != nil && d.Source != nil {
+		return d.Source.Object.String()
+	}
+	return ""
+}
+
+// different joins the parts of two summaries: where they go, and what else is
+// not the same.
+func different(a, b []string) (was, now string) {
+	if slices.Equal(a, b) {
+		return "", ""
+	}
+	only := func(x, y []string) string {
+		out := x[:1:1]
+		for _, part := range x[1:] {
+			if !slices.Contains(y, part) {
+				out = append(out, part)
+			}
+		}
+		return strings.Join(out, ", ")
+	}
+	return only(a, b), only(b, a)
+}
+
+// summary is an answer in parts, the results first: two that are equal treat
+// the request the same.
+func summary(a *simulate.Answer, err error) []string {
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var results []string
+	for i := range a.Results {
+		r := &a.Results[i]
+		text := fmt.Sprintf("%.4g %% ", r.Percent)
+		switch {
+		case r.Delivered:
+			text += strings.TrimSpace(r.Workload+" "+r.Labels["version"]) + " by " + r.Security
+		case r.Status == 0:
+			text += r.Reason
+		default:
+			text += fmt.Sprintf("%d: %s", r.Status, r.Reason)
+		}
+		results = append(results, text)
+	}
+	parts := []string{strings.Join(results, ", ")}
+	h := a.Hop
+	if s := h.Sent; s != nil {
+		if s.Rewritten {
+			parts = append(parts, fmt.Sprintf("as %s %s%s", s.Method, s.Authority, s.Path))
+		}
+		for _, ch := range s.Changes {
+			parts = append(parts, strings.TrimSuffix(ch.Op+" "+ch.Name+": "+ch.Value, ": "))
+		}
+	}
+	if !h.Timeout.IsZero() && h.Timeout.Duration > 0 && h.Reply == nil {
+		parts = append(parts, "within "+h.Timeout.String())
+	}
+	if r := h.Retries; r != nil && h.Reply == nil {
+		parts = append(parts, fmt.Sprintf("%d retries on %s", r.Attempts, r.On))
+	}
+	for _, m := range h.Mirrors {
+		parts = append(parts, fmt.Sprintf("mirrored %.4g %% to %s", m.Percent, m.Cluster))
+	}
+	if f := h.Fault; f != nil && f.DelayPercent > 0 {
+		parts = append(parts, fmt.Sprintf("%.4g %% delayed %s", f.DelayPercent, f.Delay))
+	}
+	if h.Reply != nil && h.Reply.Location != "" {
+		parts = append(parts, "to "+h.Reply.Location)
+	}
+	return parts
+}
