@@ -2,8 +2,11 @@ package examples
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"testing"
+	"time"
 
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 	"github.com/pilotfish-mesh/pilotfish/e2e/stage"
@@ -81,4 +84,139 @@ func TestMutualTLS(t *testing.T) {
 	check("refused", "refused", foo)
 	s.Edit("peers.yaml", "UNSET} # httpbin", "DISABLE} # httpbin")
 	check("refused", "nobody", "nobody")
+}
+
+// decisions are requests with the statuses that they come to, or "closed" for
+// connections.
+type decision struct {
+	from, method, url string
+	want              string
+}
+
+func decided(t *testing.T, s *stage.Stage, list []decision) string {
+	t.Helper()
+	for _, d := range list {
+		c := caller(t, s, d.from)
+		r, err := stage.Send(t.Context(), c.Client, d.method, d.url, nil)
+		got := fmt.Sprint(r.Status)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != d.want {
+			return fmt.Sprintf("%s %s %s: %s, want %s", d.from, d.method, d.url, got, d.want)
+		}
+	}
+	return ""
+}
+
+func TestAccessControl(t *testing.T) {
+	s := run(t, "access-control", up.Loopback, nil)
+	requests := []decision{
+		{"curl", "POST", "http://productpage:9080/", "403"},
+		{"curl", "GET", "http://productpage:9080/", "200"},
+		{"curl", "GET", "http://details:9080/details/1", "403"},
+		{"productpage", "GET", "http://details:9080/details/1", "200"},
+		{"productpage", "GET", "http://details:9080/details/../x", "403"},
+		{"productpage", "DELETE", "http://details:9080/details/1", "403"},
+	}
+	if wrong := decided(t, s, requests); wrong != "" {
+		t.Error(wrong)
+	}
+	for port, want := range map[int]bool{9000: true, 9001: false} {
+		if got := answers(t, s, "curl", fmt.Sprintf("tcp-echo:%d", port)); got != want {
+			t.Errorf("connections to port %d are answered: %v, want %v", port, got, want)
+		}
+	}
+	// The pods of the new trust domain replace those of the old one.
+	s.Edit("istio.yaml", "    trustDomain: old.example.com", "    trustDomain: new.example.com\n    trustDomainAliases: [old.example.com]")
+	const renamed = "spiffe://new.example.com/ns/default/sa/productpage"
+	envoytest.Eventually(t, 3*stage.Patience, func() string {
+		c := *s.Inside("productpage", "")
+		if client, err := s.Client("productpage"); err == nil {
+			c.Client = client // of the pod that runs now
+			defer client.CloseIdleConnections()
+		}
+		if got := seenAs(t, &c, "http://details:9080/details/1"); got != renamed {
+			return "productpage is seen as " + got
+		}
+		return ""
+	})
+}
+
+// answers reports whether the application answers to bytes.
+func answers(t *testing.T, s *stage.Stage, from, address string) bool {
+	t.Helper()
+	dial, err := s.Dialer(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := dial(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if err := c.SetDeadline(time.Now().Add(stage.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("hello\n")); err != nil {
+		return false
+	}
+	n, _ := c.Read(make([]byte, 1))
+	return n == 1
+}
+
+func TestExternalAuthorizer(t *testing.T) {
+	s := run(t, "external-authorizer", up.Loopback, nil)
+	if wrong := decided(t, s, []decision{
+		{"curl", "GET", "http://httpbin:8000/headers", "200"},
+		{"curl", "GET", "http://httpbin:8000/headers?status=403", "403"},
+		{"curl", "GET", "http://httpbin:8000/headers/x?status=403", "403"},
+		{"curl", "GET", "http://httpbin:8000/ip?status=418", "418"},
+	}); wrong != "" {
+		t.Error(wrong)
+	}
+	r := s.Inside("curl", "http://httpbin:8000").Get(t, "/headers?status=401")
+	if r.Status != 401 || r.Echo.Workload == "httpbin" {
+		t.Errorf("refused: %v, want 401 from the authorizer", r)
+	}
+	// Nobody answers: refused.
+	s.Edit("workloads.yaml", "metadata: {name: authorizer}\nspec:\n  selector: {matchLabels", "metadata: {name: authorizer}\nspec:\n  replicas: 0\n  selector: {matchLabels")
+	envoytest.Eventually(t, stage.Patience, func() string {
+		return decided(t, s, []decision{{"curl", "GET", "http://httpbin:8000/headers", "403"}, {"curl", "GET", "http://httpbin:8000/ip", "200"}})
+	})
+}
+
+func TestJWT(t *testing.T) {
+	s := run(t, "jwt", up.Loopback, nil)
+	text, err := os.ReadFile(filepath.Join(s.Dir, "tokens.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := func(name string) string {
+		m := regexp.MustCompile(`(?m)^# ` + name + `=(\S+)$`).FindSubmatch(text)
+		if m == nil {
+			t.Fatalf("no token %s", name)
+		}
+		return string(m[1])
+	}
+	c := outside(s)
+	for _, x := range []struct {
+		path, token, by string
+		status          int
+	}{
+		{"/open", "", "httpbin", 200}, {"/", "", "", 403}, {"/open?x", "", "httpbin", 200}, {"/openly", "", "", 403},
+		{"/open", "nonsense", "", 401}, {"/", token("GUEST"), "httpbin", 200}, {"/", token("VIP"), "vip", 200}, {"/", token("VIP") + "x", "", 401},
+	} {
+		var headers []string
+		if x.token != "" {
+			headers = []string{"Authorization", "Bearer " + x.token}
+		}
+		r := c.Get(t, x.path, headers...)
+		if r.Status != x.status || r.Echo.Workload != x.by {
+			t.Errorf("%s with token %.20q: %v, want %d from %q", x.path, x.token, r, x.status, x.by)
+		}
+		if subject := r.Echo.Headers.Get("X-Subject"); x.by != "" && (subject == "someone") != (x.token != "") {
+			t.Errorf("%s with token %.20q: subject %q", x.path, x.token, subject)
+		}
+	}
 }
