@@ -3,7 +3,6 @@ package snapshot_test
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -35,92 +34,6 @@ func (s *served) problem() config.Problem {
 		return ""
 	})
 	return list[0]
-}
-
-func TestNACK(t *testing.T) {
-	t.Run("the last good version stays", func(t *testing.T) {
-		both(t, small, func(t *testing.T, s *served, c *client) {
-			c.start([]string{"a", "b"}, []string{"r"}, "l")
-			good := c.last[rds].bodies["r"]
-			s.world.edit(func(c *content) { c.routes["r"] = 2 })
-			c.nack(c.expect("rds +r"), "route: unknown cluster 'x'")
-			if again := c.take("rds +r"); string(again.bodies["r"]) != string(good) {
-				t.Errorf("sent %q, want the last good version", again.bodies["r"])
-			}
-			c.quiet()
-			p := s.problem()
-			if p.Object.Name != "r" || p.File != "r.yaml" || p.Line != 7 || p.Severity != config.Error ||
-				p.Code != "ProxyRejected" || !strings.Contains(p.Message, "unknown cluster 'x'") {
-				t.Errorf("problem %+v", p)
-			}
-		})
-	})
-	t.Run("also for new proxies", func(t *testing.T) {
-		both(t, small, func(t *testing.T, s *served, c *client) {
-			c.start([]string{"a", "b"}, []string{"r"}, "l")
-			good := c.last[rds].bodies["r"]
-			s.world.edit(func(c *content) { c.routes["r"] = 2 })
-			c.nack(c.expect("rds +r"), "no good")
-			c.take("rds +r")
-			d := s.client("two", !c.isSotW)
-			d.subscribe(rds, "r")
-			if got := d.take("rds +r"); string(got.bodies["r"]) != string(good) {
-				t.Errorf("a new proxy got %q", got.bodies["r"])
-			}
-		})
-	})
-	t.Run("until it changes", func(t *testing.T) {
-		both(t, small, func(t *testing.T, s *served, c *client) {
-			c.start([]string{"a", "b"}, []string{"r"}, "l")
-			s.world.edit(func(c *content) { c.routes["r"] = 2 })
-			c.nack(c.expect("rds +r"), "no good")
-			c.take("rds +r")
-			s.world.edit(func(c *content) { c.routes["r2"] = 1 }) // something else
-			c.quiet()
-			s.world.edit(func(c *content) { c.routes["r"] = 3 })
-			c.take("rds +r")
-			c.quiet()
-			if list := s.server.Problems(); len(list) > 0 {
-				t.Errorf("problems %v, want none", list)
-			}
-		})
-	})
-	t.Run("one of several", func(t *testing.T) {
-		// Envoy names the clusters that it did not take; it has the others.
-		both(t, small, func(t *testing.T, s *served, c *client) {
-			c.start([]string{"a", "b"}, []string{"r"}, "l")
-			s.world.edit(func(c *content) { c.clusters["a"], c.clusters["b"], c.clusters["c"] = 2, 2, 1 })
-			r := c.recv()
-			c.take("eds +a +b") // warming
-			c.nack(r, rejected("b"))
-			if c.isSotW {
-				c.take("cds +a +b +c") // with the old b
-			} else {
-				c.take("cds +b")
-			}
-			c.take("eds +b")
-			c.quiet()
-			if p := s.problem(); p.Object.Name != "b" {
-				t.Errorf("problem %v, want it about b", p)
-			}
-		})
-	})
-	t.Run("with no good version at all", func(t *testing.T) {
-		both(t, small, func(t *testing.T, s *served, c *client) {
-			c.subscribe(cds)
-			c.nack(c.recv(), rejected("b"))
-			until(t, "the rejection is known", func() bool { return len(s.server.Problems()) == 1 })
-			d := s.client("two", c.isSotW)
-			d.subscribe(cds)
-			d.take("cds +a")
-			s.world.edit(func(c *content) { c.clusters["b"] = 2 })
-			if c.isSotW {
-				d.take("cds +a +b")
-			} else {
-				d.take("cds +b")
-			}
-		})
-	})
 }
 
 func TestCulpritIsFound(t *testing.T) {

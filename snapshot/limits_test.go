@@ -1,0 +1,160 @@
+package snapshot_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/pilotfish-mesh/pilotfish/snapshot"
+)
+
+func TestLimits(t *testing.T) {
+	t.Run("streams", func(t *testing.T) {
+		w := newWorld(t)
+		w.edit(small)
+		reg := prometheus.NewRegistry()
+		s := serve(t, w, snapshot.Options{Streams: 1, Registerer: reg})
+		c := s.delta("one")
+		c.subscribe(cds)
+		c.take("cds +a +b")
+		d := s.delta("two")
+		d.subscribeQuietly(cds)
+		if err := d.ended(); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("got %v", err)
+		}
+		c.quiet()
+		if n := measured(t, reg, "pilotfish_xds_shed_total", "streams"); n != 1 {
+			t.Errorf("%v streams counted, want 1", n)
+		}
+	})
+	t.Run("requests", func(t *testing.T) {
+		bothWith(t, small, snapshot.Options{Requests: 0.1}, func(t *testing.T, s *served, c *client) {
+			for range 30 {
+				c.subscribeQuietly(eds, "a")
+			}
+			if err := c.ended(); status.Code(err) != codes.ResourceExhausted {
+				t.Errorf("got %v", err)
+			}
+		})
+	})
+	t.Run("size of a request", func(t *testing.T) {
+		bothWith(t, small, snapshot.Options{RequestSize: 1000}, func(t *testing.T, s *served, c *client) {
+			c.subscribeQuietly(eds, strings.Repeat("x", 2000))
+			if err := c.ended(); status.Code(err) != codes.ResourceExhausted {
+				t.Errorf("got %v", err)
+			}
+		})
+	})
+	t.Run("silence at first", func(t *testing.T) {
+		bothWith(t, small, snapshot.Options{FirstRequestTimeout: time.Millisecond}, func(t *testing.T, s *served, c *client) {
+			if err := c.ended(); status.Code(err) != codes.DeadlineExceeded {
+				t.Errorf("got %v", err)
+			}
+		})
+	})
+	t.Run("connects", func(t *testing.T) {
+		w := newWorld(t)
+		w.edit(small)
+		s := serve(t, w, snapshot.Options{Connects: 0.0001})
+		for _, name := range []string{"one", "two"} { // the burst is one
+			c := s.delta(name)
+			c.subscribe(cds)
+			if name == "one" {
+				c.take("cds +a +b")
+				continue
+			}
+			c.cancel() // it would wait for hours
+			_ = c.ended()
+		}
+		until(t, "only one proxy is left", func() bool { return len(s.server.Proxies()) == 1 })
+	})
+}
+
+func TestSlowReader(t *testing.T) {
+	w := newWorld(t)
+	big := strings.Repeat("x", 1000)
+	w.edit(func(c *content) {
+		for i := range 5000 {
+			c.clusters[fmt.Sprint(big, i)] = 1
+		}
+	})
+	for _, p := range []string{"delta", "sotw"} {
+		t.Run(p, func(t *testing.T) {
+			reg := prometheus.NewRegistry()
+			s := serve(t, w, snapshot.Options{SendTimeout: time.Millisecond, Registerer: reg})
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			ads := discovery.NewAggregatedDiscoveryServiceClient(s.dial())
+			// A client that asks and never reads.
+			if p == "delta" {
+				st, err := ads.DeltaAggregatedResources(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := st.Send(&discovery.DeltaDiscoveryRequest{Node: node("slow"), TypeUrl: cds}); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				st, err := ads.StreamAggregatedResources(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, url := range []string{cds, eds} {
+					r := &discovery.DiscoveryRequest{Node: node("slow"), TypeUrl: url, ResourceNames: []string{"*"}}
+					if err := st.Send(r); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			fast := s.client("fast", p == "sotw")
+			fast.subscribe(rds, "r")
+			fast.recv() // meanwhile others are served
+			until(t, "the slow reader is counted", func() bool { return measured(t, reg, "pilot_xds_write_timeout") == 1 })
+			until(t, "the slow reader is closed", func() bool {
+				list := s.server.Proxies()
+				return len(list) == 1 && list[0].Proxy.Name == "fast"
+			})
+		})
+	}
+}
+
+func TestDrain(t *testing.T) {
+	both(t, small, func(t *testing.T, s *served, c *client) {
+		c.start([]string{"a", "b"}, []string{"r"}, "l")
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.server.Shutdown(ctx, s.grpc)
+		}()
+		if err := c.ended(); status.Code(err) != codes.Unavailable {
+			t.Errorf("got %v, want Unavailable", err)
+		}
+		<-done
+		if ctx.Err() != nil {
+			t.Error("draining took all the time that it had")
+		}
+	})
+}
+
+func TestDrainIsBounded(t *testing.T) {
+	w := newWorld(t)
+	w.edit(small)
+	s := serve(t, w, snapshot.Options{})
+	c := s.delta("one")
+	c.start([]string{"a", "b"}, []string{"r"}, "l")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.server.Shutdown(ctx, s.grpc)
+	if err := c.ended(); err == nil {
+		t.Error("the stream ended without an error")
+	}
+}
