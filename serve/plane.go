@@ -52,12 +52,13 @@ func NewPlane(sources []NamedSource, o snapshot.Options) *Plane {
 	for i, s := range sources {
 		names[i] = s.Name
 	}
+	translator := translate.NewTranslator(rememberedResources)
 	p := &Plane{
 		Store:    discovery.NewStore(translate.Check, names...),
-		Cache:    snapshot.NewCache(snapshot.Translation(translate.NewTranslator(rememberedResources))),
+		Cache:    snapshot.NewCache(snapshot.Translation(translator)),
 		Registry: prometheus.NewRegistry(),
 		sources:  sources,
-		relayed:  relay{changed: make(chan struct{}, 1)},
+		relayed:  relay{index: translator.Index, changed: make(chan struct{}, 1)},
 	}
 	p.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	o.Registerer = p.Registry
@@ -102,6 +103,7 @@ func (p *Plane) Run(ctx context.Context) error {
 // relay is the Store as the Cache sees it: with what is in effect of each
 // Mesh.
 type relay struct {
+	index   func(*config.Mesh) *translate.Index
 	effect  atomic.Pointer[translate.Effect]
 	changed chan struct{}
 }
@@ -118,7 +120,7 @@ func (r *relay) Mesh() *config.Mesh {
 func (r *relay) Changed() <-chan struct{} { return r.changed }
 
 // follow takes the Store's newest Mesh.
-func (r *relay) follow(m *config.Mesh) { r.effect.Store(r.effect.Load().Follow(m)) }
+func (r *relay) follow(m *config.Mesh) { r.effect.Store(r.effect.Load().Follow(m, r.index)) }
 
 // relay settles what of each Mesh is in effect, and passes the Store's signal,
 // which is for one reader, on to the Cache and to every watcher.
@@ -217,7 +219,7 @@ func (p *Plane) problemsBetween(m *config.Mesh) []config.Problem {
 	if known.mesh == m {
 		return known.problems
 	}
-	found := problemsBetween{m, translate.NewIndex(m).Problems()}
+	found := problemsBetween{m, p.relayed.index(m).Problems()}
 	p.mu.Lock()
 	p.between = found
 	p.mu.Unlock()

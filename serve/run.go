@@ -64,8 +64,10 @@ type Options struct {
 	CertificateLifetime time.Duration
 	// NativeSidecars says when injected proxies are native sidecars.
 	NativeSidecars inject.Native
-	Log            *zap.Logger
-	Build          Build
+	// XDS bounds what proxies may take; Authorize and Registerer are not read.
+	XDS   snapshot.Options
+	Log   *zap.Logger
+	Build Build
 }
 
 // drainTime is how long proxies may take to go elsewhere after the end was
@@ -92,9 +94,11 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	r.plane = NewPlane(sources, snapshot.Options{Authorize: func(ctx context.Context, p *config.Proxy) (snapshot.Grant, error) {
+	bounds := o.XDS
+	bounds.Authorize = func(ctx context.Context, p *config.Proxy) (snapshot.Grant, error) {
 		return r.admission.authorize(ctx, p)
-	}})
+	}
+	r.plane = NewPlane(sources, bounds)
 	defer r.plane.Server.Close()
 	r.plane.FetchKeys(jwks.Options{Internal: o.InternalKeys, Log: o.Log})
 	if err := r.prepare(server); err != nil {
@@ -256,13 +260,14 @@ func (r *running) serveADS(l net.Listener, what string, more ...grpc.ServerOptio
 		return
 	}
 	r.options.Log.Info("serving "+what, zap.Stringer("address", l.Addr()))
-	s := grpc.NewServer(append(snapshot.Options{}.GRPC(), more...)...)
+	s := grpc.NewServer(append(r.options.XDS.GRPC(), more...)...)
 	r.plane.Server.Register(s)
 	if l == r.secure && r.cluster != nil {
 		r.cluster.certificates(r).Register(s)
 	}
 	r.grpc = append(r.grpc, s)
-	r.group.Go(func() error { return s.Serve(l) })
+	bounded := r.plane.Server.Limit(l)
+	r.group.Go(func() error { return s.Serve(bounded) })
 }
 
 // servePages serves HTTP on l, unless it is nil; over TLS if secure is given.

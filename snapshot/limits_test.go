@@ -2,7 +2,10 @@ package snapshot_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
 )
 
@@ -33,6 +37,78 @@ func TestLimits(t *testing.T) {
 		if n := measured(t, reg, "pilotfish_xds_shed_total", "streams"); n != 1 {
 			t.Errorf("%v streams counted, want 1", n)
 		}
+	})
+	t.Run("streams of one proxy", func(t *testing.T) {
+		w := newWorld(t)
+		w.edit(small)
+		reg := prometheus.NewRegistry()
+		s := serve(t, w, snapshot.Options{StreamsPerProxy: 2, Registerer: reg})
+		first := s.delta("one")
+		first.subscribe(cds)
+		first.take("cds +a +b")
+		second := s.sotw("one")
+		second.subscribe(cds)
+		second.take("cds +a +b")
+		third := s.delta("one")
+		third.subscribeQuietly(cds)
+		if err := third.ended(); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("got %v", err)
+		}
+		other := s.delta("two") // another proxy is not concerned
+		other.subscribe(cds)
+		other.take("cds +a +b")
+		first.cancel()
+		until(t, "the first stream has ended", func() bool { return len(s.server.Proxies()) == 2 })
+		again := s.delta("one")
+		again.subscribe(cds)
+		again.take("cds +a +b")
+		if n := measured(t, reg, "pilotfish_xds_shed_total", "proxy"); n != 1 {
+			t.Errorf("%v streams counted, want 1", n)
+		}
+	})
+	t.Run("connections", func(t *testing.T) {
+		w := newWorld(t)
+		w.edit(small)
+		reg := prometheus.NewRegistry()
+		s := serve(t, w, snapshot.Options{Connections: 1, Registerer: reg})
+		c := s.delta("one")
+		c.subscribe(cds)
+		c.take("cds +a +b")
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := conn.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a connection too many was not closed: %d bytes, %v", n, err)
+		}
+		c.quiet()
+		if n := measured(t, reg, "pilotfish_xds_shed_total", "connections"); n != 1 {
+			t.Errorf("%v connections counted, want 1", n)
+		}
+	})
+	t.Run("strangers use up nothing", func(t *testing.T) {
+		w := newWorld(t)
+		w.edit(small)
+		s := serve(t, w, snapshot.Options{Connects: 0.0001, Authorize: func(_ context.Context, p *config.Proxy) (snapshot.Grant, error) {
+			if strings.HasPrefix(p.Name, "stranger") {
+				return snapshot.Grant{}, errors.New("who are you?")
+			}
+			return snapshot.Grant{}, nil
+		}})
+		for i := range 20 {
+			d := s.delta(fmt.Sprint("stranger-", i))
+			d.subscribeQuietly(cds)
+			if err := d.ended(); status.Code(err) != codes.PermissionDenied {
+				t.Errorf("got %v", err)
+			}
+		}
+		c := s.delta("one") // the one connect that there is, is left
+		c.subscribe(cds)
+		c.take("cds +a +b")
 	})
 	t.Run("requests", func(t *testing.T) {
 		bothWith(t, small, snapshot.Options{Requests: 0.1}, func(t *testing.T, s *served, c *client) {

@@ -42,6 +42,13 @@ type Options struct {
 	RequestSize int
 	// Streams is the most streams at once. Default 20,000.
 	Streams int
+	// StreamsPerProxy is the most streams at once of one proxy, by its id.
+	// Streams whose client has vanished count until keepalive finds that out.
+	// Default 8.
+	StreamsPerProxy int
+	// Connections is the most connections at once, over all listeners that
+	// Server.Limit bounds. Default 25,000.
+	Connections int
 	// StreamsPerConnection is the most streams of one connection. Default 32.
 	StreamsPerConnection uint32
 	// Connects is how many streams a second may begin, counted after they
@@ -82,6 +89,8 @@ func (o Options) withDefaults() Options {
 	fill(&o.ResponseSize, 512<<10)
 	fill(&o.RequestSize, 16<<20)
 	fill(&o.Streams, 20_000)
+	fill(&o.StreamsPerProxy, 8)
+	fill(&o.Connections, 25_000)
 	fill(&o.StreamsPerConnection, 32)
 	fill(&o.Connects, 1000)
 	fill(&o.Requests, 200)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -22,7 +23,10 @@ type Server struct {
 	options  Options
 	metrics  *metrics
 	connects *rate.Limiter
-	stop     chan struct{} // closed by Close
+	proxies  census
+	// connections are those that Limit let in and that are open.
+	connections atomic.Int64
+	stop        chan struct{} // closed by Close
 
 	mu       sync.Mutex
 	streams  map[*stream]struct{}
@@ -120,7 +124,11 @@ func (s *Server) serve(st *stream, recv func() error) error {
 	st.mu.Lock()
 	seat := st.seat
 	st.gone = true
+	entered := st.entered
 	st.mu.Unlock()
+	if entered {
+		s.proxies.leave(st.proxy.ID)
+	}
 	if seat != nil {
 		s.cache.detach(seat)
 		s.metrics.disconnected(st.proxy)

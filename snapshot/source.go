@@ -42,7 +42,7 @@ func Translation(t *translate.Translator) Source { return translation{t} }
 type translation struct{ translator *translate.Translator }
 
 func (t translation) Arrange(m *config.Mesh) Arrangement {
-	return arrangement{translate.NewIndex(m), t.translator}
+	return arrangement{t.translator.Index(m), t.translator}
 }
 
 func (t translation) Endpoints(spec *translate.EndpointSpec, eps *config.Endpoints, v translate.Viewer) *translate.Resource {

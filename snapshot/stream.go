@@ -58,6 +58,7 @@ type stream struct {
 	judging int
 	access  access
 	gone    bool       // the stream has ended
+	entered bool       // it counts as one of its proxy's
 	unknown int        // requests of types that are not served
 	aside   []*message // answers to them
 	dns     nameFeed
@@ -250,6 +251,9 @@ func (s *stream) introduce(ctx context.Context, p *config.Proxy) error {
 	if err != nil {
 		return err
 	}
+	if err := s.enter(p.ID); err != nil {
+		return err
+	}
 	if p.ServiceAccount == "" && grant.ServiceAccount != "" {
 		q := *p
 		q.ServiceAccount = grant.ServiceAccount
@@ -271,6 +275,22 @@ func (s *stream) introduce(ctx context.Context, p *config.Proxy) error {
 	s.grant, s.seat, s.view = grant, seat, seat.take()
 	s.newest = s.view
 	srv.metrics.connected(p)
+	return nil
+}
+
+// enter counts the stream as one of its proxy's.
+func (s *stream) enter(proxy string) error {
+	if err := s.server.proxies.enter(proxy, s.server.options.StreamsPerProxy); err != nil {
+		s.server.metrics.shed("proxy")
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		s.server.proxies.leave(proxy)
+		return status.Error(codes.Canceled, "the stream has ended")
+	}
+	s.entered = true
 	return nil
 }
 

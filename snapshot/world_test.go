@@ -366,6 +366,7 @@ func (s *served) listen() {
 	}
 	s.addr = l.Addr().String()
 	g := s.grpc
+	l = s.server.Limit(l)
 	go func() { _ = g.Serve(l) }()
 }
 

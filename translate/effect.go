@@ -17,6 +17,7 @@ import (
 // it is, and so is a VirtualService that replaces nothing. Immutable.
 type Effect struct {
 	raw, mesh *config.Mesh
+	index     func(*config.Mesh) *Index
 	problems  []config.Problem
 }
 
@@ -28,12 +29,13 @@ func (e *Effect) Mesh() *config.Mesh { return e.mesh }
 func (e *Effect) Problems() []config.Problem { return e.problems }
 
 // Follow returns the Effect of the next Mesh. The receiver may be nil: nothing
-// was in effect before.
-func (e *Effect) Follow(next *config.Mesh) *Effect {
+// was in effect before. index arranges Meshes: NewIndex, or what remembers its
+// results for others (Translator.Index).
+func (e *Effect) Follow(next *config.Mesh, index func(*config.Mesh) *Index) *Effect {
+	out := &Effect{raw: next, mesh: next, index: index}
 	if e == nil || e.routingSame(next) {
-		return &Effect{raw: next, mesh: next}
+		return out
 	}
-	out := &Effect{raw: next, mesh: next}
 	out.holdRoutes(e.mesh)
 	out.holdRules(e.mesh)
 	return out
@@ -54,7 +56,7 @@ func (e *Effect) holdRoutes(before *config.Mesh) {
 			continue
 		}
 		if ix == nil {
-			ix = NewIndex(e.mesh)
+			ix = e.index(e.mesh)
 		}
 		missing := ix.missing(vs)
 		if len(missing) == 0 || !ix.replaces(old, vs) {
@@ -80,7 +82,7 @@ func (e *Effect) holdRules(before *config.Mesh) {
 	if !changed {
 		return
 	}
-	was, now := NewIndex(before), NewIndex(e.mesh)
+	was, now := e.index(before), e.index(e.mesh)
 	for vs := range e.mesh.VirtualServices.All() {
 		lost := now.missing(vs)
 		if len(lost) == 0 {
@@ -90,7 +92,7 @@ func (e *Effect) holdRules(before *config.Mesh) {
 			continue // it did not work before either
 		}
 		e.restore(before, vs, lost)
-		now = NewIndex(e.mesh)
+		now = e.index(e.mesh)
 	}
 }
 
@@ -104,7 +106,7 @@ func (e *Effect) restore(before *config.Mesh, vs *config.VirtualService, lost []
 		b := config.NewBuilder(e.mesh)
 		config.Put(b, destinationRulesOf, old)
 		with := e.finish(b)
-		left := NewIndex(with).missing(vs)
+		left := e.index(with).missing(vs)
 		if len(left) >= len(lost) {
 			continue
 		}

@@ -57,7 +57,7 @@ func newHistory(t *testing.T, docs ...string) *history {
 		h.apply(d)
 	}
 	h.store.Synced("file")
-	h.effect = h.effect.Follow(h.store.Mesh())
+	h.effect = h.effect.Follow(h.store.Mesh(), translate.NewIndex)
 	return h
 }
 
@@ -75,13 +75,13 @@ func (h *history) step(docs ...string) {
 	for _, d := range docs {
 		h.apply(d)
 	}
-	h.effect = h.effect.Follow(h.store.Mesh())
+	h.effect = h.effect.Follow(h.store.Mesh(), translate.NewIndex)
 }
 
 func (h *history) remove(kind string) {
 	h.store.Apply("file", []discovery.Change{{Deleted: true, Object: discovery.Object{Meta: config.Meta{
 		Key: config.Key{Group: "networking.istio.io", Kind: kind, Namespace: "default", Name: "app"}}}}})
-	h.effect = h.effect.Follow(h.store.Mesh())
+	h.effect = h.effect.Follow(h.store.Mesh(), translate.NewIndex)
 }
 
 // want compares the subset that the route in effect names ("" for no route),

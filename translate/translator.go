@@ -14,7 +14,8 @@ import (
 type Translator struct {
 	memo *lru.Cache[config.Hash, remembered]
 	// tables are few and large: lists of thousands of virtual hosts.
-	tables *lru.Cache[config.Hash, *sharedTable]
+	tables  *lru.Cache[config.Hash, *sharedTable]
+	indexes indexes
 }
 
 const rememberedTables = 128

@@ -116,6 +116,7 @@ only, such as those that come by a port-forward.`,
 	f.DurationVar(&o.CertificateLifetime, "certificate-lifetime", 24*time.Hour, "the longest life of a workload's certificate")
 	f.BoolVar(&o.InternalKeys, "jwks-internal", false, "fetch keys of token issuers (jwksUri) from loopback, private and link-local addresses, too")
 	f.BoolVar(&o.Pprof, "pprof", false, "serve /debug/pprof on the monitoring address")
+	addBounds(f, &o.XDS)
 	logs.add(cmd, "info", "json")
 	return cmd
 }
