@@ -94,6 +94,13 @@ bench: build kube-binaries ## Measure the server under a fleet of proxies, then 
 	JUDGE_PAIRS=100000 JUDGE_SEED=$$$$ $(GO) test -count=1 ./e2e/judge
 	$(GO) test -run '^$$' -bench . -benchmem ./translate/... ./snapshot/... ./discovery/ ./webhook/inject/
 
+# How long the soak runs; short in make test.
+SOAK ?= 1h
+
+.PHONY: soak
+soak: prerequisites ## Churn, reconnects, rejections and restarts for SOAK=1h, with an oracle
+	SOAK=$(SOAK) $(GO) test ./snapshot -run '^TestSoak$$' -v -count=1 -timeout 0
+
 .PHONY: lint
 lint: prerequisites golangci-lint ## Check formatting, conventions and the documents
 	$(CACHE)/bin/golangci-lint run ./...

@@ -66,7 +66,7 @@ func settle(r *translate.Resources, prev *classState, rejected *[kinds]map[strin
 		if rejected != nil {
 			bad = rejected[k]
 		}
-		items, withheld, stale := acceptable(set.Items(), bad, before)
+		items, withheld, stale := acceptable(set.Items(), bad, before, out[clusters])
 		next := newLayer(k, items, withheld)
 		next.stale = stale
 		out[k] = succeed(before, next)

@@ -106,8 +106,18 @@ func (s *served) client(name string, isSotW bool) *client {
 		t: s.t, isSotW: isSotW, node: node(name), cancel: cancel, got: make(chan *received, 1000),
 		err: make(chan error, 1), names: map[string][]string{}, last: map[string]*received{}, has: map[string]string{},
 	}
-	s.t.Cleanup(cancel)
-	ads := discovery.NewAggregatedDiscoveryServiceClient(s.dial())
+	cc := s.connection()
+	c.cancel = func() {
+		s.mu.Lock()
+		delete(s.clients, c)
+		s.mu.Unlock()
+		cancel()
+		_ = cc.Close()
+	}
+	s.mu.Lock()
+	s.clients[c] = struct{}{} // no Cleanup of its own: a soak makes thousands
+	s.mu.Unlock()
+	ads := discovery.NewAggregatedDiscoveryServiceClient(cc)
 	var err error
 	if isSotW {
 		c.sotw, err = ads.StreamAggregatedResources(ctx)

@@ -91,6 +91,19 @@ func (f *feed) unsubscribed() {
 	}
 }
 
+// took notes that the client has accepted items, but for the bad ones: what it
+// refused of them was another version.
+func (f *feed) took(items, bad []*translate.Resource) {
+	if len(f.refused)+len(f.kept) == 0 {
+		return
+	}
+	for _, item := range items {
+		if old := f.kept[item.Name]; (old == nil || old.Version != item.Version) && !slices.Contains(bad, item) {
+			f.pardon(item.Name)
+		}
+	}
+}
+
 func (f *feed) pardon(name string) {
 	delete(f.refused, name)
 	delete(f.kept, name)

@@ -1,12 +1,8 @@
 package snapshot_test
 
 import (
-	"context"
-	"net"
 	"sync/atomic"
 	"testing"
-
-	"google.golang.org/grpc"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
@@ -71,27 +67,5 @@ func TestEndpointsThatListenersRead(t *testing.T) {
 // translated serves meshes by the real translation.
 func translated(t *testing.T, meshes snapshot.Meshes) *served {
 	t.Helper()
-	s := &served{t: t, cache: snapshot.NewCache(snapshot.Translation(translate.NewTranslator(100)))}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.cache.Run(ctx, meshes)
-	}()
-	s.server = snapshot.NewServer(s.cache, snapshot.Options{})
-	s.grpc = grpc.NewServer(snapshot.Options{}.GRPC()...)
-	s.server.Register(s.grpc)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.addr = l.Addr().String()
-	go func() { _ = s.grpc.Serve(l) }()
-	t.Cleanup(func() {
-		s.server.Close()
-		s.grpc.Stop()
-		cancel()
-		<-done
-	})
-	return s
+	return serveFrom(t, snapshot.Translation(translate.NewTranslator(100)), meshes, snapshot.Options{})
 }

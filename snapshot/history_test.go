@@ -29,8 +29,10 @@ type history struct {
 	refs    map[int]translate.Refs // what a listener or route of a number points to
 	last    int                    // the last number given to a resource
 	mayFail bool                   // whether resources to reject are made
-	proxies []*simulated
-	log     []string
+	// namedOnly: no rejection leaves out what it is about.
+	namedOnly bool
+	proxies   []*simulated
+	log       []string
 }
 
 const (
@@ -128,6 +130,7 @@ func (h *history) compare(s *served, isSotW bool) {
 	h.t.Helper()
 	fresh := &history{t: h.t, rng: h.rng, world: h.world, server: s, refs: h.refs}
 	want := fresh.connect("fresh", isSotW)
+	defer want.cancel()
 	fresh.proxies = append(fresh.proxies, want)
 	fresh.settle()
 	for _, p := range h.proxies {
@@ -256,6 +259,9 @@ func bad(v int) bool { return v%10 == badByName || v%10 == badUnnamed }
 func (h *history) number(mayFail bool) int {
 	for {
 		h.last++
+		if h.namedOnly && h.last%10 == badUnnamed {
+			continue
+		}
 		if !bad(h.last) || mayFail && h.mayFail && h.rng.IntN(2) == 0 {
 			return h.last
 		}

@@ -41,6 +41,9 @@ func (s *stream) nack(k kind, f *feed, r *response, detail *rpc.Status) {
 	if len(bad) > 0 && !appliedOthers(text) && !(s.protocol == sotw && k.whole()) {
 		s.again(f, items, bad)
 	}
+	if appliedOthers(text) {
+		f.took(items, bad)
+	}
 	for _, b := range bad {
 		f.refuse(b, &r.before)
 	}

@@ -264,6 +264,7 @@ func (s *stream) unreferenced(k kind) bool {
 	held := s.feeds[k].held
 	for _, from := range [...]kind{listeners, routes} {
 		f := &s.feeds[from]
+		f.forget(&s.view.layers[from])
 		for _, l := range s.view.layers[from] {
 			if l == nil || !l.stale && len(f.refused) == 0 {
 				continue

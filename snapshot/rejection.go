@@ -1,6 +1,8 @@
 package snapshot
 
 import (
+	"slices"
+
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/translate"
 )
@@ -15,8 +17,10 @@ type rejection struct {
 }
 
 // acceptable replaces what was rejected by its last good version. Names that
-// have none are withheld.
-func acceptable(items []*translate.Resource, rejected map[string]*rejection, before *layer) (out []*translate.Resource, withheld []string, stale bool) {
+// have none are withheld, and those whose last good version leads to a cluster
+// that is no longer offered: a proxy that has it keeps the cluster too, for
+// others it would lead nowhere.
+func acceptable(items []*translate.Resource, rejected map[string]*rejection, before, clusters *layer) (out []*translate.Resource, withheld []string, stale bool) {
 	if len(rejected) == 0 {
 		return items, nil, false
 	}
@@ -25,13 +29,22 @@ func acceptable(items []*translate.Resource, rejected map[string]*rejection, bef
 		switch bad := rejected[r.Name]; {
 		case bad == nil || bad.resource.Version != r.Version:
 			out = append(out, r)
-		case before.lastGood(r.Name) != nil:
+		case leads(before.lastGood(r.Name), clusters):
 			out, stale = append(out, before.lastGood(r.Name)), true
 		default:
 			withheld, stale = append(withheld, r.Name), true
 		}
 	}
 	return out, withheld, stale
+}
+
+// leads reports whether there is a resource and all clusters that it points to
+// are offered.
+func leads(r *translate.Resource, clusters *layer) bool {
+	if r == nil {
+		return false
+	}
+	return !slices.ContainsFunc(r.Refs.Clusters, func(name string) bool { return clusters.get(name) == nil && !clusters.withholds(name) })
 }
 
 // problems are what a rejection tells the users: one for each object that the

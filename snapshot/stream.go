@@ -179,13 +179,7 @@ func (s *stream) fail(err error) {
 // ack takes the client's acceptance of a response.
 func (s *stream) ack(f *feed, r *response) {
 	f.acked, f.ackedAt, f.lastError, f.used = r.version, time.Now(), "", true
-	if len(f.refused)+len(f.kept) > 0 {
-		for _, item := range r.items() {
-			if old := f.kept[item.Name]; old == nil || old.Version != item.Version {
-				f.pardon(item.Name) // it has accepted another version
-			}
-		}
-	}
+	f.took(r.items(), nil)
 	for _, p := range r.pieces {
 		if r.kind == endpoints || p.accepted.Load() || p.accepted.Swap(true) {
 			continue

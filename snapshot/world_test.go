@@ -77,6 +77,14 @@ func (w *world) Mesh() *config.Mesh {
 	return w.mesh
 }
 
+// forget drops the contents of all Meshes but the newest, which every Cache
+// must have in service.
+func (w *world) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.contents = map[*config.Mesh]content{w.mesh: w.contents[w.mesh]}
+}
+
 // now is the content in service.
 func (w *world) now() content {
 	w.mu.Lock()
@@ -318,6 +326,10 @@ type served struct {
 	grpc   *grpc.Server
 	addr   string
 
+	stopCache func()
+
+	mu      sync.Mutex
+	clients map[*client]struct{}
 	options snapshot.Options
 }
 
@@ -327,15 +339,12 @@ func serve(t testing.TB, w *world, o snapshot.Options) *served {
 	s := serveFrom(t, w, w, o)
 	s.world = w
 	w.caches = append(w.caches, s.cache)
-	t.Cleanup(func() {
-		w.caches = slices.DeleteFunc(w.caches, func(c *snapshot.Cache) bool { return c == s.cache })
-	})
 	return s
 }
 
 func serveFrom(t testing.TB, source snapshot.Source, meshes snapshot.Meshes, o snapshot.Options) *served {
 	t.Helper()
-	s := &served{t: t, cache: snapshot.NewCache(source)}
+	s := &served{t: t, cache: snapshot.NewCache(source), clients: map[*client]struct{}{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -345,13 +354,32 @@ func serveFrom(t testing.TB, source snapshot.Source, meshes snapshot.Meshes, o s
 	s.options = o
 	s.addr = "127.0.0.1:0"
 	s.listen()
-	t.Cleanup(func() {
-		s.server.Close()
-		s.grpc.Stop()
+	s.stopCache = func() {
 		cancel()
 		<-done
-	})
+	}
+	t.Cleanup(s.stop)
 	return s
+}
+
+// stop ends the server and its Cache before the test does.
+func (s *served) stop() {
+	if s.cache == nil {
+		return
+	}
+	if w := s.world; w != nil {
+		w.caches = slices.DeleteFunc(w.caches, func(c *snapshot.Cache) bool { return c == s.cache })
+	}
+	s.mu.Lock()
+	clients := slices.Collect(maps.Keys(s.clients))
+	s.mu.Unlock()
+	for _, c := range clients {
+		c.cancel()
+	}
+	s.server.Close()
+	s.grpc.Stop()
+	s.stopCache()
+	s.cache, s.server, s.grpc, s.stopCache = nil, nil, nil, nil // a soak makes thousands
 }
 
 // listen starts a Server at s.addr.
@@ -382,11 +410,18 @@ func (s *served) restart() {
 // dial connects to the server; the connection ends with the test.
 func (s *served) dial() *grpc.ClientConn {
 	s.t.Helper()
+	cc := s.connection()
+	s.t.Cleanup(func() { _ = cc.Close() })
+	return cc
+}
+
+// connection is dial, closed by the caller.
+func (s *served) connection() *grpc.ClientConn {
+	s.t.Helper()
 	cc, err := grpc.NewClient(s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { _ = cc.Close() })
 	return cc
 }
