@@ -9,6 +9,8 @@ import (
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcprbac "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	security "istio.io/api/security/v1beta1"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
 const (
@@ -40,7 +42,7 @@ func (e *listenerEnv) accessSteps(connections bool) []accessStep {
 	} {
 		step := accessStep{triedPrefix: kind.prefix}
 		for _, p := range e.policies.access.policies {
-			if p.Spec.GetAction() != kind.action {
+			if actionOf(p) != kind.action {
 				continue
 			}
 			into := &step.rules
@@ -57,6 +59,15 @@ func (e *listenerEnv) accessSteps(connections bool) []accessStep {
 		}
 	}
 	return out
+}
+
+// actionOf is a policy's action. One with a number that the API does not name
+// allows nothing (see ruleWriter.policies).
+func actionOf(p *config.AuthorizationPolicy) security.AuthorizationPolicy_Action {
+	if _, known := security.AuthorizationPolicy_Action_name[int32(p.Spec.GetAction())]; !known {
+		return security.AuthorizationPolicy_ALLOW
+	}
+	return p.Spec.GetAction()
 }
 
 // accessFilters decide about requests.

@@ -47,6 +47,10 @@ func (w *ruleWriter) policies(prefix string) map[string]*rbac.Policy {
 	name := func(i int) string {
 		return fmt.Sprintf("%sns[%s]-policy[%s]-rule[%d]", prefix, w.policy.Namespace, w.policy.Name, i)
 	}
+	if actionOf(w.policy) != w.policy.Spec.GetAction() {
+		out[name(0)] = never()
+		return out
+	}
 	for i, r := range w.policy.Spec.GetRules() {
 		if p := w.rule(r); p != nil {
 			out[name(i)] = p

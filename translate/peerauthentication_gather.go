@@ -149,14 +149,14 @@ func turnsOff(p *security.PeerAuthentication) bool {
 // modeOf is the mode that a setting says, or inherited.
 func modeOf(m *security.PeerAuthentication_MutualTLS, inherited PeerMode) PeerMode {
 	switch m.GetMode() {
+	case security.PeerAuthentication_MutualTLS_UNSET:
+		return inherited
 	case security.PeerAuthentication_MutualTLS_DISABLE:
 		return PeerDisable
 	case security.PeerAuthentication_MutualTLS_PERMISSIVE:
 		return PeerPermissive
-	case security.PeerAuthentication_MutualTLS_STRICT:
-		return PeerStrict
 	}
-	return inherited
+	return PeerStrict // also for what the API does not name
 }
 
 // of settles the policy of a workload by its labels.

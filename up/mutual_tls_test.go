@@ -2,6 +2,7 @@ package up_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -226,4 +227,100 @@ data: {mesh: "{trustDomain: new.example.com, trustDomainAliases: [cluster.local]
 		}
 		return ""
 	})
+}
+
+const throughEgress = `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: partner}
+spec:
+  hosts: [partner.example.com]
+  location: MESH_EXTERNAL
+  resolution: DNS
+  ports: [{name: http, number: 80, protocol: HTTP}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: egress}
+spec:
+  selector: {istio: egressgateway}
+  ports: [{name: https, port: 443, targetPort: 8443}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: egress}
+spec:
+  selector: {matchLabels: {istio: egressgateway}}
+  template:
+    metadata: {labels: {istio: egressgateway}, annotations: {inject.istio.io/templates: gateway}}
+    spec: {serviceAccountName: egress, containers: [{name: istio-proxy, image: auto}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: egress}
+spec:
+  selector: {istio: egressgateway}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [partner.example.com]
+    tls: {mode: ISTIO_MUTUAL}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: egress}
+spec:
+  host: egress
+  subsets:
+  - name: partner
+    trafficPolicy: {tls: {mode: ISTIO_MUTUAL, sni: partner.example.com}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: partner}
+spec:
+  hosts: [partner.example.com]
+  gateways: [mesh, egress]
+  http:
+  - match: [{gateways: [mesh], port: 80}]
+    route: [{destination: {host: egress, subset: partner, port: {number: 443}}}]
+  - match: [{gateways: [egress], port: 443}]
+    route: [{destination: {host: partner.example.com, port: {number: 80}}}]
+`
+
+// TestGatewayTakesMutualTLS: a gateway's ISTIO_MUTUAL server takes members of the
+// mesh and nobody else.
+func TestGatewayTakesMutualTLS(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "mesh.yaml", guarded)
+	write(t, dir, "egress.yaml", throughEgress)
+	m, _ := start(t, up.Options{Paths: []string{dir}, Mode: up.Loopback})
+	member, err := m.Client("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer member.CloseIdleConnections()
+	envoytest.Eventually(t, 20*time.Second, func() string {
+		a := answer(t, member, "http://partner.example.com/")
+		// The gateway tells who came to it, by its own and the client's certificate.
+		seen := a.Headers.Get("X-Forwarded-Client-Cert")
+		if !strings.Contains(seen, "URI="+sleepID) {
+			return "the partner was told " + seen
+		}
+		return ""
+	})
+	address, err := m.Gateway("egress", 443)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := tls.Dial("tcp", address, &tls.Config{ServerName: "partner.example.com", InsecureSkipVerify: true}) // it must not come to trust
+	if err == nil {
+		_, err = c.Write([]byte("GET / HTTP/1.1\r\nHost: partner.example.com\r\n\r\n"))
+		if err == nil {
+			_, err = c.Read(make([]byte, 1))
+		}
+		_ = c.Close()
+	}
+	if err == nil {
+		t.Error("a client without a certificate was answered")
+	}
 }
