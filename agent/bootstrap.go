@@ -15,12 +15,13 @@ const (
 	StatsPort  = 15090 // /stats/prometheus
 )
 
-// The static clusters. Translation names sds-grpc.
+// The static clusters. Translation names sds-grpc and pilotfish-telemetry.
 const (
 	xdsCluster   = "xds-grpc"
 	sdsCluster   = "sds-grpc"
 	adminCluster = "prometheus_stats"
 	agentCluster = "agent"
+	logCluster   = "pilotfish-telemetry"
 )
 
 // The secrets that the agent beside an Envoy serves.
@@ -46,6 +47,9 @@ type Bootstrap struct {
 	DiscoveryName string
 	// Secrets is the agent's SDS socket; without a path there is none.
 	Secrets Address
+	// Telemetry is the socket of an agent that takes Envoy's access log; without
+	// a path there is none.
+	Telemetry Address
 	// Agent answers /healthz/ready and knows more than Envoy's admin interface,
 	// which answers if Agent has no host.
 	Agent Address
@@ -78,6 +82,9 @@ func (b *Bootstrap) JSON() ([]byte, error) {
 	node, err := b.Node.json()
 	if err != nil {
 		return nil, err
+	}
+	if b.Telemetry.Path != "" {
+		node["metadata"].(object)["PILOTFISH_TELEMETRY"] = "true"
 	}
 	out := object{
 		"node":             node,
@@ -143,6 +150,11 @@ func (b *Bootstrap) clusters() list {
 		sds := staticCluster(sdsCluster, b.Secrets)
 		sds["typedExtensionProtocolOptions"] = http2()
 		out = append(out, sds)
+	}
+	if b.Telemetry.Path != "" {
+		als := staticCluster(logCluster, b.Telemetry)
+		als["typedExtensionProtocolOptions"] = http2()
+		out = append(out, als)
 	}
 	if b.Agent.Host != "" {
 		out = append(out, staticCluster(agentCluster, b.Agent))

@@ -41,6 +41,9 @@ type Proxy struct {
 	// Certificates: an agent beside the proxy serves it a certificate of the
 	// mesh's authority, so it can speak mesh TLS.
 	Certificates bool
+	// Telemetry: an agent beside the proxy takes its access log, on the
+	// bootstrap's cluster pilotfish-telemetry, and makes metrics of it.
+	Telemetry bool
 	// Extensions are the names in Node.extensions, sorted. A stock Envoy does
 	// not carry Istio's own.
 	Extensions []string

@@ -62,7 +62,7 @@ func NewPlane(sources []NamedSource, o snapshot.Options) *Plane {
 	}
 	p.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	o.Registerer = p.Registry
-	p.Server = snapshot.NewServer(p.Cache, o)
+	p.Server = snapshot.NewServer(p.Cache, withWorkloads(o, p.Store.Mesh))
 	return p
 }
 

@@ -41,6 +41,7 @@ func ParseNode(n *core.Node) (*config.Proxy, error) {
 	// An agent of Istio's always says its version, and always serves
 	// certificates. Ours says so itself.
 	p.Certificates = md.truth("PILOTFISH_CERTIFICATES") || md.text("ISTIO_VERSION") != ""
+	p.Telemetry = md.truth("PILOTFISH_TELEMETRY")
 	if p.Interception, err = interception(md.text("INTERCEPTION_MODE")); err != nil {
 		return nil, err
 	}

@@ -53,6 +53,9 @@ func (e *listenerEnv) accessLogs(place logPlace) []*accesslog.AccessLog {
 			out = append(out, e.providerLog(name, f))
 		}
 	}
+	if e.traits.Telemetry && place != listenerLog {
+		out = append(out, e.telemetryLog(place))
+	}
 	if place == listenerLog {
 		for _, l := range out {
 			l.Filter = unmatchedOnly()

@@ -51,6 +51,8 @@ type Traits struct {
 	IstioFilters bool
 	// Certificates: the proxy has certificates for mesh TLS.
 	Certificates bool
+	// Telemetry: an agent makes metrics of the proxy's access log.
+	Telemetry bool
 	// SetsState: the Envoy has no Istio filters, but can set filter state for a
 	// request, by which requests tell a mesh TLS connection what they are.
 	SetsState bool
@@ -151,6 +153,7 @@ func traitsOf(p *config.Proxy) Traits {
 		DNSCapture:   p.DNSCapture,
 		IstioFilters: p.HasExtension("istio.stats"),
 		Certificates: p.Certificates,
+		Telemetry:    p.Telemetry,
 		SetsState:    p.HasExtension(stateFilter) && !p.HasExtension("istio.stats"),
 		DNSCluster:   p.HasExtension(dnsClusterName),
 		Generator:    p.Generator,

@@ -22,7 +22,7 @@ type listenerEnv struct {
 func newListenerEnv(s *Scope) listenerEnv {
 	t := s.Class.Traits
 	h := config.NewHasher().Hash(s.Settings.Hash).Uint(uint64(s.Class.Side))
-	h.Str(string(t.Interception), t.ProxyConfig).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.IstioFilters).Bool(t.DNSCapture).Bool(t.Certificates).Bool(t.SetsState)
+	h.Str(string(t.Interception), t.ProxyConfig).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.IstioFilters).Bool(t.DNSCapture).Bool(t.Certificates).Bool(t.SetsState).Bool(t.Telemetry)
 	s.policies.addTo(h)
 	return listenerEnv{
 		policies: &s.policies,

@@ -71,6 +71,9 @@ func (t *listenerTexts) tcpFilters(c *tcpChain) []*listener.Filter {
 	}
 	if !c.silent {
 		p.AccessLog = t.env.accessLogs(tcpLog)
+		if t.env.traits.Telemetry {
+			p.AccessLogOptions = &tcp.TcpProxy_TcpAccessLogOptions{FlushAccessLogOnConnected: true}
+		}
 	}
 	for _, w := range c.clusters {
 		t.refs.clusters = append(t.refs.clusters, w.name)

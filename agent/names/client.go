@@ -3,7 +3,6 @@ package names
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -13,9 +12,6 @@ import (
 	rpc "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
-	"google.golang.org/protobuf/encoding/protojson"
 )
 
 // tableType is the type URL of name tables.
@@ -23,12 +19,12 @@ const tableType = "type.googleapis.com/istio.networking.nds.v1.NameTable"
 
 // Client keeps a server's table current by ADS.
 type Client struct {
-	Address     string // host:port of the control plane
-	Credentials credentials.TransportCredentials
-	Node        []byte // the proxy's node, JSON
-	Namespace   string // the proxy's
-	Server      *Server
-	Log         *zap.Logger
+	// Connect makes a connection to the control plane.
+	Connect   func() (*grpc.ClientConn, error)
+	Node      *core.Node // the proxy's
+	Namespace string     // the proxy's
+	Server    *Server
+	Log       *zap.Logger
 }
 
 // Pauses between attempts to reach the control plane.
@@ -38,17 +34,13 @@ const (
 )
 
 // Run works until ctx ends. Without a control plane the last table stays.
-func (c *Client) Run(ctx context.Context) error {
-	node := &core.Node{}
-	if err := protojson.Unmarshal(c.Node, node); err != nil {
-		return fmt.Errorf("node: %w", err)
-	}
+func (c *Client) Run(ctx context.Context) {
 	pause := firstPause
 	for {
 		began := time.Now()
-		err := c.stream(ctx, node)
+		err := c.stream(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
 		if time.Since(began) > lastPause {
 			pause = firstPause
@@ -60,17 +52,14 @@ func (c *Client) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			t.Stop()
-			return nil
+			return
 		case <-t.C:
 		}
 	}
 }
 
-func (c *Client) stream(ctx context.Context, node *core.Node) error {
-	conn, err := grpc.NewClient("dns:///"+c.Address, grpc.WithTransportCredentials(c.Credentials), grpc.WithNoProxy(),
-		grpc.WithReadBufferSize(8<<10), grpc.WithWriteBufferSize(4<<10),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}))
+func (c *Client) stream(ctx context.Context) error {
+	conn, err := c.Connect()
 	if err != nil {
 		return err
 	}
@@ -81,7 +70,7 @@ func (c *Client) stream(ctx context.Context, node *core.Node) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Send(&discovery.DiscoveryRequest{Node: node, TypeUrl: tableType}); err != nil {
+	if err := s.Send(&discovery.DiscoveryRequest{Node: c.Node, TypeUrl: tableType}); err != nil {
 		return err
 	}
 	version := ""

@@ -80,5 +80,13 @@ func setUpPod() error {
 	if err := netlink.AddrAdd(eth, &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(podIP), Mask: net.CIDRMask(24, 32)}}); err != nil {
 		return err
 	}
-	return netlink.LinkSetUp(eth)
+	if err := netlink.LinkSetUp(eth); err != nil {
+		return err
+	}
+	// Virtual addresses need a route before redirection can catch them.
+	link, err := netlink.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}})
 }

@@ -180,17 +180,17 @@ func (s *settings) envoyArgs(bootstrap string) ([]string, error) {
 }
 
 // bootstrap is what Envoy starts with.
-func (s *settings) bootstrap(socket string) (*agent.Bootstrap, error) {
+func (s *settings) bootstrap(socket, telemetry string) (*agent.Bootstrap, error) {
 	discovery, err := parseAddress(s.proxy.DiscoveryAddress)
 	if err != nil {
 		return nil, fmt.Errorf("discoveryAddress: %w", err)
 	}
 	b := &agent.Bootstrap{
 		Node: s.node, Discovery: discovery,
-		Secrets: agent.Address{Path: socket},
-		Agent:   agent.Address{Host: "127.0.0.1", Port: s.statusPort()},
-		Admin:   agent.Address{Host: "127.0.0.1", Port: uint32(s.proxy.ProxyAdminPort)},
-		Stats:   s.statsMatcher(),
+		Secrets: agent.Address{Path: socket}, Telemetry: agent.Address{Path: telemetry},
+		Agent: agent.Address{Host: "127.0.0.1", Port: s.statusPort()},
+		Admin: agent.Address{Host: "127.0.0.1", Port: uint32(s.proxy.ProxyAdminPort)},
+		Stats: s.statsMatcher(),
 	}
 	if s.secure() {
 		b.DiscoveryName = discovery.Host

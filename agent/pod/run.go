@@ -18,12 +18,12 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc"
 
 	"github.com/pilotfish-mesh/pilotfish/agent"
 	"github.com/pilotfish-mesh/pilotfish/agent/identity"
 	"github.com/pilotfish-mesh/pilotfish/agent/names"
+	"github.com/pilotfish-mesh/pilotfish/agent/telemetry"
 )
 
 // runner is a pod's agent while it runs.
@@ -33,10 +33,12 @@ type runner struct {
 	admin    *admin
 	source   *identity.Source // nil where the proxy needs no certificate
 	names    *names.Server    // nil unless DNS is captured
-	scraper  *scraper
-	drainer  *drainer
-	restarts atomic.Uint64
-	closers  []func() // run last first
+	// telemetry is nil if it is switched off.
+	telemetry *telemetry.Receiver
+	scraper   *scraper
+	drainer   *drainer
+	restarts  atomic.Uint64
+	closers   []func() // run last first
 }
 
 // Run does a pod's agent's work until ctx ends, and then drains and stops the
@@ -70,7 +72,11 @@ func Run(ctx context.Context, o Options, log *zap.Logger) error {
 	if err := r.serveStatus(quit); err != nil {
 		return err
 	}
-	return r.runEnvoy(ctx, socket)
+	logSocket, err := r.serveTelemetry()
+	if err != nil {
+		return err
+	}
+	return r.runEnvoy(ctx, socket, logSocket)
 }
 
 // serveSecrets starts to keep the workload's certificate, and returns the
@@ -157,41 +163,59 @@ func (r *runner) serveNames(ctx context.Context) error {
 	if err := r.names.Listen(net.JoinHostPort("::1", strconv.Itoa(agent.DNSPort))); err != nil {
 		r.log.Info("no DNS by IPv6", zap.Error(err))
 	}
-	node, err := s.node.JSON()
+	node, err := s.protoNode()
 	if err != nil {
 		return err
 	}
-	c := &names.Client{
-		Address: s.proxy.DiscoveryAddress, Credentials: insecure.NewCredentials(), Node: node,
-		Namespace: s.node.Namespace, Server: r.names, Log: r.log.Named("dns"),
-	}
-	now := make(chan struct{})
-	close(now)
-	var ready <-chan struct{} = now
-	if s.secure() && r.source != nil {
-		host, _, _ := net.SplitHostPort(s.proxy.DiscoveryAddress)
-		c.Credentials, ready = credentials.NewTLS(r.source.ClientTLS(host)), r.source.Ready()
-	}
+	c := &names.Client{Connect: r.connect, Node: node, Namespace: s.node.Namespace, Server: r.names, Log: r.log.Named("dns")}
 	var running sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	running.Go(func() {
-		select {
-		case <-ready:
-		case <-ctx.Done():
-			return
+		if r.source != nil {
+			select {
+			case <-r.source.Ready():
+			case <-ctx.Done():
+			}
 		}
-		if err := c.Run(ctx); err != nil {
-			r.log.Error("no names of the mesh", zap.Error(err))
-		}
+		c.Run(ctx)
 	})
 	r.closers = append(r.closers, func() { cancel(); running.Wait(); r.names.Close() })
 	return nil
 }
 
-// runEnvoy writes the bootstrap and keeps Envoy running until ctx ends.
-func (r *runner) runEnvoy(ctx context.Context, socket string) error {
+// serveTelemetry takes Envoy's access log on a socket, which it returns.
+func (r *runner) serveTelemetry() (string, error) {
 	s := r.settings
-	b, err := s.bootstrap(socket)
+	if s.get("PILOTFISH_TELEMETRY", "true") == "false" {
+		return "", nil
+	}
+	n := &s.node
+	node, err := s.protoNode()
+	if err != nil {
+		return "", err
+	}
+	peers := telemetry.NewPeers(r.connect, node, s.clusterID)
+	r.telemetry = telemetry.NewReceiver(telemetry.FromLabels(n.Workload, n.Namespace, s.clusterID, s.identity(), n.Labels), peers.Find)
+	socket := filepath.Join(s.file(filepath.Join("/", s.proxy.ConfigPath)), "telemetry.sock")
+	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil { //nolint:gosec // holds no secret
+		return "", err
+	}
+	l, err := identity.Listen(socket, 0)
+	if err != nil {
+		return "", fmt.Errorf("socket for telemetry: %w", err)
+	}
+	g := grpc.NewServer(grpc.ReadBufferSize(16<<10), grpc.WriteBufferSize(1<<10))
+	r.telemetry.Register(g)
+	var running sync.WaitGroup
+	running.Go(func() { _ = g.Serve(l) })
+	r.closers = append(r.closers, func() { g.Stop(); running.Wait(); peers.Close() })
+	return socket, nil
+}
+
+// runEnvoy writes the bootstrap and keeps Envoy running until ctx ends.
+func (r *runner) runEnvoy(ctx context.Context, secrets, logs string) error {
+	s := r.settings
+	b, err := s.bootstrap(secrets, logs)
 	if err != nil {
 		return err
 	}
@@ -245,6 +269,9 @@ func (r *runner) writeMetrics(w io.Writer) {
 		}
 	}
 	_, _ = w.Write(b.Bytes())
+	if r.telemetry != nil {
+		r.telemetry.Metrics().Write(w)
+	}
 }
 
 // errNotReady is for Wait.

@@ -61,7 +61,7 @@ metadata: {name: app, namespace: shop}
 spec:
   clusterIP: 10.96.0.7
   selector: {app: app}
-  ports: [{name: http, port: 80, targetPort: 8080}]
+  ports: [{name: http, port: 80, targetPort: 8080}, {name: tcp, port: 9000, targetPort: 9000}]
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -70,7 +70,7 @@ spec:
   replicas: 1
   selector: {matchLabels: {app: app}}
   template:
-    metadata: {labels: {app: app, version: v1}}
+    metadata: {labels: {app: app, version: v1, security.istio.io/tlsMode: istio}}
     spec:
       serviceAccountName: app
       containers: [{name: app, image: example/app, ports: [{name: http, containerPort: 8080}]}]
