@@ -3,6 +3,7 @@ package snapshot
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -168,6 +169,7 @@ func (m metadata) rest() map[string]string {
 			out[key] = v
 		}
 	}
+	m.addOwn(out)
 	if v := m["PROXY_CONFIG"].GetStructValue(); v != nil {
 		// encoding/json sorts keys: equal metadata, equal text.
 		if b, err := json.Marshal(v.AsMap()); err == nil {
@@ -175,4 +177,25 @@ func (m metadata) rest() map[string]string {
 		}
 	}
 	return out
+}
+
+// heldElsewhere are the texts that a Proxy has fields for.
+var heldElsewhere = []string{
+	"NAME", "NAMESPACE", "SERVICE_ACCOUNT", "CLUSTER_ID", "NODE_NAME", "NETWORK", "WORKLOAD_NAME", "INTERCEPTION_MODE",
+	"INSTANCE_IPS", "POD_PORTS",
+}
+
+// addOwn keeps short texts that users give their proxies (ISTIO_META_*), by
+// which an EnvoyFilter may tell proxies apart.
+func (m metadata) addOwn(out map[string]string) {
+	const most, longest = 32, 256
+	kept := 0
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		v := m.text(key)
+		if v == "" || len(v) > longest || out[key] != "" || kept == most || slices.Contains(heldElsewhere, key) {
+			continue
+		}
+		out[key] = v
+		kept++
+	}
 }

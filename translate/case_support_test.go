@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -28,6 +29,8 @@ func newMessage(kind string) proto.Message {
 		return &listener.Listener{}
 	case "route":
 		return &route.RouteConfiguration{}
+	case "extension":
+		return &core.TypedExtensionConfig{}
 	case "endpoints":
 		return &endpoint.ClusterLoadAssignment{}
 	default:
@@ -131,6 +134,7 @@ type proxySection struct {
 	DNSCapture     bool              `json:"dnsCapture"`
 	Extensions     []string          `json:"extensions"`
 	Certificates   bool              `json:"certificates"`
+	Version        string            `json:"version"`
 	ProxyConfig    string            `json:"proxyConfig"` // JSON, as in metadata PROXY_CONFIG
 	Local          *struct {
 		Outbound string `json:"outbound"`
@@ -174,6 +178,9 @@ func makeProxy(s proxySection) *config.Proxy {
 	}
 	if s.ProxyConfig != "" {
 		p.Raw["PROXY_CONFIG"] = s.ProxyConfig
+	}
+	if s.Version != "" {
+		p.Raw["ISTIO_VERSION"] = s.Version
 	}
 	if s.Local != nil {
 		p.Local = &config.LocalAddresses{Outbound: s.Local.Outbound, App: s.Local.App, PortBase: s.Local.PortBase}

@@ -151,6 +151,8 @@ func (w *world) all(kind string) []*translate.Resource {
 			out = append(out, r.Listeners.Items()...)
 		case "route":
 			out = append(out, r.Routes.Items()...)
+		case "extension":
+			out = append(out, r.Extensions.Items()...)
 		case "endpoints":
 			for i := range r.Endpoints {
 				spec := &r.Endpoints[i]
@@ -181,7 +183,7 @@ func (w *world) section(t *testing.T, name string) string {
 			fmt.Fprintln(&b, r.Name)
 		}
 		return b.String()
-	case "cluster", "listener", "route", "endpoints", "secret":
+	case "cluster", "listener", "route", "endpoints", "secret", "extension":
 	default:
 		t.Fatalf("section %q: want cluster, listener, route, endpoints, secret, names or problems", name)
 	}

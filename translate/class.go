@@ -70,6 +70,9 @@ type Traits struct {
 	// ProxyConfig is the canonical JSON of the proxy's own ProxyConfig
 	// metadata, as far as translation reads it.
 	ProxyConfig string
+	// Version and Metadata are what of the proxy's metadata some EnvoyFilter
+	// tests: its version, and lines of "key"="value".
+	Version, Metadata string
 }
 
 // canonicalLabels is "k=v,k=v" of the named keys that labels has, sorted by
@@ -130,6 +133,7 @@ func (l labelKeys) sorted() []string {
 func (ix *Index) Classes(p *config.Proxy) []Class {
 	t := traitsOf(p)
 	t.Near = ix.nearOf(p)
+	ix.envoyFilters.addTo(&t, p)
 	in := t
 	in.Near = Viewer{}
 	in.Ports = ix.namedPorts(p)

@@ -97,9 +97,6 @@ func (r *Report) in(step string, f func()) {
 // must not be put into effect.
 func Check(meta *config.Meta, spec proto.Message) []config.Problem {
 	if tableOf(spec.ProtoReflect().Descriptor().FullName()) == nil {
-		if meta.Kind == "ProxyConfig" {
-			return nil // injection reads it
-		}
 		return []config.Problem{config.At(meta, "", config.Warning, "KindUnsupported", "has no effect: %s", whyUnsupported(meta.Kind))}
 	}
 	return checkUnder("spec", meta, spec)
@@ -110,7 +107,7 @@ func whyUnsupported(kind string) string {
 	switch kind {
 	case "Telemetry":
 		return comesWithTelemetry
-	case "EnvoyFilter", "TrafficExtension", "WasmPlugin":
+	case "TrafficExtension", "WasmPlugin":
 		return "it comes with the extension of proxies"
 	}
 	return "nothing applies this kind"
@@ -194,7 +191,7 @@ func Tables() []Table {
 	for _, list := range [][]Table{
 		virtualServiceTables(), destinationRuleTables(), gatewayTables(), sidecarTables(),
 		serviceEntryTables(), workloadTables(), meshConfigTables(),
-		securityTables(),
+		securityTables(), envoyFilterTables(), proxyConfigKindTables(),
 	} {
 		out = append(out, list...)
 	}

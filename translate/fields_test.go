@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	meshconfig "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
+	networkingv1beta1 "istio.io/api/networking/v1beta1"
 	security "istio.io/api/security/v1beta1"
 )
 
@@ -25,6 +26,8 @@ func roots() []protoreflect.MessageDescriptor {
 		(&security.PeerAuthentication{}).ProtoReflect().Descriptor(),
 		(&security.RequestAuthentication{}).ProtoReflect().Descriptor(),
 		(&security.AuthorizationPolicy{}).ProtoReflect().Descriptor(),
+		(&networking.EnvoyFilter{}).ProtoReflect().Descriptor(),
+		(&networkingv1beta1.ProxyConfig{}).ProtoReflect().Descriptor(),
 		(&meshconfig.MeshConfig{}).ProtoReflect().Descriptor(),
 	}
 }

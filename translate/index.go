@@ -24,6 +24,8 @@ type Index struct {
 	portNames map[string]bool
 	// near: some cluster carries endpoints of several places.
 	near bool
+	// envoyFilters are what patches test of proxies.
+	envoyFilters envoyFilterIndex
 }
 
 // NewIndex arranges a Mesh.
@@ -34,6 +36,7 @@ func NewIndex(m *config.Mesh) *Index {
 	ix.destinationRules = newDestinationRuleIndex(m, &ix.services)
 	ix.peers = newPeerIndex(m)
 	ix.near = carriesPlaces(m)
+	ix.envoyFilters = newEnvoyFilterIndex(m)
 	ix.testedOutbound = ix.outboundLabelKeys()
 	ix.testedInbound = ix.inboundLabelKeys()
 	ix.testedGateway = mergedKeys(ix.testedOutbound, ix.testedInbound)
@@ -75,7 +78,7 @@ func (ix *Index) outboundLabelKeys() []string {
 		keys.add(sc.Spec.GetWorkloadSelector().GetLabels())
 	}
 	for ef := range m.EnvoyFilters.All() {
-		keys.add(ef.Spec.GetWorkloadSelector().GetLabels())
+		addEnvoyFilterLabels(keys, ef.Spec)
 	}
 	for t := range m.Telemetries.All() {
 		keys.add(t.Spec.GetSelector().GetMatchLabels())
@@ -96,7 +99,7 @@ func (ix *Index) inboundLabelKeys() []string {
 		keys.add(sc.Spec.GetWorkloadSelector().GetLabels())
 	}
 	for ef := range m.EnvoyFilters.All() {
-		keys.add(ef.Spec.GetWorkloadSelector().GetLabels())
+		addEnvoyFilterLabels(keys, ef.Spec)
 	}
 	for dr := range m.DestinationRules.All() {
 		keys.add(dr.Spec.GetWorkloadSelector().GetMatchLabels())

@@ -17,6 +17,7 @@ func (ix *Index) Problems() []config.Problem {
 		ix.requestAuthenticationProblems,
 		ix.authorizationPolicyProblems,
 		ix.meshConfigProblems,
+		ix.proxyConfigProblems,
 	} {
 		out = append(out, find()...)
 	}

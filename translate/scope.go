@@ -36,6 +36,9 @@ type Scope struct {
 	// GatewaySide only.
 	policies policies
 
+	// patches are those of EnvoyFilters, in order.
+	patches []*patch
+
 	problems []config.Problem
 	key      config.Hash
 }
@@ -107,6 +110,7 @@ func (ix *Index) Scope(c Class) *Scope {
 		ix.gatherPolicies(s)
 		ix.gatherEgress(s)
 	}
+	ix.gatherPatches(s)
 	s.key = s.hash()
 	return s
 }
@@ -135,6 +139,7 @@ func (s *Scope) hash() config.Hash {
 	}
 	s.Peer.addTo(h)
 	s.policies.addTo(h)
+	addPatches(h, s.patches)
 	h.Uint(uint64(len(s.Gateways)))
 	for i := range s.Gateways {
 		s.Gateways[i].addTo(h)

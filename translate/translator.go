@@ -44,14 +44,15 @@ func NewTranslator(size int) *Translator {
 
 // build is what one Translate call accumulates.
 type build struct {
-	t         *Translator
-	scope     *Scope
-	clusters  []*Resource
-	listeners []*Resource
-	routes    []*Resource
-	endpoints []EndpointSpec
-	tables    []routeTable // asked for by listeners, filled by routes
-	problems  []config.Problem
+	t          *Translator
+	scope      *Scope
+	clusters   []*Resource
+	listeners  []*Resource
+	routes     []*Resource
+	extensions []*Resource
+	endpoints  []EndpointSpec
+	tables     []routeTable // asked for by listeners, filled by routes
+	problems   []config.Problem
 }
 
 // Translate makes a Scope's resources.
@@ -70,10 +71,11 @@ func (t *Translator) Translate(s *Scope) *Resources {
 		b.gatewayListeners()
 		b.gatewayRoutes()
 	}
+	b.patch()
 	sortEndpointSpecs(b.endpoints)
 	return &Resources{
 		Key: s.key, Clusters: NewSet(b.clusters), Listeners: NewSet(b.listeners),
-		Routes: NewSet(b.routes), Endpoints: b.endpoints, Services: s.visibleServices(),
+		Routes: NewSet(b.routes), Extensions: extensionSet(b.extensions), Endpoints: b.endpoints, Services: s.visibleServices(),
 		Problems: append(append([]config.Problem(nil), s.problems...), b.problems...),
 	}
 }

@@ -1,0 +1,235 @@
+package translate
+
+import (
+	"slices"
+	"strings"
+
+	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	networking "istio.io/api/networking/v1alpha3"
+)
+
+// The filters that carry HTTP, by their present and their old name.
+const (
+	connectionManager    = hcmFilterName
+	oldConnectionManager = "envoy.http_connection_manager"
+	routerFilter         = "envoy.filters.http.router"
+)
+
+// patchListener implements patchable.apply.
+func patchListener(s *Scope, m proto.Message, p *patch) (matched, removed bool, err error) {
+	l, _ := m.(*listener.Listener)
+	match := p.spec.GetMatch().GetListener()
+	if p.spec.GetMatch().GetRouteConfiguration() == nil && !listenerMatches(l, match) {
+		return false, false, nil
+	}
+	switch p.spec.GetApplyTo() {
+	case networking.EnvoyFilter_LISTENER:
+		if p.operation() == networking.EnvoyFilter_Patch_REMOVE {
+			return true, true, nil
+		}
+		return true, false, mergeMessage(l.ProtoReflect(), proto.Clone(p.value).ProtoReflect())
+	case networking.EnvoyFilter_LISTENER_FILTER:
+		l.ListenerFilters, matched, err = editList(l.GetListenerFilters(), p, (*listener.ListenerFilter).GetName, match.GetListenerFilter(), -1)
+	case networking.EnvoyFilter_FILTER_CHAIN:
+		matched, err = patchChains(l, p)
+	default:
+		for _, c := range append(slices.Clone(l.GetFilterChains()), l.GetDefaultFilterChain()) {
+			if c == nil || !chainMatches(l, c, match) {
+				continue
+			}
+			in, fault := patchFilters(s, c, p)
+			if matched = matched || in; fault != nil {
+				return true, false, fault
+			}
+		}
+	}
+	return matched, false, err
+}
+
+func listenerMatches(l *listener.Listener, m *networking.EnvoyFilter_ListenerMatch) bool {
+	if m.GetName() != "" && m.GetName() != l.GetName() {
+		return false
+	}
+	port := m.GetPortNumber()
+	if port == 0 || l.GetAddress().GetSocketAddress().GetPortValue() == port {
+		return true
+	}
+	return l.GetName() == VirtualInboundListener && slices.ContainsFunc(l.GetFilterChains(), func(c *listener.FilterChain) bool {
+		return c.GetFilterChainMatch().GetDestinationPort().GetValue() == port
+	})
+}
+
+// chainMatches: where one listener takes the traffic of many ports, a port
+// number means the chain's.
+func chainMatches(l *listener.Listener, c *listener.FilterChain, m *networking.EnvoyFilter_ListenerMatch) bool {
+	of := c.GetFilterChainMatch()
+	if n := m.GetPortNumber(); n != 0 && l.GetName() == VirtualInboundListener && of.GetDestinationPort().GetValue() != n {
+		return false
+	}
+	f := m.GetFilterChain()
+	switch {
+	case f.GetName() != "" && f.GetName() != c.GetName():
+		return false
+	case f.GetSni() != "" && !slices.Contains(of.GetServerNames(), f.GetSni()):
+		return false
+	case f.GetTransportProtocol() != "" && f.GetTransportProtocol() != of.GetTransportProtocol():
+		return false
+	case f.GetDestinationPort() != 0 && f.GetDestinationPort() != of.GetDestinationPort().GetValue():
+		return false
+	}
+	return f.GetApplicationProtocols() == "" || slices.ContainsFunc(strings.Split(f.GetApplicationProtocols(), ","), func(a string) bool {
+		return slices.Contains(of.GetApplicationProtocols(), strings.TrimSpace(a))
+	})
+}
+
+func patchChains(l *listener.Listener, p *patch) (matched bool, err error) {
+	if p.operation() == networking.EnvoyFilter_Patch_ADD {
+		c, _ := proto.Clone(p.value).(*listener.FilterChain)
+		l.FilterChains = append(l.FilterChains, c)
+		return true, nil
+	}
+	match := p.spec.GetMatch().GetListener()
+	kept := l.FilterChains[:0:0]
+	for _, c := range l.GetFilterChains() {
+		if !chainMatches(l, c, match) {
+			kept = append(kept, c)
+			continue
+		}
+		matched = true
+		if p.operation() != networking.EnvoyFilter_Patch_REMOVE {
+			kept = append(kept, c)
+			if err := mergeMessage(c.ProtoReflect(), proto.Clone(p.value).ProtoReflect()); err != nil {
+				return true, err
+			}
+		}
+	}
+	l.FilterChains = kept
+	return matched, nil
+}
+
+// patchFilters applies a patch of network filters, of HTTP filters, or of the
+// routes that a filter carries.
+func patchFilters(s *Scope, c *listener.FilterChain, p *patch) (matched bool, err error) {
+	anchor := p.spec.GetMatch().GetListener().GetFilterChain().GetFilter()
+	if p.spec.GetApplyTo() == networking.EnvoyFilter_NETWORK_FILTER {
+		end := len(c.GetFilters())
+		if end > 0 {
+			end-- // the last one is terminal
+		}
+		c.Filters, matched, err = editList(c.GetFilters(), p, (*listener.Filter).GetName, presentName(anchor.GetName()), end)
+		return matched, err
+	}
+	for _, f := range c.GetFilters() {
+		if f.GetName() != connectionManager || anchor.GetName() != "" && presentName(anchor.GetName()) != connectionManager {
+			continue
+		}
+		m := &hcm.HttpConnectionManager{}
+		if err := f.GetTypedConfig().UnmarshalTo(m); err != nil {
+			return false, err
+		}
+		in := false
+		if p.spec.GetApplyTo() == networking.EnvoyFilter_HTTP_FILTER {
+			sub := anchor.GetSubFilter().GetName()
+			m.HttpFilters, in, err = editList(m.GetHttpFilters(), p, (*hcm.HttpFilter).GetName, sub, classPlace(m.GetHttpFilters(), p.spec.GetPatch().GetFilterClass()))
+		} else if rc := m.GetRouteConfig(); rc != nil {
+			in, _, err = patchRoutes(s, rc, p)
+		}
+		if err != nil {
+			return true, err
+		}
+		if in {
+			matched = true
+			a, err := anypb.New(m)
+			if err != nil {
+				return true, err
+			}
+			f.ConfigType = &listener.Filter_TypedConfig{TypedConfig: a}
+		}
+	}
+	return matched, nil
+}
+
+func presentName(filter string) string {
+	if filter == oldConnectionManager {
+		return connectionManager
+	}
+	return filter
+}
+
+// classPlace is where ADD puts an HTTP filter of a class
+// (networking/v1alpha3 EnvoyFilter.Patch.FilterClass): authentication after
+// that of the mesh, authorization after that of the mesh, statistics before
+// that of the mesh, anything else before the router, which ends every chain.
+func classPlace(filters []*hcm.HttpFilter, class networking.EnvoyFilter_Patch_FilterClass) int {
+	after := func(names ...string) int {
+		for i := len(filters) - 1; i >= 0; i-- {
+			if slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(filters[i].GetName(), n) }) {
+				return i + 1
+			}
+		}
+		return 0
+	}
+	const tokens, rules, extern, stats = "envoy.filters.http.jwt_authn", "envoy.filters.http.rbac", "envoy.filters.http.ext_authz", "istio.stats"
+	switch class {
+	case networking.EnvoyFilter_Patch_AUTHN:
+		return after(tokens)
+	case networking.EnvoyFilter_Patch_AUTHZ:
+		return after(tokens, rules, extern)
+	}
+	for i, f := range filters {
+		if f.GetName() == routerFilter || class == networking.EnvoyFilter_Patch_STATS && f.GetName() == stats {
+			return i
+		}
+	}
+	return len(filters)
+}
+
+// editList applies a patch to a list of named things. anchor is the name that
+// the patch's match gives, end where ADD puts things (-1: at the end).
+func editList[T interface {
+	comparable
+	proto.Message
+}](list []T, p *patch, nameOf func(T) string, anchor string, end int) (out []T, matched bool, err error) {
+	value, _ := p.value.(T)
+	var none T
+	if value != none {
+		value = proto.Clone(value).(T)
+	}
+	if end < 0 {
+		end = len(list)
+	}
+	at := slices.IndexFunc(list, func(e T) bool { return nameOf(e) == anchor })
+	list = slices.Clone(list)
+	switch p.operation() {
+	case networking.EnvoyFilter_Patch_ADD:
+		return slices.Insert(list, end, value), true, nil
+	case networking.EnvoyFilter_Patch_INSERT_FIRST:
+		return slices.Insert(list, 0, value), true, nil
+	case networking.EnvoyFilter_Patch_INSERT_BEFORE:
+		if anchor == "" {
+			at = 0
+		}
+	case networking.EnvoyFilter_Patch_INSERT_AFTER:
+		if anchor == "" {
+			at = end
+		} else if at >= 0 {
+			at++
+		}
+	}
+	if at < 0 {
+		return list, false, nil
+	}
+	switch p.operation() {
+	case networking.EnvoyFilter_Patch_INSERT_BEFORE, networking.EnvoyFilter_Patch_INSERT_AFTER:
+		return slices.Insert(list, at, value), true, nil
+	case networking.EnvoyFilter_Patch_REMOVE:
+		return slices.Delete(list, at, at+1), true, nil
+	case networking.EnvoyFilter_Patch_REPLACE:
+		list[at] = value
+		return list, true, nil
+	}
+	return list, true, mergeMessage(list[at].ProtoReflect(), value.ProtoReflect())
+}

@@ -1,0 +1,184 @@
+package translate
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
+	networking "istio.io/api/networking/v1alpha3"
+)
+
+var errPatternLong = fmt.Errorf("is longer than %d characters", longestPattern)
+
+// patchedMessage is what an entry of configPatches is applied to; nil for the
+// bootstrap, and what this program does not know.
+func patchedMessage(to networking.EnvoyFilter_ApplyTo) proto.Message {
+	switch to {
+	case networking.EnvoyFilter_LISTENER:
+		return &listener.Listener{}
+	case networking.EnvoyFilter_FILTER_CHAIN:
+		return &listener.FilterChain{}
+	case networking.EnvoyFilter_NETWORK_FILTER:
+		return &listener.Filter{}
+	case networking.EnvoyFilter_LISTENER_FILTER:
+		return &listener.ListenerFilter{}
+	case networking.EnvoyFilter_HTTP_FILTER:
+		return &hcm.HttpFilter{}
+	case networking.EnvoyFilter_ROUTE_CONFIGURATION:
+		return &route.RouteConfiguration{}
+	case networking.EnvoyFilter_VIRTUAL_HOST:
+		return &route.VirtualHost{}
+	case networking.EnvoyFilter_HTTP_ROUTE:
+		return &route.Route{}
+	case networking.EnvoyFilter_CLUSTER:
+		return &cluster.Cluster{}
+	case networking.EnvoyFilter_EXTENSION_CONFIG:
+		return &core.TypedExtensionConfig{}
+	}
+	return nil
+}
+
+// patchValue reads a patch's value as the message that it is for; nil where
+// the operation takes none.
+func patchValue(p *networking.EnvoyFilter_EnvoyConfigObjectPatch) (proto.Message, error) {
+	m := patchedMessage(p.GetApplyTo())
+	if m == nil || p.GetPatch().GetOperation() == networking.EnvoyFilter_Patch_REMOVE {
+		return nil, nil
+	}
+	if p.GetPatch().GetValue() == nil {
+		return nil, errors.New("is not set; want the Envoy configuration to put in")
+	}
+	b, err := protojson.Marshal(p.GetPatch().GetValue())
+	if err != nil {
+		return nil, err
+	}
+	if err := protojson.Unmarshal(b, m); err != nil {
+		text := strings.TrimSpace(strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\u00a0", " "), "proto:"))
+		return nil, fmt.Errorf("is no %s: %s", m.ProtoReflect().Descriptor().Name(), text)
+	}
+	return m, nil
+}
+
+// mergeMessage lays src over dst, as Envoy filters' MERGE means it: set fields
+// replace, messages merge field by field, lists are appended to, and an Any
+// merges with one of the same type.
+func mergeMessage(dst, src protoreflect.Message) error {
+	if any, ok := dst.Interface().(*anypb.Any); ok {
+		over, _ := src.Interface().(*anypb.Any)
+		return mergeAny(any, over)
+	}
+	if replacedWhole(dst.Descriptor()) {
+		proto.Reset(dst.Interface())
+		proto.Merge(dst.Interface(), src.Interface())
+		return nil
+	}
+	var failed error
+	src.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case fd.IsList():
+			list := dst.Mutable(fd).List()
+			for i := range v.List().Len() {
+				list.Append(v.List().Get(i))
+			}
+		case fd.IsMap():
+			failed = mergeMap(dst.Mutable(fd).Map(), v.Map(), fd.MapValue().Message() != nil)
+		case fd.Message() != nil && dst.Has(fd):
+			failed = mergeMessage(dst.Mutable(fd).Message(), v.Message())
+		default:
+			dst.Set(fd, v)
+		}
+		return failed == nil
+	})
+	return failed
+}
+
+func mergeMap(dst, src protoreflect.Map, messages bool) (failed error) {
+	src.Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+		if messages && dst.Has(k) {
+			failed = mergeMessage(dst.Mutable(k).Message(), v.Message())
+		} else {
+			dst.Set(k, v)
+		}
+		return failed == nil
+	})
+	return failed
+}
+
+// replacedWhole: the parts of these mean nothing alone.
+func replacedWhole(md protoreflect.MessageDescriptor) bool {
+	switch md.FullName() {
+	case "google.protobuf.Duration", "google.protobuf.Timestamp":
+		return true
+	}
+	return md.FullName().Parent() == "google.protobuf" && strings.HasSuffix(string(md.Name()), "Value") && md.Name() != "Value"
+}
+
+func mergeAny(dst, src *anypb.Any) error {
+	if dst.GetTypeUrl() != src.GetTypeUrl() {
+		dst.TypeUrl, dst.Value = src.GetTypeUrl(), src.GetValue()
+		return nil
+	}
+	below, err := dst.UnmarshalNew()
+	if err != nil {
+		return err
+	}
+	over, err := src.UnmarshalNew()
+	if err != nil {
+		return err
+	}
+	if err := mergeMessage(below.ProtoReflect(), over.ProtoReflect()); err != nil {
+		return err
+	}
+	return anypb.MarshalFrom(dst, below, proto.MarshalOptions{Deterministic: true})
+}
+
+// validateDeep runs the messages' own validation, also of those in Anys.
+func validateDeep(m protoreflect.Message) error {
+	if v, ok := m.Interface().(interface{ Validate() error }); ok {
+		if err := v.Validate(); err != nil {
+			return err
+		}
+	}
+	return validateAnys(m)
+}
+
+func validateAnys(m protoreflect.Message) error {
+	if a, ok := m.Interface().(*anypb.Any); ok {
+		inner, err := a.UnmarshalNew()
+		if err != nil {
+			return fmt.Errorf("%s: %w", a.GetTypeUrl(), err)
+		}
+		return validateDeep(inner.ProtoReflect())
+	}
+	var failed error
+	visit := func(v protoreflect.Value) bool {
+		failed = validateAnys(v.Message())
+		return failed == nil
+	}
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case fd.IsMap():
+			if fd.MapValue().Message() != nil {
+				v.Map().Range(func(_ protoreflect.MapKey, e protoreflect.Value) bool { return visit(e) })
+			}
+		case fd.Message() == nil:
+		case fd.IsList():
+			for i := 0; i < v.List().Len() && failed == nil; i++ {
+				visit(v.List().Get(i))
+			}
+		default:
+			visit(v)
+		}
+		return failed == nil
+	})
+	return failed
+}
