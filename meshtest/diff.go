@@ -66,7 +66,7 @@ func (d *Difference) Empty() bool {
 // to the requests that either of them tells apart.
 func Diff(before, after *simulate.World) *Difference {
 	d := &Difference{Objects: changedObjects(before.Mesh, after.Mesh), Proxies: []ProxyChange{}, Requests: []RequestChange{}}
-	c := &comparison{before: before, after: after, out: d, groups: map[string]int{}, hosts: map[string]bool{}}
+	c := &comparison{before: before, after: after, out: d, groups: map[string]int{}, hosts: map[string]bool{}, parts: map[[2]*simulate.Part][]string{}}
 	c.proxies()
 	c.requests()
 	sort.SliceStable(d.Requests, func(i, j int) bool { return d.Requests[i].Count > d.Requests[j].Count })
@@ -85,6 +85,8 @@ type comparison struct {
 	clients []string
 	// gateways whose resources differ.
 	gateways []string
+	// parts remembers what differs between two parts, which many pods share.
+	parts map[[2]*simulate.Part][]string
 }
 
 // proxies compares what each workload's proxy is sent.
@@ -141,6 +143,21 @@ func podsByName(w *simulate.World) map[string]*simulate.Pod {
 
 // resources names those that differ, and notes the hosts that they are about.
 func (c *comparison) resources(a, b *simulate.Pod) []string {
+	was, now := c.before.Config(a).Parts(), c.after.Config(b).Parts()
+	var out []string
+	for i := range min(len(was), len(now)) {
+		pair := [2]*simulate.Part{was[i], now[i]}
+		list, known := c.parts[pair]
+		if !known {
+			list = c.partDiff(was[i], now[i], a, b)
+			c.parts[pair] = list
+		}
+		out = append(out, list...)
+	}
+	return out
+}
+
+func (c *comparison) partDiff(was, now *simulate.Part, a, b *simulate.Pod) []string {
 	var out []string
 	for _, kind := range []struct {
 		name string
@@ -150,27 +167,32 @@ func (c *comparison) resources(a, b *simulate.Pod) []string {
 		{"listener", func(r *translate.Resources) *translate.Set { return r.Listeners }},
 		{"route", func(r *translate.Resources) *translate.Set { return r.Routes }},
 	} {
-		was, now := versions(c.before, a, kind.of), versions(c.after, b, kind.of)
-		for _, n := range sortedKeys(merged(was, now)) {
-			if was[n] != now[n] {
+		old, new := kind.of(was.Resources()), kind.of(now.Resources())
+		if old.Hash() == new.Hash() {
+			continue
+		}
+		before, after := versions(old), versions(new)
+		for _, n := range sortedKeys(merged(before, after)) {
+			if before[n] != after[n] {
 				out = append(out, kind.name+" "+n)
 				c.concerns(kind.name, n, a, b)
 			}
 		}
 	}
-	for _, cluster := range changedEndpoints(c.before, c.after, a, b) {
-		out = append(out, "endpoints "+cluster)
-		c.concerns("cluster", cluster, a, b)
+	before, after := c.before.Assigned(was), c.after.Assigned(now)
+	for _, n := range sortedKeys(before) {
+		if v, ok := after[n]; ok && v != before[n] {
+			out = append(out, "endpoints "+n)
+			c.concerns("cluster", n, a, b)
+		}
 	}
 	return out
 }
 
-func versions(w *simulate.World, p *simulate.Pod, of func(*translate.Resources) *translate.Set) map[string]config.Hash {
-	out := map[string]config.Hash{}
-	for _, part := range w.Config(p).Parts() {
-		for _, r := range of(part.Resources()).Items() {
-			out[r.Name] = r.Version
-		}
+func versions(s *translate.Set) map[string]config.Hash {
+	out := make(map[string]config.Hash, s.Len())
+	for _, r := range s.Items() {
+		out[r.Name] = r.Version
 	}
 	return out
 }
@@ -198,18 +220,6 @@ func (c *comparison) concerns(kind, name string, a, b *simulate.Pod) {
 		return
 	}
 	c.everything = true
-}
-
-// changedEndpoints are the clusters of both whose endpoints differ.
-func changedEndpoints(before, after *simulate.World, a, b *simulate.Pod) []string {
-	was, now := before.Assigned(a), after.Assigned(b)
-	var out []string
-	for _, n := range sortedKeys(was) {
-		if v, ok := now[n]; ok && v != was[n] {
-			out = append(out, n)
-		}
-	}
-	return out
 }
 
 // requests compares the answers to requests that either configuration tells

@@ -9,7 +9,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
-	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
 // ChangedHosts are the hosts of a route table whose virtual hosts differ
@@ -63,22 +62,17 @@ func (w *World) ServedBy(p *Pod) []string {
 	return out
 }
 
-// Assigned are the versions of the endpoints of a pod's clusters, by cluster.
-func (w *World) Assigned(p *Pod) map[string]config.Hash {
-	out := map[string]config.Hash{}
-	c := w.Config(p)
-	viewer := translate.ViewerOf(w.Proxy(p))
-	for _, part := range c.parts {
-		for i := range part.resources.Endpoints {
-			spec := &part.resources.Endpoints[i]
-			h := config.NewHasher().Hash(spec.Hash)
-			if eps, ok := w.Mesh.Endpoints.Get(spec.Service.Namespace, spec.Service.Hostname); ok {
-				h.Hash(eps.Hash)
-			}
-			v := spec.Reads(viewer)
-			h.Str(v.Locality.String(), v.Network, v.Cluster, v.Node, v.Labels)
-			out[spec.Cluster] = h.Sum()
+// Assigned are the versions of the endpoints of a part's clusters, by cluster,
+// wherever the proxy runs.
+func (w *World) Assigned(p *Part) map[string]config.Hash {
+	out := make(map[string]config.Hash, len(p.resources.Endpoints))
+	for i := range p.resources.Endpoints {
+		spec := &p.resources.Endpoints[i]
+		h := config.NewHasher().Hash(spec.Hash)
+		if eps, ok := w.Mesh.Endpoints.Get(spec.Service.Namespace, spec.Service.Hostname); ok {
+			h.Hash(eps.Hash)
 		}
+		out[spec.Cluster] = h.Sum()
 	}
 	return out
 }

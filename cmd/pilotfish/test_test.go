@@ -87,6 +87,10 @@ func TestTestBothEngines(t *testing.T) {
 	if code != exitOK || !strings.Contains(stdout, "8 passed\n") {
 		t.Errorf("exit code %d:\n%s%s", code, stdout, stderr)
 	}
+	code, stdout, stderr = run("test", "../../examples/bookstore", "--engine", "both")
+	if code != exitOK || !strings.Contains(stdout, "9 passed\n") {
+		t.Errorf("bookstore: exit code %d:\n%s%s", code, stdout, stderr)
+	}
 	code, stdout, _ = run("test", tests+"failing_test.yaml", "--engine", "envoy", "--run", "must not")
 	if code != exitFailure || !strings.Contains(stdout, "it is so: status 301") {
 		t.Errorf("exit code %d:\n%s", code, stdout)
