@@ -92,7 +92,7 @@ bench: build kube-binaries ## Measure the server under a fleet of proxies, then 
 	bin/adsbench $(BENCH_FLAGS) -protocol delta -server '$(SERVE)' -peer '$(PEER)' -out $(CACHE)/bench-delta.md
 	bin/adsbench $(BENCH_FLAGS) -protocol sotw -server '$(SERVE)' -peer '$(PEER)' -out $(CACHE)/bench-sotw.md
 	JUDGE_PAIRS=100000 JUDGE_SEED=$$$$ $(GO) test -count=1 ./e2e/judge
-	$(GO) test -run '^$$' -bench . -benchmem ./translate/... ./snapshot/... ./discovery/ ./webhook/inject/
+	$(GO) test -run '^$$' -bench . -benchmem ./translate/... ./snapshot/... ./discovery/ ./webhook/inject/ ./meshtest/
 
 # How long the soak runs; short in make test.
 SOAK ?= 1h

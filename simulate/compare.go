@@ -9,25 +9,79 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
 // ChangedHosts are the hosts of a route table whose virtual hosts differ
 // between two configurations, without ports.
 func ChangedHosts(before, after *Config, table string) []string {
+	if out, ok := differingPieces(before.route(table), after.route(table)); ok {
+		return out
+	}
 	was, now := hostsOf(before.table(table)), hostsOf(after.table(table))
 	var out []string
 	for name, vh := range merge(was, now) {
-		if proto.Equal(was[name], now[name]) {
-			continue
-		}
-		for _, d := range vh.GetDomains() {
-			if d = withoutPort(d); !slices.Contains(out, d) {
-				out = append(out, d)
-			}
+		if !proto.Equal(was[name], now[name]) {
+			out = addHosts(out, vh)
 		}
 	}
 	slices.Sort(out)
 	return out
+}
+
+func addHosts(out []string, vh *route.VirtualHost) []string {
+	for _, d := range vh.GetDomains() {
+		if d = withoutPort(d); !slices.Contains(out, d) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+func (c *Config) route(name string) *translate.Resource {
+	for _, p := range c.parts {
+		if r := p.resources.Routes.Get(name); r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+// differingPieces finds the hosts by the pieces in which tables are encoded:
+// most of two large tables is the same bytes. ok is false where a piece that
+// differs is no virtual host by itself.
+func differingPieces(a, b *translate.Resource) (hosts []string, ok bool) {
+	if a == nil || b == nil {
+		return nil, false
+	}
+	seen := map[string]int{}
+	for _, piece := range a.Body {
+		seen[string(piece)]++
+	}
+	var differ []string
+	for _, piece := range b.Body {
+		if seen[string(piece)] > 0 {
+			seen[string(piece)]--
+		} else {
+			differ = append(differ, string(piece))
+		}
+	}
+	for piece, n := range seen {
+		if n > 0 {
+			differ = append(differ, piece)
+		}
+	}
+	for _, piece := range differ {
+		rc := &route.RouteConfiguration{}
+		if proto.Unmarshal([]byte(piece), rc) != nil || len(rc.GetVirtualHosts()) == 0 {
+			return nil, false
+		}
+		for _, vh := range rc.GetVirtualHosts() {
+			hosts = addHosts(hosts, vh)
+		}
+	}
+	slices.Sort(hosts)
+	return hosts, true
 }
 
 func hostsOf(t *routeTable) map[string]*route.VirtualHost {

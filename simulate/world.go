@@ -175,3 +175,6 @@ func (w *World) Identity(p *Pod) string {
 	}
 	return "spiffe://" + domain + "/ns/" + p.Namespace + "/sa/" + account
 }
+
+// At is the pod of an address, or nil.
+func (w *World) At(a netip.Addr) *Pod { return w.byAddress[a] }

@@ -1,0 +1,142 @@
+package meshtest_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery/inputs"
+	"github.com/pilotfish-mesh/pilotfish/meshtest"
+	"github.com/pilotfish-mesh/pilotfish/simulate"
+	"github.com/pilotfish-mesh/pilotfish/translate"
+)
+
+// wide writes a mesh of 1,000 services with a VirtualService, a
+// DestinationRule and a pod each: 4,000 documents.
+func wide(b *testing.B, timeout string) string {
+	b.Helper()
+	dir := b.TempDir()
+	for i := range 1000 {
+		name, ns := fmt.Sprintf("s%d", i), fmt.Sprintf("ns-%d", i%20)
+		wait := "3s"
+		if i == 500 {
+			wait = timeout
+		}
+		text := strings.NewReplacer("NAME", name, "SPACE", ns, "WAIT", wait).Replace(`apiVersion: v1
+kind: Service
+metadata: {name: NAME, namespace: SPACE}
+spec:
+  selector: {app: NAME}
+  ports: [{name: http, port: 80, targetPort: 8080}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: NAME-1, namespace: SPACE, labels: {app: NAME, version: v1}}
+spec: {containers: [{name: app, image: example.com/app:1}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: NAME, namespace: SPACE}
+spec:
+  hosts: [NAME]
+  http:
+  - name: qa
+    match: [{headers: {x-user: {exact: qa}}}]
+    route: [{destination: {host: NAME, subset: v1}}]
+  - name: all
+    route: [{destination: {host: NAME}}]
+    timeout: WAIT
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: NAME, namespace: SPACE}
+spec:
+  host: NAME
+  subsets: [{name: v1, labels: {version: v1}}]
+`)
+		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(text), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func load(b *testing.B, dir string) *config.Mesh {
+	b.Helper()
+	m, err := inputs.Load(context.Background(), inputs.Options{Paths: []string{dir}, Validate: translate.Check})
+	if err != nil || m.VirtualServices.Len() != 1000 {
+		b.Fatal(err)
+	}
+	return m
+}
+
+// BenchmarkAskCold reads 4,000 documents and answers one question.
+func BenchmarkAskCold(b *testing.B) {
+	dir := wide(b, "3s")
+	b.ReportAllocs()
+	for b.Loop() {
+		a, err := simulate.NewWorld(load(b, dir)).Ask(&simulate.Query{From: "s1-1.ns-1", URL: "http://s7.ns-7/"})
+		if err != nil || a.Hop.Route.Name != "all" {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkTest10000 reads 4,000 documents and runs 10,000 cases.
+func BenchmarkTest10000(b *testing.B) {
+	dir := wide(b, "3s")
+	var text strings.Builder
+	text.WriteString("tests:\n")
+	for i := range 10_000 {
+		n, from, user, route := i%1000, i*7%1000, "jo", "all"
+		if i%2 == 1 {
+			user, route = "qa", "qa"
+		}
+		fmt.Fprintf(&text, "- {name: t%d, from: {workload: s%d-1, namespace: ns-%d}, request: {url: 'http://s%d.ns-%d/', headers: {x-user: %s}}, expect: {route: %s, status: 200}}\n",
+			i, from, from%20, n, n%20, user, route)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		file, problems := meshtest.Parse("big_test.yaml", []byte(text.String()))
+		w := simulate.NewWorld(load(b, dir))
+		for _, r := range meshtest.Run(meshtest.Simulator{World: w}, w, file.Cases, nil) {
+			if !r.Passed() || len(problems) > 0 {
+				b.Fatal(r.Case.Name, r.Failed, r.Err, problems)
+			}
+		}
+	}
+}
+
+// BenchmarkDiff reads two meshes of 4,000 documents, one line of which
+// differs, and compares them.
+func BenchmarkDiff(b *testing.B) {
+	before, after := wide(b, "3s"), wide(b, "2s")
+	bare := func(dir string) *simulate.World {
+		m, _, err := inputs.LoadBare(context.Background(), inputs.Options{Paths: []string{dir}, Validate: translate.Check})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return simulate.NewWorld(m)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if d := meshtest.Diff(bare(before), bare(after)); len(d.Requests) != 1 || len(d.Objects) != 1 {
+			b.Fatalf("%+v", d.Requests)
+		}
+	}
+}
+
+// BenchmarkLint reads 4,000 documents and lints them.
+func BenchmarkLint(b *testing.B) {
+	dir := wide(b, "3s")
+	b.ReportAllocs()
+	for b.Loop() {
+		if found := meshtest.Lint(simulate.NewWorld(load(b, dir))); len(found) != 0 {
+			b.Fatal(found[0])
+		}
+	}
+}
