@@ -51,12 +51,13 @@ func IsConfig(path string) bool {
 
 // Objects makes of texts, in their order, what a Source makes of files: the
 // objects of the mesh, with those that a cluster would add. A later definition
-// of an object counts. addresses is that of WithAddresses.
-func Objects(texts []Text, addresses func(pod config.Key, labels map[string]string) []string) ([]discovery.Change, []config.Problem) {
+// of an object counts. addresses is that of WithAddresses. check, which may be
+// nil, is that of ParseChecked.
+func Objects(texts []Text, addresses func(pod config.Key, labels map[string]string) []string, check discovery.Validator) ([]discovery.Change, []config.Problem) {
 	f := folder{namespace: DefaultNamespace, files: map[string]*content{}}
 	read := make([]*content, len(texts))
 	inParallel(len(texts), func(i int) {
-		r := reader{file: texts[i].Name, namespace: DefaultNamespace}
+		r := reader{file: texts[i].Name, namespace: DefaultNamespace, check: check}
 		c := &content{}
 		c.take(r.stream(texts[i].Data), nil)
 		read[i] = c

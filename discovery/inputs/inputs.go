@@ -53,7 +53,7 @@ func Load(ctx context.Context, o Options) (*config.Mesh, error) {
 		names = append(names, kube.Name)
 	}
 	store := discovery.NewStore(o.Validate, names...)
-	changes, more := file.Objects(texts, newAddresses().of)
+	changes, more := file.Objects(texts, newAddresses().of, o.Validate)
 	store.Replace(file.Name, changes, append(problems, more...))
 	store.Synced(file.Name)
 	if o.Cluster != nil {
@@ -147,7 +147,7 @@ func LoadBare(ctx context.Context, o Options) (*config.Mesh, map[config.Key]Plac
 		return nil, nil, err
 	}
 	store := discovery.NewStore(o.Validate, file.Name)
-	changes, more := file.Objects(texts, newAddresses().of)
+	changes, more := file.Objects(texts, newAddresses().of, o.Validate)
 	places := map[config.Key]Place{}
 	for i := range changes {
 		object := &changes[i].Object

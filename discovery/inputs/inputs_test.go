@@ -2,6 +2,7 @@ package inputs_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,5 +141,28 @@ func TestMistakes(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", path, err, want)
 		}
+	}
+}
+
+// Mistakes of one object come all at once: an unknown field does not hide what
+// is wrong with the rest.
+func TestAllMistakesAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"vs.yaml": `apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a, namespace: shop}
+spec:
+  hosts: [a.example.com]
+  http:
+  - rout: []
+    timeout: -1s
+`})
+	m := load(t, inputs.Options{Paths: []string{dir}})
+	var found []string
+	for _, p := range m.Problems {
+		found = append(found, fmt.Sprintf("%d %s", p.Line, p.Code))
+	}
+	if got := strings.Join(found, ", "); got != "7 UnknownField, 8 DurationInvalid" {
+		t.Errorf("found %s", got)
 	}
 }

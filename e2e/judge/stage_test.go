@@ -42,7 +42,7 @@ func (s *source) Run(ctx context.Context, store *discovery.Store) error {
 		case <-ctx.Done():
 			return nil
 		case texts := <-s.texts:
-			changes, problems := file.Objects(texts, s.pods)
+			changes, problems := file.Objects(texts, s.pods, nil)
 			now := map[config.Key]bool{}
 			for _, c := range changes {
 				now[c.Object.Meta.Key] = true
