@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 	"github.com/pilotfish-mesh/pilotfish/e2e/stage"
@@ -18,6 +19,7 @@ const near = "pool-east"
 // may.
 func TestBalance(t *testing.T) {
 	s := run(t, "balance")
+	began := time.Now()
 	user := func(name string) headers { return headers{"x-user": name} }
 	sticks := map[string]func(who string) probe{
 		"header": func(who string) probe { return probe{url: "http://hash-header/", headers: user(who)} },
@@ -40,6 +42,7 @@ func TestBalance(t *testing.T) {
 	t.Run("distributes", s.distributes)
 	t.Run("breaks the circuit", s.breaksCircuit)
 	t.Run("ejects and takes back", s.ejects)
+	t.Run("warms up", func(t *testing.T) { s.warmsUp(t, began) })
 }
 
 // sticks requires that each value has one endpoint, and that not all have the
@@ -198,4 +201,54 @@ func (s *theme) ejects(t *testing.T) {
 		}
 		return fmt.Sprintf("only %v returned", back)
 	})
+}
+
+// warmsUp gives a Service whose one endpoint is warm, since the mesh began, a
+// second one, and requires that this has its smallest share at first and half of
+// the requests in the end.
+func (s *theme) warmsUp(t *testing.T, began time.Time) {
+	const window, coldest, share, n = 8 * time.Second, 6 * time.Second, 0.1 / 1.1, 200
+	s.only(t, "warm", near)
+	passed(t, began, window)
+	added := time.Now()
+	s.Delivered(func() { s.Edit("balance.yaml", ", deployment: pool-east} # alone at first", "}") })
+	west, asked := 0, 0
+	for ; asked < n && time.Since(added) < coldest; asked++ {
+		west += s.warm(t)
+	}
+	if west == 0 || !stage.Fits(west, asked, share, 5) {
+		t.Errorf("%d of the first %d requests went to the new endpoint, want a share of %.2f", west, asked, share)
+	}
+	passed(t, time.Now(), window)
+	west = 0
+	for range n {
+		west += s.warm(t)
+	}
+	if !stage.Fits(west, n, 0.5, 5) {
+		t.Errorf("%d of %d requests went to the new endpoint in the end, want half", west, n)
+	}
+}
+
+// warm is 1 if a request reached the new endpoint.
+func (s *theme) warm(t *testing.T) int {
+	t.Helper()
+	switch r := s.send(t, probe{url: "http://warm/"}); r.Echo.Workload {
+	case "pool-west":
+		return 1
+	case near:
+		return 0
+	default:
+		t.Fatalf("%v", r)
+		return 0
+	}
+}
+
+// passed waits until a time has passed: what a proxy's clock decides sends no
+// signal.
+func passed(t *testing.T, since time.Time, d time.Duration) {
+	t.Helper()
+	select {
+	case <-time.After(time.Until(since.Add(d))):
+	case <-t.Context().Done():
+	}
 }
