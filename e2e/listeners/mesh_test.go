@@ -213,12 +213,7 @@ func get(address, host string, c *tls.Config) (body string, state *tls.Connectio
 	if c != nil {
 		scheme = "https"
 	}
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
-		DisableKeepAlives: true, TLSClientConfig: c,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
-		},
-	}}
+	client := &http.Client{Timeout: 5 * time.Second, Transport: transport(address, c)}
 	resp, err := client.Get(scheme + "://" + host + "/")
 	if err != nil {
 		return "", nil, err
@@ -232,4 +227,14 @@ func get(address, host string, c *tls.Config) (body string, state *tls.Connectio
 		return "", resp.TLS, fmt.Errorf("status %d: %s", resp.StatusCode, b)
 	}
 	return string(b), resp.TLS, nil
+}
+
+// transport takes every request to one address, by a connection of its own.
+func transport(address string, c *tls.Config) *http.Transport {
+	return &http.Transport{
+		DisableKeepAlives: true, TLSClientConfig: c,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		},
+	}
 }
