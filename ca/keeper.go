@@ -5,7 +5,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +32,11 @@ type Keeper struct {
 	authority *Authority
 	log       *zap.Logger
 	refused   *prometheus.GaugeVec
+
+	// Mounted are folders with what the Secrets hold, by their names, a file a
+	// key. They are read while the API server is away at the start. Set before
+	// Run.
+	Mounted map[string]string
 
 	looked chan struct{} // capacity 1: a Secret may have changed
 	moved  chan struct{} // capacity 1: the same, for Rotate
@@ -86,8 +95,13 @@ func (k *Keeper) Run(ctx context.Context) error {
 		running.Go(func() { informer.RunWithContext(ctx) })
 		synced = append(synced, informer.HasSynced)
 	}
-	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
-		return nil
+	for await := patience; !waitSynced(ctx, await, synced); {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !k.readMounted() {
+			await = 0
+		}
 	}
 	again := time.NewTimer(0)
 	defer again.Stop()
@@ -103,6 +117,81 @@ func (k *Keeper) Run(ctx context.Context) error {
 			again.Reset(5 * time.Second)
 		}
 	}
+}
+
+// patience is how long the API server may be away before mounted Secrets are
+// used.
+const patience = 3 * time.Second
+
+// waitSynced waits for the first view of the API server, for a time unless it
+// is 0.
+func waitSynced(ctx context.Context, most time.Duration, synced []cache.InformerSynced) bool {
+	if most > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, most)
+		defer cancel()
+	}
+	return cache.WaitForCacheSync(ctx.Done(), synced...)
+}
+
+// readMounted uses the Secrets that are mounted; nothing is written. It
+// reports whether there may be more to read later.
+func (k *Keeper) readMounted() bool {
+	if len(k.Mounted) == 0 || k.authority.Root() != nil {
+		return false
+	}
+	now := k.authority.options.Now()
+	for _, name := range []string{PlugInSecret, SelfSignedSecret} {
+		s, err := mountedSecret(k.Mounted[name])
+		if err != nil {
+			k.log.Warn("certificate authority: a mounted Secret cannot be read", zap.String("secret", name), zap.Error(err))
+		}
+		if s == nil {
+			continue
+		}
+		var root *Root
+		if name == PlugInSecret {
+			root, err = plugIn(s, now)
+		} else {
+			var self *selfSigned
+			if self, err = readSelfSigned(s, now); err == nil {
+				root = self.root()
+			}
+		}
+		k.judge(name, err)
+		if err == nil {
+			k.use(root, nil, "from mounted Secret "+name+": the API server is away")
+		}
+		return err != nil // and nothing instead of one that is refused
+	}
+	return true
+}
+
+// mountedSecret reads a folder; nil if there is nothing in it.
+func mountedSecret(dir string) (*corev1.Secret, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	s := &corev1.Secret{Data: map[string][]byte{}}
+	for _, f := range files {
+		if strings.HasPrefix(f.Name(), ".") || f.IsDir() {
+			continue // how the kubelet replaces them at once
+		}
+		if s.Data[f.Name()], err = os.ReadFile(filepath.Join(dir, f.Name())); err != nil {
+			return nil, err
+		}
+	}
+	if len(s.Data) == 0 {
+		return nil, nil
+	}
+	return s, nil
 }
 
 func (k *Keeper) saw(name string, s *corev1.Secret) {

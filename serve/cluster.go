@@ -5,10 +5,12 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -49,6 +51,7 @@ func newCluster(o *Options, client kubernetes.Interface, plane *Plane) *cluster 
 		MaxLifetime: o.CertificateLifetime,
 	})
 	c.keeper = ca.NewKeeper(client, o.namespace(), c.authority, o.Log, plane.Registry)
+	c.keeper.Mounted = o.MountedSecrets
 	c.leader = &Leader{Client: client, Namespace: o.namespace(), Identity: o.identity(), Log: o.Log}
 	distributor := &ca.Distributor{Client: client, Authority: c.authority, Log: o.Log}
 	lifetime := c.authority.MaxLifetime()
@@ -147,6 +150,27 @@ func (p *Plane) domains() []string {
 		return nil
 	}
 	return append([]string{m.Settings.Mesh.GetTrustDomain()}, m.Settings.Mesh.GetTrustDomainAliases()...)
+}
+
+// savedState is the file of the last good state; empty for none.
+func (o *Options) savedState() string {
+	if o.StateDir == "" {
+		return ""
+	}
+	return filepath.Join(o.StateDir, "state")
+}
+
+// staleGauge says for how long the state in service has been stale.
+func staleGauge(since func() time.Time) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "pilotfish_state_stale_seconds",
+		Help: "Age of the saved state that is served since the API server is away; 0 when the state is the API server's.",
+	}, func() float64 {
+		if at := since(); !at.IsZero() {
+			return time.Since(at).Seconds()
+		}
+		return 0
+	})
 }
 
 // checkLifetime keeps certificates long enough to be renewed in time.

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -469,3 +470,70 @@ func get(t *testing.T, url string) (int, string) {
 
 // pages keeps no connection that a test would leave behind.
 var pages = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
+// mount writes the Secret of the root as the kubelet mounts it.
+func (r *replica) mount() string {
+	r.t.Helper()
+	dir := r.t.TempDir()
+	s, err := r.kube.CoreV1().Secrets("istio-system").Get(r.t.Context(), "istio-ca-secret", metav1.GetOptions{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for k, v := range s.Data {
+		if err := os.WriteFile(filepath.Join(dir, k), v, 0o600); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// A replica that starts while the API server is away serves the last good
+// state to proxies with certificates, says that it is stale, and catches up.
+func TestRestartWithoutServer(t *testing.T) {
+	s := kubetest.Start(t)
+	s.Client(t).Apply(t, "{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}\n---\n"+twoPods+
+		"\n---\n{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {ports: [{name: http, port: 80}]}}")
+	state := t.TempDir()
+	first := startReplica(t, s, func(o *serve.Options) { o.StateDir = state }).ready()
+	cert, err := sign(t, first.dial("shop", "127.0.0.11", nil), first.token("shop", "web", "web-1", "istio-ca"), webID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := claim{"sidecar~127.0.0.11~web-1.shop~shop.svc.cluster.local", "shop", "web"}
+	before, err := stream(t, first.dial("shop", "127.0.0.11", cert), "", web, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mounted := map[string]string{"istio-ca-secret": first.mount()}
+	roots := first.roots("shop")
+	first.stop()
+	s.Stop(t)
+
+	second := startReplica(t, s, func(o *serve.Options) { o.StateDir, o.MountedSecrets = state, mounted }).ready()
+	readiness := "http://" + second.at["serving readiness"] + "/ready"
+	if _, body := get(t, readiness); !strings.Contains(body, "stale") {
+		t.Errorf("/ready says %q", body)
+	}
+	cfg := &tls.Config{RootCAs: roots, ServerName: "istiod.istio-system.svc", Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS12}
+	conn, err := grpc.NewClient(second.at["serving ADS over TLS"], grpc.WithTransportCredentials(credentials.NewTLS(cfg)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	after, err := stream(t, conn, "", web, "")
+	if err != nil || len(after) != len(before) {
+		t.Errorf("serves %d clusters, %v, want %d", len(after), err, len(before))
+	}
+	// What needs the API server is refused for the time being.
+	if _, err := sign(t, conn, "a.eyJhdWQiOlsiaXN0aW8tY2EiXSwiZXhwIjo5OTk5OTk5OTk5fQ.c", webID); status.Code(err) != codes.Unavailable {
+		t.Errorf("a token that nobody can review: %v", err)
+	}
+	if _, err := sign(t, conn, "", webID); err != nil {
+		t.Errorf("renewal with the certificate: %v", err)
+	}
+	s.Restart(t)
+	envoytest.Eventually(t, 60*time.Second, func() string {
+		_, body := get(t, readiness)
+		return strings.TrimPrefix(body, "ready\n")
+	})
+}

@@ -2,10 +2,12 @@ package serve
 
 import (
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -20,6 +22,9 @@ type Pages struct {
 	// Unready says what besides the mesh is not ready to be served; nil for
 	// nothing.
 	Unready func() error
+	// Stale is when the state in service was saved, zero if it is the API
+	// server's; nil for never.
+	Stale func() time.Time
 }
 
 // Readiness serves /ready: 200 once the first complete mesh is in service and
@@ -44,6 +49,10 @@ func (p *Pages) Readiness() http.Handler {
 				http.Error(w, err.Error(), http.StatusServiceUnavailable)
 				return
 			}
+		}
+		if p.Stale != nil && !p.Stale().IsZero() {
+			_, _ = fmt.Fprintf(w, "ready, but stale: the API server is away, and what is served was saved at %s\n", p.Stale().UTC().Format(time.RFC3339))
+			return
 		}
 		_, _ = w.Write([]byte("ready\n"))
 	})

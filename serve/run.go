@@ -59,6 +59,13 @@ type Options struct {
 	// Identity is this replica's name, which no other has. Default its host's
 	// and its process number.
 	Identity string
+	// StateDir is a folder for the last good state, which is served when the API
+	// server is away at the start; empty for none.
+	StateDir string
+	// MountedSecrets are folders that may hold what Secrets cacerts and
+	// istio-ca-secret do, by their names: the authority's root while the API
+	// server is away at the start.
+	MountedSecrets map[string]string
 	// CertificateLifetime is the longest life of a workload's certificate.
 	// Default 24 h.
 	CertificateLifetime time.Duration
@@ -93,6 +100,11 @@ func Run(ctx context.Context, o Options) error {
 	r, err := newRunning(&o, &open)
 	if err != nil {
 		return err
+	}
+	for _, s := range sources {
+		if k, ok := s.Source.(*kube.Source); ok {
+			r.stale = k.Stale
+		}
 	}
 	bounds := o.XDS
 	bounds.Authorize = func(ctx context.Context, p *config.Proxy) (snapshot.Grant, error) {
@@ -129,6 +141,9 @@ func (r *running) prepare(server *rest.Config) error {
 			}
 		}
 	}
+	if r.stale != nil {
+		r.plane.Registry.MustRegister(staleGauge(r.stale))
+	}
 	r.admission = newAdmission(r.plane, callers, secrets, o.Log)
 	switch {
 	case o.Authority != nil:
@@ -151,7 +166,7 @@ func (o *Options) sources(config *rest.Config) ([]NamedSource, error) {
 		out = append(out, NamedSource{file.Name, file.New(o.Config)})
 	}
 	if config != nil {
-		k, err := kube.New(config, kube.Options{Log: o.Log})
+		k, err := kube.New(config, kube.Options{Log: o.Log, Saved: o.savedState()})
 		if err != nil {
 			return nil, err
 		}
@@ -190,7 +205,8 @@ type running struct {
 
 	authority Authority
 	admission *admission
-	cluster   *cluster // nil without a cluster, and where nothing is written
+	stale     func() time.Time // of the cluster's state; nil without a cluster
+	cluster   *cluster         // nil without a cluster, and where nothing is written
 
 	xds, secure, hook, monitoring, http net.Listener
 }
@@ -224,7 +240,7 @@ func (r *running) run(ctx context.Context) error {
 	r.group.Go(func() error { return r.plane.Run(ctx) })
 	r.serveADS(r.xds, "ADS in plaintext")
 	r.serveADS(r.secure, "ADS over TLS", grpc.Creds(credentials.NewTLS(tlsConfig(r.authority, true, "h2"))))
-	pages := &Pages{Plane: r.plane, Build: r.options.Build, Draining: r.draining, Pprof: r.options.Pprof}
+	pages := &Pages{Plane: r.plane, Build: r.options.Build, Draining: r.draining, Pprof: r.options.Pprof, Stale: r.stale}
 	if r.cluster != nil {
 		r.cluster.run(ctx, r)
 		pages.Unready = r.cluster.unready

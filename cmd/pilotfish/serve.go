@@ -41,6 +41,17 @@ func (f *logFlags) logger(to zapcore.WriteSyncer) (*zap.Logger, error) {
 	}
 }
 
+// inClusterFlags are those of a control plane that is part of a cluster.
+func inClusterFlags(f *pflag.FlagSet, o *serve.Options) {
+	f.BoolVar(&o.ReadOnly, "read-only", false, "write nothing to the API server and sign no certificates (default with --kubeconfig)")
+	f.StringVar(&o.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the control plane's own namespace; istio-system if empty")
+	f.StringVar(&o.StateDir, "state-dir", "/var/lib/pilotfish", "folder for the last good state, served when the API server is away at the start; must exist")
+	f.StringToStringVar(&o.MountedSecrets, "mounted-secrets", map[string]string{"cacerts": "/etc/cacerts", "istio-ca-secret": "/var/run/secrets/istio-ca"},
+		"folders where the authority's Secrets may be mounted, for when the API server is away at the start")
+	f.StringVar(&o.Identity, "identity", os.Getenv("POD_NAME"), "this replica's name among its peers")
+	f.DurationVar(&o.CertificateLifetime, "certificate-lifetime", 24*time.Hour, "the longest life of a workload's certificate")
+}
+
 func newServe() *cobra.Command {
 	var (
 		o    serve.Options
@@ -85,6 +96,9 @@ only, such as those that come by a port-forward.`,
 					return err
 				}
 			}
+			if _, err := os.Stat(o.StateDir); err != nil && !cmd.Flags().Changed("state-dir") {
+				o.StateDir = ""
+			}
 			if !cmd.Flags().Changed("read-only") {
 				o.ReadOnly = o.Kubeconfig != ""
 			}
@@ -110,10 +124,7 @@ only, such as those that come by a port-forward.`,
 	f.StringVar(&cert.clients, "tls-client-ca", "", "authorities (PEM) of the proxies that the secure ADS address lets in")
 	f.StringVar(&o.Revision, "revision", os.Getenv("REVISION"), "revision of this control plane (label istio.io/rev); empty for the default one")
 	nativeSidecars(f, &o.NativeSidecars)
-	f.BoolVar(&o.ReadOnly, "read-only", false, "write nothing to the API server and sign no certificates (default with --kubeconfig)")
-	f.StringVar(&o.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the control plane's own namespace; istio-system if empty")
-	f.StringVar(&o.Identity, "identity", os.Getenv("POD_NAME"), "this replica's name among its peers")
-	f.DurationVar(&o.CertificateLifetime, "certificate-lifetime", 24*time.Hour, "the longest life of a workload's certificate")
+	inClusterFlags(f, &o)
 	f.BoolVar(&o.InternalKeys, "jwks-internal", false, "fetch keys of token issuers (jwksUri) from loopback, private and link-local addresses, too")
 	f.BoolVar(&o.Pprof, "pprof", false, "serve /debug/pprof on the monitoring address")
 	addBounds(f, &o.XDS)

@@ -71,6 +71,16 @@ func (h *health) forget(resource string) {
 	h.found(resource)
 }
 
+// awayFor is for how long the server has been away; zero if it is not.
+func (h *health) awayFor(now time.Time) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.since.IsZero() {
+		return 0
+	}
+	return now.Sub(h.since)
+}
+
 // isRefusal reports whether the server understood a request and denies it,
 // which it will go on to do until somebody changes something.
 func isRefusal(err error) bool {

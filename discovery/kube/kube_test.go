@@ -43,14 +43,20 @@ func apply(t testing.TB, c *kubetest.Client, text string) {
 
 // watching is a running Source and its Store.
 type watching struct {
-	store *discovery.Store
-	logs  *observer.ObservedLogs
-	wrote chan struct{} // capacity 1: a log line was written
-	stop  func()
+	source *kube.Source
+	store  *discovery.Store
+	logs   *observer.ObservedLogs
+	wrote  chan struct{} // capacity 1: a log line was written
+	stop   func()
 }
 
 // watch starts a Source that ends with the test.
 func watch(t testing.TB, cfg *rest.Config) *watching {
+	t.Helper()
+	return watchWith(t, cfg, kube.Options{})
+}
+
+func watchWith(t testing.TB, cfg *rest.Config, o kube.Options) *watching {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	w := &watching{store: discovery.NewStore(nil, kube.Name), logs: logs, wrote: make(chan struct{}, 1)}
@@ -61,10 +67,12 @@ func watch(t testing.TB, cfg *rest.Config) *watching {
 		}
 		return nil
 	}))
-	source, err := kube.New(cfg, kube.Options{Log: log})
+	o.Log = log
+	source, err := kube.New(cfg, o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.source = source
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- source.Run(ctx, w.store) }()

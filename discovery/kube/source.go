@@ -24,6 +24,13 @@ type Options struct {
 	// Pace is the shortest time between two steps of the Store; changes that
 	// arrive in between make one step. Default 10 ms.
 	Pace time.Duration
+	// Saved is a file that holds the last good state, without Secrets; empty
+	// for none. It is in effect while the API server is away at the start.
+	Saved string
+	// Patience is how long the server may be away before that. Default 5 s.
+	Patience time.Duration
+	// SavePace is the shortest time between two savings. Default 10 s.
+	SavePace time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -32,6 +39,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Pace == 0 {
 		o.Pace = 10 * time.Millisecond
+	}
+	if o.Patience == 0 {
+		o.Patience = 5 * time.Second
+	}
+	if o.SavePace == 0 {
+		o.SavePace = 10 * time.Second
 	}
 	return o
 }
@@ -43,6 +56,7 @@ type Source struct {
 	clients *clients
 	health  *health
 	pending *pending
+	view    *view
 }
 
 var _ discovery.Source = (*Source)(nil)
@@ -56,7 +70,10 @@ func New(config *rest.Config, o Options) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client of the API server: %w", err)
 	}
-	return &Source{options: o, clients: c, health: newHealth(o.Log), pending: newPending()}, nil
+	return &Source{
+		options: o, clients: c, health: newHealth(o.Log), pending: newPending(),
+		view: newView(o.Saved, config.Host, o.SavePace, o.Log),
+	}, nil
 }
 
 // Run implements discovery.Source. A server that cannot be reached, at the
@@ -86,7 +103,13 @@ func (s *Source) Run(ctx context.Context, store *discovery.Store) error {
 		}
 		close(synced)
 	})
-	s.apply(ctx, store, synced)
+	away := make(chan struct{})
+	running.Go(func() {
+		if s.options.Saved != "" && s.waitAway(ctx, synced) {
+			close(away)
+		}
+	})
+	s.apply(ctx, store, synced, away)
 	return nil
 }
 
@@ -102,16 +125,37 @@ func waitFor(ctx context.Context, c <-chan struct{}) bool {
 
 // apply carries pending changes to the store: at once when the last step was
 // Pace ago, else when it will have been. synced is closed when all that
-// existed at the start is pending or applied.
-func (s *Source) apply(ctx context.Context, store *discovery.Store, synced <-chan struct{}) {
+// existed at the start is pending or applied; away, when the server has been
+// away so long that the saved state is better than none.
+func (s *Source) apply(ctx context.Context, store *discovery.Store, synced, away <-chan struct{}) {
+	saving := time.NewTicker(s.options.SavePace)
+	defer saving.Stop()
+	defer func() {
+		if synced == nil {
+			s.view.keep(time.Now(), true)
+		}
+	}()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-saving.C:
+			if synced == nil { // never a part of a view
+				s.view.keep(time.Now(), false)
+			}
 		case <-s.pending.wake:
 			s.step(store)
+		case <-away:
+			away = nil
+			if changes := s.view.restore(); synced != nil && len(changes) > 0 {
+				store.Apply(Name, changes)
+				store.Synced(Name)
+			}
 		case <-synced:
 			s.step(store)
+			if gone := s.view.caughtUp(); len(gone) > 0 {
+				store.Apply(Name, gone)
+			}
 			store.Synced(Name)
 			synced = nil
 			s.options.Log.Info("first view of the API server is complete")
@@ -128,6 +172,7 @@ func (s *Source) apply(ctx context.Context, store *discovery.Store, synced <-cha
 
 func (s *Source) step(store *discovery.Store) {
 	if changes, problems, changed := s.pending.take(); changed {
+		s.view.note(changes)
 		store.Replace(Name, changes, problems)
 	}
 }
