@@ -12,6 +12,48 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// careful is what the others call: probes of each kind, an init container, a
+// second container, and a root that nobody can write.
+var careful = strings.ReplaceAll(`
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: careful}
+spec:
+  selector: {matchLabels: {app: careful}}
+  template:
+    metadata: {labels: {app: careful}}
+    spec:
+      securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
+      initContainers:
+      - name: before
+        image: IMAGE
+        args: [check, /app]
+        securityContext: &strict {readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+      containers:
+      - name: app
+        image: IMAGE
+        args: [serve, "8080"]
+        ports: [{name: http, containerPort: 8080}]
+        startupProbe: {httpGet: {path: /startup, port: http}, periodSeconds: 1, failureThreshold: 60}
+        readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}
+        livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 2}
+        securityContext: *strict
+      - name: second
+        image: IMAGE
+        args: [serve, "8081"]
+        livenessProbe: {exec: {command: [/app, check, /app]}, periodSeconds: 2}
+        readinessProbe: {httpGet: {path: /, port: 8081, scheme: HTTP}, periodSeconds: 1}
+        securityContext: *strict
+---
+apiVersion: v1
+kind: Service
+metadata: {name: careful}
+spec:
+  selector: {app: careful}
+  ports: [{name: http, port: 80, targetPort: 8080}]
+---
+`, "IMAGE", appImage)
+
 // workloads are one of each kind that makes pods. Each pod's application calls
 // or answers, so that a sidecar that does not work shows.
 var workloads = strings.ReplaceAll(`
@@ -66,45 +108,6 @@ spec:
           containers:
           - {name: app, image: IMAGE, args: [once, "http://careful.kinds/"]}
 ---
-# Probes of each kind, an init container, a second container, and a root that
-# nobody can write.
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: careful}
-spec:
-  selector: {matchLabels: {app: careful}}
-  template:
-    metadata: {labels: {app: careful}}
-    spec:
-      securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
-      initContainers:
-      - name: before
-        image: IMAGE
-        args: [check, /app]
-        securityContext: &strict {readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
-      containers:
-      - name: app
-        image: IMAGE
-        args: [serve, "8080"]
-        ports: [{name: http, containerPort: 8080}]
-        startupProbe: {httpGet: {path: /startup, port: http}, periodSeconds: 1, failureThreshold: 60}
-        readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}
-        livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 2}
-        securityContext: *strict
-      - name: second
-        image: IMAGE
-        args: [serve, "8081"]
-        livenessProbe: {exec: {command: [/app, check, /app]}, periodSeconds: 2}
-        readinessProbe: {httpGet: {path: /, port: 8081, scheme: HTTP}, periodSeconds: 1}
-        securityContext: *strict
----
-apiVersion: v1
-kind: Service
-metadata: {name: careful}
-spec:
-  selector: {app: careful}
-  ports: [{name: http, port: 80, targetPort: 8080}]
----
 # Those that want none.
 apiVersion: v1
 kind: Pod
@@ -127,8 +130,9 @@ spec:
 func TestKindsOfPods(t *testing.T) {
 	w := need(t)
 	w.namespace(t, "kinds", "istio-injection=enabled")
-	w.apply(t, "kinds", workloads)
+	w.apply(t, "kinds", careful)
 	pods := w.ready(t, "kinds", "app=careful", 1)
+	w.apply(t, "kinds", workloads)
 	for _, selector := range []string{"app=stateful", "app=daemon"} {
 		pods = append(pods, w.ready(t, "kinds", selector, 1)...)
 	}

@@ -1,0 +1,278 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// pair is a client with a sidecar and a server with two pods, with a steady
+// load between them and one through the gateway.
+type pair struct {
+	w              *world
+	namespace      string
+	inside, outer  *driver
+	inMesh, edge   string // the loads' names
+	service, entry string // their URLs
+}
+
+// pairs makes a pair in a namespace of its own.
+func (w *world) pair(t *testing.T, namespace string) *pair {
+	t.Helper()
+	w.namespace(t, namespace, "istio-injection=enabled")
+	w.namespace(t, namespace+"-outside")
+	w.apply(t, namespace, service("server")+application("server", "v1", 2))
+	p := &pair{
+		w: w, namespace: namespace, inMesh: "in-mesh", edge: "edge",
+		inside: w.drive(t, namespace, "client"), outer: w.drive(t, namespace+"-outside", "client"),
+		service: "http://server." + namespace + "/", entry: "http://istio-ingressgateway.istio-system/" + namespace,
+	}
+	w.ready(t, namespace, "app=server", 2)
+	w.apply(t, namespace, fmt.Sprintf(`
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: entry}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 80, name: http, protocol: HTTP}
+    hosts: ["*"]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: entry}
+spec:
+  hosts: ["*"]
+  gateways: [entry]
+  http:
+  - match: [{uri: {prefix: /%s}}]
+    route: [{destination: {host: server}}]
+`, namespace))
+	p.inside.reaches(t, p.service)
+	p.outer.reaches(t, p.entry)
+	p.inside.start(t, p.inMesh, load{URL: p.service, Rate: 30})
+	p.outer.start(t, p.edge, load{URL: p.entry, Rate: 30})
+	return p
+}
+
+// end ends the loads: none of their requests may have failed, and there were
+// enough of them to tell.
+func (p *pair) end(t *testing.T) {
+	t.Helper()
+	for name, n := range map[string]int{p.inMesh: p.inside.end(t, p.inMesh).Requests, p.edge: p.outer.end(t, p.edge).Requests} {
+		if n < 100 {
+			t.Errorf("load %s made only %d requests", name, n)
+		}
+	}
+}
+
+// changes proves that configuration still reaches proxies: a header that the
+// edge adds appears in answers.
+func (p *pair) changes(t *testing.T, value string) {
+	t.Helper()
+	p.w.apply(t, p.namespace, fmt.Sprintf(`
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: entry}
+spec:
+  hosts: ["*"]
+  gateways: [entry]
+  http:
+  - match: [{uri: {prefix: /%s}}]
+    route: [{destination: {host: server}, headers: {response: {set: {x-change: %q}}}}]
+`, p.namespace, value))
+	p.w.await(t, "the change to reach the gateway", func(ctx context.Context) error {
+		f, err := p.outer.fetch(ctx, p.entry, nil)
+		if err != nil {
+			return err
+		}
+		if got := strings.Join(f.Headers["X-Change"], ","); got != value {
+			return fmt.Errorf("x-change is %q", got)
+		}
+		return nil
+	})
+}
+
+// during calls f at a steady beat until d has passed.
+func during(t *testing.T, d, beat time.Duration, f func(n int)) {
+	t.Helper()
+	end, tick := time.NewTimer(d), time.NewTicker(beat)
+	defer end.Stop()
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-end.C:
+			return
+		case <-t.Context().Done():
+			return
+		case <-tick.C:
+			f(n)
+		}
+	}
+}
+
+// TestControlPlaneKilled kills a replica every five seconds, and once both:
+// requests go on, and so do new pods and changes.
+func TestControlPlaneKilled(t *testing.T) {
+	w := need(t)
+	p := w.pair(t, "killed")
+	none := int64(0)
+	during(t, 30*time.Second, 5*time.Second, func(n int) {
+		pods, err := w.kube.CoreV1().Pods("istio-system").List(t.Context(), metav1.ListOptions{LabelSelector: "app=istiod"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, pod := range pods.Items {
+			if i == 0 || n == 3 {
+				if err := w.kube.CoreV1().Pods("istio-system").Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &none}); err != nil {
+					t.Log(err) // it may have ended by itself
+				}
+			}
+		}
+		if n == 1 { // a pod that is made meanwhile
+			w.apply(t, p.namespace, application("late", "v1", 1))
+		}
+	})
+	if late := w.ready(t, p.namespace, "app=late", 1)[0]; !hasProxy(&late) {
+		t.Error("a pod made while replicas died has no sidecar")
+	}
+	w.ready(t, "istio-system", "app=istiod", 2)
+	p.changes(t, "after-the-kills")
+	p.end(t)
+}
+
+// TestRollingUpgrade goes to other images and back while requests go on.
+func TestRollingUpgrade(t *testing.T) {
+	w := need(t)
+	p := w.pair(t, "upgrade")
+	for _, to := range []string{tag + "-next", tag} {
+		out, err := w.pilotfish(t.Context(), "install", "--timeout=3m", "--set", "tag="+to, "--set", "imagePullPolicy=Never",
+			"--gateway-set", "service.type=ClusterIP")
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		p.changes(t, to)
+	}
+	p.end(t)
+}
+
+// TestAPIServerAway: with no API server requests go on; once it is back, so do
+// changes.
+func TestAPIServerAway(t *testing.T) {
+	w := need(t)
+	if w.node == nil {
+		t.Skip("only a node of our own can lose its API server")
+	}
+	p := w.pair(t, "away")
+	if err := w.node.Stop(t.Context(), "kube-apiserver"); err != nil {
+		t.Fatal(err)
+	}
+	during(t, 20*time.Second, 5*time.Second, func(int) {})
+	if err := w.node.Start(t.Context(), "kube-apiserver"); err != nil {
+		t.Fatal(err)
+	}
+	w.ready(t, "istio-system", "app=istiod", 2)
+	p.changes(t, "after-it-is-back")
+	p.end(t)
+}
+
+// TestNodeRestarts kills kubelet and containerd and starts them again, as an
+// upgrade of a node does.
+func TestNodeRestarts(t *testing.T) {
+	w := need(t)
+	if w.node == nil {
+		t.Skip("only a node of our own can be restarted")
+	}
+	p := w.pair(t, "reboot")
+	for _, name := range []string{"kubelet", "containerd"} {
+		if err := w.node.Stop(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	during(t, 5*time.Second, time.Second, func(int) {})
+	for _, name := range []string{"containerd", "kubelet"} {
+		if err := w.node.Start(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.apply(t, p.namespace, application("late", "v1", 1))
+	w.ready(t, p.namespace, "app=late", 1)
+	p.changes(t, "after-the-restart")
+	p.end(t)
+}
+
+// TestCertificatesRotate: certificates that live a minute are replaced under
+// load, and so is the root that signs them; no connection is lost by it.
+func TestCertificatesRotate(t *testing.T) {
+	w := need(t)
+	w.namespace(t, "rotate", "istio-injection=enabled")
+	w.namespace(t, "rotate-outside")
+	short := `      annotations: {proxy.istio.io/config: "proxyMetadata: {SECRET_TTL: 60s}"}` + "\n"
+	w.apply(t, "rotate", service("server")+strings.Replace(application("server", "v1", 2), "    spec:\n", short+"    spec:\n", 1))
+	w.apply(t, "rotate", `
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default}
+spec: {mtls: {mode: STRICT}}
+`)
+	client := strings.Replace(driverPod("client", ""), "annotations:\n", "annotations:\n    proxy.istio.io/config: \"proxyMetadata: {SECRET_TTL: 60s}\"\n", 1)
+	w.apply(t, "rotate", client)
+	w.ready(t, "rotate", "app=server", 2)
+	w.ready(t, "rotate", "app=client", 1)
+	inside, outside := &driver{w, "rotate", "client"}, w.drive(t, "rotate-outside", "client")
+	inside.reaches(t, "http://server.rotate/")
+	inside.start(t, "steady", load{URL: "http://server.rotate/", Rate: 30})
+
+	const address = "server.rotate:80"
+	first := w.peerCertificate(t, outside, address)
+	if life := first.NotAfter.Sub(first.NotBefore); life > 5*time.Minute {
+		t.Errorf("the certificate lives %v, want about a minute", life)
+	}
+	w.await(t, "another certificate", func(context.Context) error {
+		if w.peerCertificate(t, outside, address).SerialNumber.Cmp(first.SerialNumber) == 0 {
+			return errors.New("it is the first one")
+		}
+		return nil
+	})
+
+	// The root: the next one is trusted everywhere before it signs.
+	issuer := first.Issuer.String()
+	annotate := func(value string) {
+		t.Helper()
+		if _, err := w.kubectl(t.Context(), "", "annotate", "--overwrite", "-n", "istio-system", "secret/istio-ca-secret", "pilotfish.io/ca-rotation="+value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	annotate("begin")
+	w.await(t, "both roots in the trust bundle", func(ctx context.Context) error {
+		m, err := w.kube.CoreV1().ConfigMaps("rotate").Get(ctx, "istio-ca-root-cert", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if n := strings.Count(m.Data["root-cert.pem"], "BEGIN CERTIFICATE"); n != 2 {
+			return fmt.Errorf("there are %d", n)
+		}
+		return nil
+	})
+	// Proxies that learn of roots with their certificates do so within a minute.
+	second := w.peerCertificate(t, outside, address)
+	w.await(t, "certificates after the next root was distributed", func(context.Context) error {
+		if w.peerCertificate(t, outside, address).SerialNumber.Cmp(second.SerialNumber) == 0 {
+			return errors.New("not renewed yet")
+		}
+		return nil
+	})
+	annotate("hurry")
+	w.await(t, "certificates of the next root", func(context.Context) error {
+		if w.peerCertificate(t, outside, address).Issuer.String() == issuer {
+			return errors.New("still of the previous one")
+		}
+		return nil
+	})
+	inside.end(t, "steady")
+}
