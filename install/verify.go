@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -18,13 +19,6 @@ import (
 
 	"github.com/pilotfish-mesh/pilotfish/manifests"
 )
-
-// Check is one thing that was looked at.
-type Check struct {
-	Name string
-	Err  error  // nil: it is as it should be
-	Said string // what was found
-}
 
 // Verify looks at an installation the way its users do: a pod is injected, a
 // wrong object is refused, both without a trace. It says each verdict and
@@ -45,7 +39,7 @@ func (c *Cluster) Verify(ctx context.Context, revision string) error {
 		{"validation", c.checkValidation},
 		{"gateway", c.checkGateway},
 	} {
-		said, err := check.f(ctx, revision)
+		said, err := c.settled(ctx, revision, check.f)
 		if err != nil {
 			bad++
 			c.say("✘ %s: %v", check.name, err)
@@ -58,6 +52,30 @@ func (c *Cluster) Verify(ctx context.Context, revision string) error {
 	}
 	c.say("pilotfish works in this cluster.")
 	return nil
+}
+
+// settling is how long a check may fail before its verdict counts: right after
+// an upgrade a leader is on its way, or an endpoint.
+const settling = 20 * time.Second
+
+func (c *Cluster) settled(ctx context.Context, revision string, f func(context.Context, string) (string, error)) (string, error) {
+	end := time.NewTimer(settling)
+	defer end.Stop()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		said, err := f(ctx, revision)
+		if err == nil {
+			return said, nil
+		}
+		select {
+		case <-ctx.Done():
+			return said, err
+		case <-end.C:
+			return said, err
+		case <-tick.C:
+		}
+	}
 }
 
 // crdNames are those that this version brings.

@@ -253,6 +253,7 @@ func (w *world) state(ctx context.Context) string {
 		{"get", "pods", "-A", "-o", "wide"},
 		{"get", "events", "-A", "--field-selector", "type=Warning", "--sort-by", ".lastTimestamp"},
 		{"logs", "-n", "istio-system", "-l", "app=istiod", "--tail=30", "--prefix"},
+		{"logs", "-n", "rotate", "-l", "security.istio.io/tlsMode", "-c", "istio-proxy", "--tail=15", "--prefix"},
 	} {
 		out, err := w.kubectl(ctx, "", args...)
 		fmt.Fprintf(&b, "== kubectl %s\n%s", strings.Join(args, " "), out)
