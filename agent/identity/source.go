@@ -219,14 +219,19 @@ func (s *Source) readRoots(n, old *state) {
 	n.roots = encodeCertificates(certs...)
 }
 
-// settleRoots adds the root of the certificate itself: the file may be late.
+// settleRoots adds the roots that came with the certificate: the file may be late.
 // A peer that trusts by the same file refuses such a certificate, though, so a
 // root that has gone from the file calls for a new certificate.
 func (s *Source) settleRoots(n *state) {
 	if n.cert != nil && n.cert.Root != nil {
-		own := encodeCertificates(&x509.Certificate{Raw: n.cert.Root})
-		if !bytes.Contains(n.roots, own) {
-			n.roots = append(bytes.Clone(n.roots), own...)
+		came, err := certificatesIn(n.cert.Trusted)
+		if err != nil || len(came) == 0 {
+			came = []*x509.Certificate{{Raw: n.cert.Root}}
+		}
+		for _, c := range came {
+			if own := encodeCertificates(c); !bytes.Contains(n.roots, own) {
+				n.roots = append(bytes.Clone(n.roots), own...)
+			}
 		}
 	}
 	n.pool = x509.NewCertPool()

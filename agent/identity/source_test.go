@@ -321,3 +321,20 @@ func bundleOf(r *ca.Root) []byte {
 }
 
 func count(bundle []byte) int { return strings.Count(string(bundle), "BEGIN CERTIFICATE") }
+
+// While roots rotate, the authority's answer ends with all that it trusts; the
+// one that vouches may be any of them, and all are trusted at once.
+func TestAnswerWithSeveralRoots(t *testing.T) {
+	s := newSigner(t, time.Hour)
+	block, _ := pem.Decode(bundleOf(newRoot(t)))
+	other, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Trust([]*x509.Certificate{other})
+	source, sub := run(t, identity.Options{Signer: s})
+	<-source.Ready()
+	if got := count(roots(sub.await("ROOTCA"))); got != 2 {
+		t.Errorf("%d roots are trusted, want 2", got)
+	}
+}

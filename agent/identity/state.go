@@ -16,7 +16,10 @@ type Certificate struct {
 	ChainPEM []byte // leaf first, without the root
 	KeyPEM   []byte
 	// Root is the authority that vouches for it, DER; nil if unknown.
-	Root     []byte
+	Root []byte
+	// Trusted are all roots that came with it, PEM: during a rotation of roots
+	// those of the certificates that peers have.
+	Trusted  []byte
 	NotAfter time.Time
 }
 
@@ -59,29 +62,40 @@ func encodeCertificates(certs ...*x509.Certificate) []byte {
 }
 
 // assemble makes a Certificate of what an authority returned for a key: PEM
-// certificates, leaf first, root last. It refuses what a peer would refuse, and
-// what is for another key.
+// certificates, leaf first, and in the last element all roots that it trusts,
+// one of which vouches. It refuses what a peer would refuse, and what is for
+// another key.
 func assemble(key key, signed []string) (*Certificate, error) {
-	var chain []*x509.Certificate
-	for _, s := range signed {
+	var chain, roots []*x509.Certificate
+	for i, s := range signed {
 		part, err := certificatesIn([]byte(s))
 		if err != nil {
 			return nil, fmt.Errorf("the authority returned a broken certificate: %w", err)
 		}
+		if i > 0 && i == len(signed)-1 {
+			roots = part
+			break
+		}
 		chain = append(chain, part...)
 	}
-	if len(chain) < 2 {
-		return nil, fmt.Errorf("the authority returned %d certificates, want a leaf and a root", len(chain))
+	if n := len(chain); len(roots) == 0 && n > 1 { // all in one element
+		chain, roots = chain[:n-1], chain[n-1:]
 	}
-	leaf, root := chain[0], chain[len(chain)-1]
-	chain = chain[:len(chain)-1]
+	if len(chain) == 0 || len(roots) == 0 {
+		return nil, fmt.Errorf("the authority returned %d certificates, want a leaf and a root", len(chain)+len(roots))
+	}
+	leaf := chain[0]
 	if !key.fits(leaf) {
 		return nil, errors.New("the authority returned a certificate for another key")
 	}
-	if err := verify(leaf, chain[1:], root); err != nil {
+	root, err := verify(leaf, chain[1:], roots)
+	if err != nil {
 		return nil, err
 	}
-	out := &Certificate{ChainPEM: encodeCertificates(chain...), KeyPEM: key.pem, Root: root.Raw, NotAfter: leaf.NotAfter}
+	out := &Certificate{
+		ChainPEM: encodeCertificates(chain...), KeyPEM: key.pem, NotAfter: leaf.NotAfter,
+		Root: root.Raw, Trusted: encodeCertificates(roots...),
+	}
 	pair, err := tls.X509KeyPair(out.ChainPEM, out.KeyPEM)
 	if err != nil {
 		return nil, err
@@ -90,20 +104,22 @@ func assemble(key key, signed []string) (*Certificate, error) {
 	return out, nil
 }
 
-// verify reports whether the leaf leads to its root. Time is not judged: the
+// verify returns the root that the leaf leads to. Time is not judged: the
 // clocks of a node and of the control plane may differ by a little.
-func verify(leaf *x509.Certificate, between []*x509.Certificate, root *x509.Certificate) error {
+func verify(leaf *x509.Certificate, between, trusted []*x509.Certificate) (*x509.Certificate, error) {
 	roots, others := x509.NewCertPool(), x509.NewCertPool()
-	roots.AddCert(root)
+	for _, c := range trusted {
+		roots.AddCert(c)
+	}
 	for _, c := range between {
 		others.AddCert(c)
 	}
-	_, err := leaf.Verify(x509.VerifyOptions{
+	chains, err := leaf.Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: others, CurrentTime: leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2),
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	if err != nil {
-		return fmt.Errorf("the authority's own root does not vouch for the certificate: %w", err)
+		return nil, fmt.Errorf("the authority's own roots do not vouch for the certificate: %w", err)
 	}
-	return nil
+	return chains[0][len(chains[0])-1], nil
 }
