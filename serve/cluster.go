@@ -57,6 +57,7 @@ func newCluster(o *Options, client kubernetes.Interface, plane *Plane) *cluster 
 	lifetime := c.authority.MaxLifetime()
 	c.leader.Writers = []Writer{
 		{"trust bundle in every namespace", distributor.Run},
+		{"addresses of ServiceEntries", (&addressWriter{client: client.Discovery().RESTClient(), mesh: plane.Store.Mesh, changed: plane.Watch()}).Run},
 		{"rotation of the root", func(ctx context.Context) error { return c.keeper.Rotate(ctx, lifetime, lifetime) }},
 	}
 	return c
