@@ -21,10 +21,6 @@ const (
 	listenerLog                 // connections that no filter chain took
 )
 
-// alsCluster is the bootstrap's cluster of the log service that
-// MeshConfig.enableEnvoyAccessLogService sends to.
-const alsCluster = "envoy_accesslog_service"
-
 // logsListener reports whether a listener logs connections that it drops. Of
 // outbound ones only virtualOutbound does: the others take over its
 // connections.
@@ -44,7 +40,7 @@ func (e *listenerEnv) accessLogs(place logPlace) []*accesslog.AccessLog {
 		if path := e.mesh.GetAccessLogFile(); path != "" {
 			out = append(out, fileLog(path, e.meshLogFormat()))
 		}
-		if e.mesh.GetEnableEnvoyAccessLogService() {
+		if _, _, ok := logsTo(e.mesh, e.proxy); ok {
 			out = append(out, serviceLog(place))
 		}
 	}
@@ -164,7 +160,7 @@ func jsonLogFormat(fields *structpb.Struct) *core.SubstitutionFormatString {
 	}
 }
 
-// serviceLog sends entries to the log service of the bootstrap.
+// serviceLog sends entries to the proxy's log service.
 func serviceLog(place logPlace) *accesslog.AccessLog {
 	names := map[logPlace]string{
 		httpLog: "http_envoy_accesslog", tcpLog: "tcp_envoy_accesslog", listenerLog: "listener_envoy_accesslog",

@@ -65,6 +65,7 @@ type clusterGroup struct {
 func (b *build) outboundClusters() {
 	traits := b.clusterTraits()
 	b.addSpecialClusters(traits)
+	b.addLogService(traits)
 	several := len(b.scope.Egress) > 1
 	seen := map[string]bool{}
 	for _, e := range b.scope.Egress {

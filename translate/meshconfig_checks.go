@@ -27,6 +27,9 @@ func checkMeshConfig(r *Report, m proto.Message) {
 			r.ErrorAt(p.field, "PortInvalid", "is %d; want a port from 1 to 65535", p.port)
 		}
 	}
+	if to := mc.GetDefaultConfig().GetEnvoyAccessLogService(); mc.GetEnableEnvoyAccessLogService() && to.GetAddress() == "" {
+		r.WarnAt("enableEnvoyAccessLogService", "NoEffect", "has no effect on proxies whose ProxyConfig has no envoyAccessLogService.address; set it in defaultConfig")
+	}
 	checkLogFormats(r, mc)
 	checkDefaultProviders(r, mc)
 }
@@ -94,6 +97,12 @@ func checkDefaultProviders(r *Report, mc *meshconfig.MeshConfig) {
 		case p != nil && p.GetEnvoyFileAccessLog() == nil:
 			r.WarnAt(at, "FieldUnsupported", "is %s, which is no envoyFileAccessLog; other access log providers have no effect: %s", shown(name), comesWithTelemetry)
 		}
+	}
+}
+
+func checkHostPort(r *Report, v protoreflect.Value) {
+	if _, _, ok := hostPort(v.String()); v.String() != "" && !ok {
+		r.Errorf("AddressInvalid", "is %s; want host:port", shown(v.String()))
 	}
 }
 

@@ -59,7 +59,7 @@ func meshLogFields() []Field {
 		{Name: "access_log_file", Feature: "file of access logs", Case: "meshconfig/access_log_file"},
 		{Name: "access_log_format", Feature: "format of access logs", Case: "meshconfig/access_log_format"},
 		{Name: "access_log_encoding", Feature: "text or JSON", Case: "meshconfig/access_log_encoding"},
-		{Name: "enable_envoy_access_log_service", Feature: "access logs to the service of the bootstrap", Case: "meshconfig/enable_envoy_access_log_service"},
+		{Name: "enable_envoy_access_log_service", Feature: "access logs to the service of envoyAccessLogService", Case: "meshconfig/enable_envoy_access_log_service"},
 		{Name: "disable_envoy_listener_log", Feature: "no log of connections that no chain takes", Case: "meshconfig/disable_envoy_listener_log"},
 		{Name: "extension_providers", Feature: "access logs by provider", Case: "meshconfig/extension_providers"},
 		{Name: "default_providers", Feature: "providers in use", Case: "meshconfig/extension_providers"},
