@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -28,6 +29,7 @@ type mesh struct {
 	client  kubernetes.Interface
 	dynamic dynamic.Interface
 	shape   shape
+	churned atomic.Int64
 	run     string // tells the texts of this run from an earlier one's
 }
 

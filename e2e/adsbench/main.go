@@ -41,6 +41,9 @@ func run(ctx context.Context) error {
 	timeout := flag.Duration("timeout", time.Minute, "bound on one change's way")
 	pilotfish := flag.String("server", "", "shell command of the server under test; $KUBECONFIG and $XDS_ADDRESS are set")
 	peer := flag.String("peer", os.Getenv("PEER"), "shell command of a second server to measure in the same run")
+	churn := flag.Int("churn", 0, "endpoint changes a second after the single changes")
+	churnFor := flag.Duration("churn-for", 20*time.Second, "for how long")
+	scoped := flag.Bool("scoped", false, "give every namespace a Sidecar that sees the namespace only")
 	out := flag.String("out", "", "Markdown file to write the table to")
 	bin := flag.String("kube-bin", os.Getenv("KUBE_BIN_DIR"), "folder with kube-apiserver and etcd")
 	flag.Parse()
@@ -69,8 +72,14 @@ func run(ctx context.Context) error {
 	if err := seed(ctx, m.client, s); err != nil {
 		return err
 	}
+	if *scoped {
+		if err := scope(ctx, m.dynamic, s); err != nil {
+			return err
+		}
+	}
 	t := &table{shape: s, proxies: *proxies, protocol: *protocol, rounds: *rounds}
-	r := &runner{mesh: m, proxies: *proxies, rounds: *rounds, delta: *protocol == "delta", timeout: *timeout, report: t.add}
+	r := &runner{mesh: m, proxies: *proxies, rounds: *rounds, delta: *protocol == "delta", timeout: *timeout, report: t.add,
+		churn: *churn, churnFor: *churnFor, scoped: *scoped}
 	for _, c := range []struct{ name, command string }{{"pilotfish", *pilotfish}, {"peer", *peer}} {
 		if c.command == "" {
 			continue
@@ -121,8 +130,8 @@ func line(r row) string {
 
 func (t *table) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d services × %d pods in %d namespaces, %d sidecars, %s, %d rounds a change; %s.\n\n",
-		t.shape.services, t.shape.pods, t.shape.namespaces, t.proxies, t.protocol, t.rounds, machine())
+	fmt.Fprintf(&b, "%d services × %d pods in %d namespaces, %d sidecars, %s, %d rounds a change; %s; load average at the end %s.\n\n",
+		t.shape.services, t.shape.pods, t.shape.namespaces, t.proxies, t.protocol, t.rounds, machine(), load())
 	b.WriteString("| server | work | p50 (connect: all) | p99 | server CPU | resources | responses | memory | above idle, a proxy | missed |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range t.rows {

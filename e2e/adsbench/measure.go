@@ -27,6 +27,10 @@ type runner struct {
 	delta   bool
 	timeout time.Duration
 	report  func(row)
+	// churn is how many endpoints change a second for churnFor; 0 leaves it out.
+	churn    int
+	churnFor time.Duration
+	scoped   bool // each proxy sees its namespace only
 }
 
 // run measures one server: connect, each change, reconnect.
@@ -71,6 +75,9 @@ func (r *runner) connected(ctx context.Context, s *server, f *fleet, idle usage)
 			return err
 		}
 	}
+	if r.churn > 0 {
+		return r.churned(ctx, s, f, idle)
+	}
 	return nil
 }
 
@@ -106,24 +113,11 @@ func (r *runner) change(ctx context.Context, s *server, f *fleet, c change, idle
 	missed := 0
 	for round := range r.rounds {
 		f.quiet(ctx, 500*time.Millisecond)
-		text, apply, err := c.prepare(ctx, round)
+		n, err := r.once(ctx, f, c, round, &took)
 		if err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
+			return err
 		}
-		w := &watch{text: []byte(text), want: len(f.proxies), done: make(chan struct{}), start: time.Now()}
-		f.watch.Store(w)
-		if err := apply(); err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
-		}
-		select {
-		case <-w.done:
-		case <-time.After(r.timeout):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		w.mu.Lock()
-		took, missed = append(took, w.took...), missed+w.want-len(w.took)
-		w.mu.Unlock()
+		missed += n
 	}
 	f.quiet(ctx, 1500*time.Millisecond)
 	after, err := s.usage()
@@ -136,6 +130,44 @@ func (r *runner) change(ctx context.Context, s *server, f *fleet, c change, idle
 		responses: float64(f.responses.Load()-responses) / n, memory: after.rss,
 		perProxy: (after.rss - idle.rss) / float64(len(f.proxies)), missed: missed})
 	return nil
+}
+
+// once makes a change and waits until every proxy that sees it has it. It
+// returns how many did not get it in time.
+func (r *runner) once(ctx context.Context, f *fleet, c change, round int, took *[]time.Duration) (missed int, err error) {
+	text, apply, err := c.prepare(ctx, round)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", c.name, err)
+	}
+	w := &watch{text: []byte(text), want: r.concerned(), done: make(chan struct{}), start: time.Now()}
+	f.watch.Store(w)
+	if err := apply(); err != nil {
+		return 0, fmt.Errorf("%s: %w", c.name, err)
+	}
+	select {
+	case <-w.done:
+	case <-time.After(r.timeout):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	*took = append(*took, w.took...)
+	return w.want - len(w.took), nil
+}
+
+// concerned is how many proxies see what happens in ns-0.
+func (r *runner) concerned() int {
+	if !r.scoped {
+		return r.proxies
+	}
+	n := 0
+	for i := range r.proxies {
+		if i/r.mesh.shape.pods%r.mesh.shape.services%r.mesh.shape.namespaces == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // quiet waits until no proxy has received anything for d.

@@ -109,6 +109,9 @@ func (s shape) node(i int) (*core.Node, error) {
 		labels[k] = v
 	}
 	name := fmt.Sprintf("%s-%d", serviceName(service), p)
+	if again := i / s.pods / s.services; again > 0 {
+		name += fmt.Sprintf("-%d", again) // more proxies than pods
+	}
 	metadata, err := structpb.NewStruct(map[string]any{
 		"NAMESPACE": ns, "CLUSTER_ID": "Kubernetes", "ISTIO_VERSION": "1.31.0", "SERVICE_ACCOUNT": "default",
 		"INSTANCE_IPS": ip, "INTERCEPTION_MODE": "REDIRECT", "MESH_ID": "cluster.local",
