@@ -47,6 +47,16 @@ type layer struct {
 
 // newLayer makes a layer of items, which are sorted by name and distinct.
 func newLayer(k kind, items []*translate.Resource, withheld []string) *layer {
+	l := &layer{
+		kind: k, items: items, withheld: withheld, stale: len(withheld) > 0,
+		accepted: make([]atomic.Uint32, (len(items)+31)/32),
+	}
+	if k == endpoints {
+		for _, r := range items {
+			l.hash += sumOf(r)
+		}
+		return l
+	}
 	h := config.NewHasher()
 	for _, r := range items {
 		h.Str(r.Name).Hash(r.Version)
@@ -54,10 +64,28 @@ func newLayer(k kind, items []*translate.Resource, withheld []string) *layer {
 	for _, n := range withheld {
 		h.Str(n)
 	}
-	return &layer{
-		kind: k, items: items, hash: h.Sum(), withheld: withheld, stale: len(withheld) > 0,
-		accepted: make([]atomic.Uint32, (len(items)+31)/32),
+	l.hash = h.Sum()
+	return l
+}
+
+// sumOf is a resource's part of the hash of an endpoints' layer, which is a sum:
+// a change of one of thousands must not cost a look at all of them.
+func sumOf(r *translate.Resource) config.Hash {
+	return config.NewHasher().Str(r.Name).Hash(r.Version).Sum()
+}
+
+// replacing is l with other items of the same names at some places. l is an
+// endpoints' layer.
+func (l *layer) replacing(with map[int]*translate.Resource) *layer {
+	next := &layer{
+		kind: l.kind, items: slices.Clone(l.items), hash: l.hash,
+		accepted: make([]atomic.Uint32, len(l.accepted)),
 	}
+	for i, r := range with {
+		next.hash += sumOf(r) - sumOf(l.items[i])
+		next.items[i] = r
+	}
+	return next
 }
 
 func (l *layer) all() []*translate.Resource {

@@ -267,34 +267,30 @@ func (c *Cache) takeEndpoints(m, prev *config.Mesh, start time.Time) {
 	}
 	for _, s := range c.slots {
 		for v, l := range s.state.assignments {
-			s.state.assignments[v] = c.reassign(s.state.resources.Endpoints, m, v, l, changed)
+			s.state.assignments[v] = c.reassign(s.state.resources, m, v, l, changed)
 		}
 	}
 	c.publish(c.ring.begin(m, prev, start))
 }
 
 // reassign is assign for unchanged specs.
-func (c *Cache) reassign(specs []translate.EndpointSpec, m *config.Mesh, v translate.Viewer, before *layer, changed map[config.ServiceID]bool) *layer {
-	var items []*translate.Resource
-	for i := range specs {
-		spec := &specs[i]
-		if !changed[spec.Service] {
-			continue
+func (c *Cache) reassign(of *resources, m *config.Mesh, v translate.Viewer, before *layer, changed map[config.ServiceID]bool) *layer {
+	with := map[int]*translate.Resource{}
+	for id := range changed {
+		for _, i := range of.specsOf(id) {
+			spec := &of.Endpoints[i]
+			j := before.index(spec.Cluster)
+			r := c.endpoints(spec, m, v)
+			if j < 0 || r == nil {
+				return c.assign(of.Endpoints, m, v, &assigned{of.Endpoints, before}, changed)
+			}
+			with[j] = r
 		}
-		j := before.index(spec.Cluster)
-		r := c.endpoints(spec, m, v)
-		if j < 0 || r == nil {
-			return c.assign(specs, m, v, &assigned{specs, before}, changed)
-		}
-		if items == nil {
-			items = append(items, before.items...)
-		}
-		items[j] = r
 	}
-	if items == nil {
+	if len(with) == 0 {
 		return before
 	}
-	return succeed(before, newLayer(endpoints, items, before.withheld))
+	return succeed(before, before.replacing(with))
 }
 
 // publish offers every audience its newest view where it differs. ch is the

@@ -18,6 +18,22 @@ type resources struct {
 	// tableMade is the name table made last, of endpoints of identity tableOf.
 	tableMade *translate.Resource
 	tableOf   config.Hash
+
+	// byService finds specs; see specsOf.
+	index     sync.Once
+	byService map[config.ServiceID][]int
+}
+
+// specsOf are the places in Endpoints of the clusters of a service.
+func (r *resources) specsOf(id config.ServiceID) []int {
+	r.index.Do(func() {
+		r.byService = make(map[config.ServiceID][]int, len(r.Endpoints))
+		for i := range r.Endpoints {
+			s := r.Endpoints[i].Service
+			r.byService[s] = append(r.byService[s], i)
+		}
+	})
+	return r.byService[id]
 }
 
 // maxReads bounds what is remembered of viewers that may have left.
