@@ -222,3 +222,15 @@ func socketFault(p string) string {
 	}
 	return ""
 }
+
+// warnOfTwins names hosts of a list that are there already.
+func warnOfTwins(r *Report, hosts []string) {
+	seen := map[string]bool{}
+	for i, h := range hosts {
+		if name := strings.ToLower(h); seen[name] {
+			r.WarnAt(indexed("hosts", i), "Duplicate", "is %s, which is there already", shown(h))
+		} else {
+			seen[name] = true
+		}
+	}
+}

@@ -38,6 +38,7 @@ func checkServer(r *Report, m proto.Message) {
 	if len(s.GetHosts()) == 0 {
 		r.ErrorAt("hosts", "Missing", `is empty; want at least one host, or "*"`)
 	}
+	warnOfTwins(r, s.GetHosts())
 	port, tls := s.GetPort(), s.GetTls()
 	if port == nil {
 		r.ErrorAt("port", "Missing", "is not set; want number, name and protocol")

@@ -97,6 +97,7 @@ func checkEgress(r *Report, m proto.Message) {
 	if len(l.GetHosts()) == 0 {
 		r.ErrorAt("hosts", "Missing", `is empty; want namespace/name, such as "./*", or "~/*" for nothing`)
 	}
+	warnOfTwins(r, l.GetHosts())
 	for i, h := range l.GetHosts() {
 		if h == "*/*" && len(l.GetHosts()) > 1 && !excludesSome(l.GetHosts()) {
 			r.WarnAt(indexed("hosts", i), "Duplicate", "imports everything, so the other hosts say nothing")
