@@ -10,10 +10,11 @@ import (
 const (
 	comesWithTelemetry = "it comes with the Telemetry API"
 	comesWithAuthority = "certificates are signed by the mesh's own authority only"
-	moreAuthorities    = "workloads trust the mesh's own authority only; while it is replaced, both the old and the new one"
-	ambientOnly        = "it is for Istio's ambient mode, which pilotfish does not have"
-	removedInIstio     = "it is deprecated and has no effect in Istio either"
-	foldersOnly        = "configuration is read from the API server and from folders (--config)"
+	// byAuthority is the package that applies what concerns certificates.
+	byAuthority    = "serve"
+	ambientOnly    = "it is for Istio's ambient mode, which pilotfish does not have"
+	removedInIstio = "it is deprecated and has no effect in Istio either"
+	foldersOnly    = "configuration is read from the API server and from folders (--config)"
 )
 
 func meshConfigTables() []Table {
@@ -80,7 +81,7 @@ func meshVisibilityFields() []Field {
 func meshLaterFields() []Field {
 	return []Field{
 		{Name: "enable_tracing", Unsupported: comesWithTelemetry},
-		{Name: "ca_certificates", Unsupported: moreAuthorities},
+		{Name: "ca_certificates", Feature: "further authorities that workloads trust", Elsewhere: byAuthority},
 		{Name: "ca", Unsupported: comesWithAuthority},
 		{Name: "certificates", Unsupported: removedInIstio},
 		{Name: "verify_certificate_at_client", Unsupported: "it is deprecated and has no effect in Istio either: DestinationRules say what is verified, and by default everything is"},
@@ -133,7 +134,12 @@ func meshConfigParts() []Table {
 			{Name: "values", Feature: "values to compare with", Case: "meshconfig/discovery_selectors"},
 		}},
 		later("istio.mesh.v1alpha1.MeshConfig.CA", comesWithAuthority, "address", "tls_settings", "request_timeout", "istiod_side"),
-		later("istio.mesh.v1alpha1.MeshConfig.CertificateData", comesWithAuthority, "pem", "spiffe_bundle_url", "cert_signers", "trust_domains"),
+		{Message: "istio.mesh.v1alpha1.MeshConfig.CertificateData", Fields: []Field{
+			{Name: "pem", Feature: "the authorities' certificates", Elsewhere: byAuthority},
+			{Name: "spiffe_bundle_url", Unsupported: "the authorities of other meshes are not fetched; give their certificates in pem"},
+			{Name: "cert_signers", Unsupported: comesWithAuthority},
+			{Name: "trust_domains", Unsupported: "an authority is trusted for every trust domain that the mesh knows"},
+		}},
 		later("istio.mesh.v1alpha1.Certificate", removedInIstio, "secret_name", "dns_names"),
 		later("istio.mesh.v1alpha1.ConfigSource", foldersOnly, "address", "tls_settings", "subscribed_resources"),
 		later("istio.mesh.v1alpha1.MeshConfig.ServiceScopeConfigs", ambientOnly, "namespace_selector", "services_selector", "scope"),
