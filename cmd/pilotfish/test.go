@@ -61,7 +61,7 @@ Exit codes: 0 all passed, 1 some failed, 2 something could not run.
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.engine, "engine", "sim", "sim, envoy or both")
-	fl.StringVar(&f.envoy, "envoy", os.Getenv("ENVOY"), "Envoy's binary, for engine envoy (default $ENVOY)")
+	addEnvoy(fl, &f.envoy, "Envoy's binary, for engine envoy (default $ENVOY)")
 	fl.StringVar(&f.run, "run", "", "only cases whose names match this regular expression")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "also name the cases that passed")
 	fl.BoolVar(&f.watch, "watch", false, "run again whenever a file changes")

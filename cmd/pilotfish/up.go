@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pilotfish-mesh/pilotfish/up"
 )
@@ -61,8 +62,7 @@ its Envoy as in a cluster. Without root all pods share the loopback range.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Envoy, "envoy", os.Getenv("ENVOY"), "Envoy to run; default $ENVOY")
-	f.Lookup("envoy").DefValue = ""
+	addEnvoy(f, &o.Envoy, "Envoy to run; default $ENVOY")
 	f.StringVar(&o.PageAddress, "http-address", "127.0.0.1:0", "the web page; empty for none")
 	f.StringVar(&mode, "mode", "auto", "auto, netns or loopback")
 	f.BoolVar(&noRoot, "no-root", false, "the same as --mode loopback")
@@ -104,4 +104,11 @@ func follow(ctx context.Context, m *up.Mesh) error {
 	case <-m.Failed():
 		return m.Err()
 	}
+}
+
+// addEnvoy adds the flag that names an Envoy. The help says the same on every
+// machine, whatever its environment.
+func addEnvoy(f *pflag.FlagSet, to *string, usage string) {
+	f.StringVar(to, "envoy", os.Getenv("ENVOY"), usage)
+	f.Lookup("envoy").DefValue = ""
 }
