@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
 )
 
@@ -22,6 +23,8 @@ const (
 	adminCluster = "prometheus_stats"
 	agentCluster = "agent"
 	logCluster   = "pilotfish-telemetry"
+	// The name that Istio's bootstrap has for it.
+	metricsCluster = "envoy_metrics_service"
 )
 
 // The secrets that the agent beside an Envoy serves.
@@ -55,6 +58,16 @@ type Bootstrap struct {
 	Agent Address
 	// Stats are the statistics that Envoy keeps; nil keeps all.
 	Stats *StatsMatcher
+	// CompressStats offers gzip to who scrapes the statistics.
+	CompressStats bool
+	// Statsd is an IP address and port where a statsd takes statistics over UDP;
+	// without a host there is none.
+	Statsd Address
+	// Metrics is a service that takes statistics over gRPC (Envoy's metrics
+	// service); nil for none.
+	Metrics *Remote
+	// Runtime are further values of Envoy's static runtime layer.
+	Runtime map[string]any
 	// StateOfTheWorld asks for the older variant of ADS instead of delta.
 	StateOfTheWorld bool
 	// DNS is the server that Envoy asks for names, over UDP; without a host it
@@ -91,8 +104,11 @@ func (b *Bootstrap) JSON() ([]byte, error) {
 		"admin":            object{"address": b.Admin.json()},
 		"dynamicResources": b.dynamic(),
 		"staticResources":  object{"listeners": b.staticListeners(), "clusters": b.clusters()},
-		"layeredRuntime":   runtimeLayers(),
+		"layeredRuntime":   b.runtimeLayers(),
 		"statsConfig":      statsConfig(b.Stats),
+	}
+	if sinks := b.statsSinks(); len(sinks) > 0 {
+		out["statsSinks"] = sinks
 	}
 	if b.DNS.Host != "" {
 		out["typedDnsResolverConfig"] = b.resolver()
@@ -159,6 +175,9 @@ func (b *Bootstrap) clusters() list {
 	if b.Agent.Host != "" {
 		out = append(out, staticCluster(agentCluster, b.Agent))
 	}
+	if b.Metrics != nil {
+		out = append(out, b.Metrics.cluster(metricsCluster))
+	}
 	return out
 }
 
@@ -218,13 +237,15 @@ func (b *Bootstrap) resolver() object {
 		})}
 }
 
-func runtimeLayers() object {
+func (b *Bootstrap) runtimeLayers() object {
+	static := object{
+		"overload.global_downstream_max_connections": strconv.Itoa(1<<31 - 1),
+		// Istio's users write regular expressions beyond Envoy's default of 100.
+		"re2.max_program_size.error_level": 32768,
+	}
+	maps.Copy(static, b.Runtime)
 	return object{"layers": list{
-		object{"name": "static", "staticLayer": object{
-			"overload.global_downstream_max_connections": strconv.Itoa(1<<31 - 1),
-			// Istio's users write regular expressions beyond Envoy's default of 100.
-			"re2.max_program_size.error_level": 32768,
-		}},
+		object{"name": "static", "staticLayer": static},
 		object{"name": "admin", "adminLayer": object{}},
 	}}
 }

@@ -33,14 +33,19 @@ func (b *Bootstrap) staticListeners() list {
 	if b.Agent.Host != "" {
 		ready = pathRoute("/healthz/ready", agentCluster, "")
 	}
+	var filters list
+	if b.CompressStats {
+		filters = list{compressor()}
+	}
 	return list{
-		httpListener(b.StaticHost, StatsPort, "stats", pathRoute("/stats/prometheus", adminCluster, "")),
+		httpListener(b.StaticHost, StatsPort, "stats", pathRoute("/stats/prometheus", adminCluster, ""), filters...),
 		httpListener(b.StaticHost, HealthPort, "agent", ready),
 	}
 }
 
-// httpListener serves one route on a static port. Every other path is 404.
-func httpListener(host string, port uint32, stat string, route object) object {
+// httpListener serves one route on a static port, through filters. Every other
+// path is 404.
+func httpListener(host string, port uint32, stat string, route object, filters ...any) object {
 	if host == "" {
 		host = "0.0.0.0"
 	}
@@ -53,9 +58,9 @@ func httpListener(host string, port uint32, stat string, route object) object {
 		"routeConfig": object{"virtualHosts": list{
 			object{"name": "backend", "domains": list{"*"}, "routes": list{route}},
 		}},
-		"httpFilters": list{object{
+		"httpFilters": append(filters, object{
 			"name": "envoy.filters.http.router", "typedConfig": typed("envoy.extensions.filters.http.router.v3.Router", nil),
-		}},
+		}),
 	})
 	return object{
 		"name":    host + "_" + strconv.FormatUint(uint64(port), 10),

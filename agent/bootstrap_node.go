@@ -37,6 +37,9 @@ type Node struct {
 	Certificates bool
 	// Local is set for proxies of a mesh on one machine.
 	Local *LocalAddresses
+	// ServiceCluster is Envoy's, by which traces name the workload; empty: by
+	// the label app and the namespace.
+	ServiceCluster string
 	// Metadata holds further keys as they are sent; they go before those that
 	// follow from the fields above.
 	Metadata map[string]any
@@ -69,6 +72,9 @@ func (n *Node) ID() string {
 
 // cluster is Envoy's service cluster, by which traces name the workload.
 func (n *Node) cluster() string {
+	if n.ServiceCluster != "" {
+		return n.ServiceCluster
+	}
 	if app := n.Labels["app"]; app != "" {
 		return app + "." + n.Namespace
 	}

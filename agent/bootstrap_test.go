@@ -11,6 +11,9 @@ import (
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/compression/gzip/compressor/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/compressor/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
@@ -87,7 +90,19 @@ func TestBootstrapIsEnvoysMessage(t *testing.T) {
 		Secrets: agent.Address{Path: "/run/sds"}, Agent: agent.Address{Host: "127.0.0.1", Port: 15020},
 		Admin: agent.Address{Host: "127.0.0.1", Port: 15000}, DNS: agent.Address{Host: "10.0.0.1", Port: 53}, StaticHost: "::",
 		Stats: &agent.StatsMatcher{Prefixes: []string{"server"}, Suffixes: []string{"downstream_cx_active"}, Regexes: []string{"a.*"}},
+
+		CompressStats: true, Statsd: agent.Address{Host: "10.0.0.5", Port: 9125}, Runtime: map[string]any{"a.b": "7"},
+		Metrics: &agent.Remote{
+			Address: agent.Address{Host: "metrics.example.com", Port: 443}, Keepalive: &agent.Keepalive{Probes: 3},
+			TLS: &agent.RemoteTLS{Certificate: "/c.pem", Key: "/k.pem", Authorities: "/ca.pem", Name: "metrics.example.com"},
+		},
 	})
+	if got := p.LayeredRuntime.Layers[0].GetStaticLayer().AsMap()["a.b"]; got != "7" {
+		t.Errorf("runtime a.b is %v", got)
+	}
+	if n := len(p.StatsSinks); n != 2 {
+		t.Errorf("%d sinks of statistics", n)
+	}
 	md := p.Node.Metadata.AsMap()
 	if md["OWNER"] != "kubernetes://x" || md["NUMBER"] != 1.0 {
 		t.Errorf("further metadata: %v", md)
@@ -99,7 +114,7 @@ func TestBootstrapIsEnvoysMessage(t *testing.T) {
 	for _, c := range p.StaticResources.Clusters {
 		names = append(names, c.Name+" "+c.GetType().String())
 	}
-	want := []string{"xds-grpc STRICT_DNS", "prometheus_stats STATIC", "sds-grpc STATIC", "agent STATIC"}
+	want := []string{"xds-grpc STRICT_DNS", "prometheus_stats STATIC", "sds-grpc STATIC", "agent STATIC", "envoy_metrics_service STRICT_DNS"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Error(diff)
 	}

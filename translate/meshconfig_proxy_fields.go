@@ -1,8 +1,5 @@
 package translate
 
-// startedWithProxy is for settings that the proxy's bootstrap would carry.
-const startedWithProxy = "the agent, which makes the proxy's bootstrap, does not read it"
-
 const noAcceleration = "Envoys of the usual builds have no accelerated keys"
 
 // Who applies settings of a pod that are no part of Envoy's resources.
@@ -18,33 +15,33 @@ func proxyConfigFields() []Field {
 		{Name: "connection_settings", Feature: "limits of client connections", Case: "meshconfig/connection_settings"},
 		{Name: "config_path", Feature: "the agent's folder", Elsewhere: byAgent},
 		{Name: "binary_path", Feature: "the Envoy that is started", Elsewhere: byAgent},
-		{Name: "service_cluster", Unsupported: startedWithProxy},
-		{Name: "tracing_service_name", Unsupported: startedWithProxy},
+		{Name: "service_cluster", Feature: "the workload's name in traces", Elsewhere: byAgent},
+		{Name: "tracing_service_name", Feature: "how traces name the workload", Elsewhere: byAgent},
 		{Name: "drain_duration", Feature: "how long Envoy drains listeners", Elsewhere: byAgent},
 		{Name: "discovery_address", Feature: "where the control plane is", Elsewhere: byAgent},
 		{Name: "discovery_refresh_delay", Unsupported: removedInIstio},
 		{Name: "zipkin_address", Unsupported: comesWithTelemetry},
-		{Name: "statsd_udp_address", Unsupported: startedWithProxy},
-		{Name: "envoy_metrics_service_address", Unsupported: startedWithProxy},
+		{Name: "statsd_udp_address", Feature: "statistics to a statsd", Elsewhere: byAgent},
+		{Name: "envoy_metrics_service_address", Feature: "statistics to a metrics service", Elsewhere: byAgent},
 		{Name: "proxy_admin_port", Feature: "port of Envoy's admin interface", Elsewhere: byAgent},
 		{Name: "availability_zone", Unsupported: removedInIstio},
 		{Name: "control_plane_auth_policy", Feature: "TLS to the control plane", Elsewhere: byAgent},
-		{Name: "custom_config_file", Unsupported: startedWithProxy},
-		{Name: "stat_name_length", Unsupported: startedWithProxy},
+		{Name: "custom_config_file", Feature: "a bootstrap of the user's own", Elsewhere: byAgent},
+		{Name: "stat_name_length", Unsupported: "Envoy no longer bounds the names of statistics; Istio ignores it too"},
 		{Name: "concurrency", Feature: "Envoy's threads", Elsewhere: byAgent},
-		{Name: "proxy_bootstrap_template_path", Unsupported: startedWithProxy},
+		{Name: "proxy_bootstrap_template_path", Unsupported: "a template of Istio's bootstrap fits no other; customConfigFile or the annotation sidecar.istio.io/bootstrapOverride change it"},
 		{Name: "interception_mode", Feature: "REDIRECT, TPROXY or NONE", Elsewhere: byInjection},
 		{Name: "tracing", Unsupported: comesWithTelemetry},
 		{Name: "sds", Unsupported: removedInIstio},
 		{Name: "envoy_access_log_service", Feature: "where access logs are sent", Case: "meshconfig/enable_envoy_access_log_service"},
-		{Name: "envoy_metrics_service", Unsupported: startedWithProxy},
+		{Name: "envoy_metrics_service", Feature: "statistics to a metrics service", Elsewhere: byAgent},
 		{Name: "proxy_metadata", Feature: "environment of the container, metadata of the node", Elsewhere: byInjection},
-		{Name: "runtime_values", Unsupported: startedWithProxy},
+		{Name: "runtime_values", Feature: "values of Envoy's runtime", Elsewhere: byAgent},
 		{Name: "status_port", Feature: "port of readiness and metrics", Elsewhere: byAgent},
-		{Name: "extra_stat_tags", Unsupported: startedWithProxy},
+		{Name: "extra_stat_tags", Unsupported: removedInIstio},
 		{Name: "termination_drain_duration", Feature: "how long a pod that ends drains", Elsewhere: byAgent},
-		{Name: "mesh_id", Unsupported: startedWithProxy},
-		{Name: "readiness_probe", Unsupported: startedWithProxy},
+		{Name: "mesh_id", Feature: "the mesh's name in the node's metadata", Elsewhere: byAgent},
+		{Name: "readiness_probe", Unsupported: "Istio probes only workloads that register themselves, which needs its own agent; in a pod Kubernetes probes"},
 		{Name: "proxy_stats_matcher", Feature: "statistics that are kept", Elsewhere: byAgent},
 		{Name: "hold_application_until_proxy_starts", Feature: "the application waits for the proxy", Elsewhere: byInjection},
 		{Name: "ca_certificates_pem", Unsupported: comesWithAuthority},
@@ -52,7 +49,7 @@ func proxyConfigFields() []Field {
 		{Name: "private_key_provider", Unsupported: noAcceleration},
 		{Name: "file_flush_interval", Feature: "how often logs are written", Elsewhere: byAgent},
 		{Name: "file_flush_min_size_kb", Feature: "how much is written at once", Elsewhere: byAgent},
-		{Name: "stats_compression", Unsupported: startedWithProxy},
+		{Name: "stats_compression", Feature: "gzip for statistics", Elsewhere: byAgent},
 	}
 }
 
@@ -82,8 +79,8 @@ func proxyConfigTables() []Table {
 			{Name: "http_headers_with_underscores_action", Feature: "headers with underscores", Case: "meshconfig/connection_settings"},
 			{Name: "http_merge_slashes", Feature: "repeated slashes in paths", Case: "meshconfig/connection_settings"},
 			{Name: "http_path_with_escaped_slashes_action", Feature: "escaped slashes in paths", Case: "meshconfig/connection_settings"},
-			{Name: "listener_connection_limit", Unsupported: startedWithProxy},
-			{Name: "global_downstream_connection_limit", Unsupported: startedWithProxy},
+			{Name: "listener_connection_limit", Feature: "connections of the redirected listeners", Elsewhere: byAgent},
+			{Name: "global_downstream_connection_limit", Feature: "connections of all listeners", Elsewhere: byAgent},
 		}},
 		{Message: "istio.mesh.v1alpha1.ProxyConfig.ProxyStatsMatcher", Fields: []Field{
 			{Name: "inclusion_prefixes", Feature: "by the beginning of their names", Elsewhere: byAgent},

@@ -190,7 +190,10 @@ func (s *settings) bootstrap(socket, telemetry string) (*agent.Bootstrap, error)
 		Secrets: agent.Address{Path: socket}, Telemetry: agent.Address{Path: telemetry},
 		Agent: agent.Address{Host: "127.0.0.1", Port: s.statusPort()},
 		Admin: agent.Address{Host: "127.0.0.1", Port: uint32(s.proxy.ProxyAdminPort)},
-		Stats: s.statsMatcher(),
+		Stats: s.statsMatcher(), CompressStats: s.proxy.StatsCompression == nil || *s.proxy.StatsCompression,
+	}
+	if err := s.reporting(b); err != nil {
+		return nil, err
 	}
 	if s.secure() {
 		b.DiscoveryName = discovery.Host

@@ -30,7 +30,20 @@ type proxyConfig struct {
 	ProxyMetadata            map[string]string `json:"proxyMetadata"`
 	FileFlushInterval        *duration         `json:"fileFlushInterval"`
 	FileFlushMinSizeKb       uint32            `json:"fileFlushMinSizeKb"`
-	ProxyStatsMatcher        struct {
+	ServiceCluster           string            `json:"serviceCluster"`
+	TracingServiceName       string            `json:"tracingServiceName"`
+	StatsdUDPAddress         string            `json:"statsdUdpAddress"`
+	MetricsServiceAddress    string            `json:"envoyMetricsServiceAddress"`
+	MetricsService           *remoteService    `json:"envoyMetricsService"`
+	CustomConfigFile         string            `json:"customConfigFile"`
+	RuntimeValues            map[string]string `json:"runtimeValues"`
+	MeshID                   string            `json:"meshId"`
+	StatsCompression         *bool             `json:"statsCompression"`
+	ConnectionSettings       struct {
+		GlobalLimit   *int32 `json:"globalDownstreamConnectionLimit"`
+		ListenerLimit *int32 `json:"listenerConnectionLimit"`
+	} `json:"connectionSettings"`
+	ProxyStatsMatcher struct {
 		InclusionPrefixes []string `json:"inclusionPrefixes"`
 		InclusionSuffixes []string `json:"inclusionSuffixes"`
 		InclusionRegexps  []string `json:"inclusionRegexps"`
@@ -56,7 +69,7 @@ func (d *duration) UnmarshalJSON(b []byte) error {
 // proxyDefaults are Istio's.
 func proxyDefaults() map[string]any {
 	return map[string]any{
-		"configPath": configDir, "binaryPath": "/usr/local/bin/envoy", "serviceCluster": "istio-proxy",
+		"configPath": configDir, "binaryPath": "/usr/local/bin/envoy",
 		"drainDuration": "45s", "terminationDrainDuration": "5s", "discoveryAddress": "istiod.istio-system.svc:15012",
 		"proxyAdminPort": agent.AdminPort, "statusPort": agent.StatusPort, "statNameLength": 189,
 	}

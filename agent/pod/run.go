@@ -228,6 +228,11 @@ func (r *runner) runEnvoy(ctx context.Context, secrets, logs string) error {
 		return err
 	}
 	file := filepath.Join(dir, "envoy-rev.json")
+	if own := s.proxy.CustomConfigFile; own != "" {
+		if js, err = os.ReadFile(s.file(own)); err != nil {
+			return fmt.Errorf("customConfigFile: %w", err)
+		}
+	}
 	if err := os.WriteFile(file, js, 0o644); err != nil { //nolint:gosec // Envoy's user reads it; it holds no secret
 		return fmt.Errorf("bootstrap: %w", err)
 	}

@@ -178,6 +178,10 @@ func (s *settings) readNode(annotations map[string]string) error {
 		return err
 	}
 	s.addMetadata()
+	n.ServiceCluster = s.serviceCluster()
+	if _, set := n.Metadata["MESH_ID"]; !set && s.proxy.MeshID != "" {
+		n.Metadata["MESH_ID"] = s.proxy.MeshID
+	}
 	if l := strings.SplitN(strings.ReplaceAll(labels["istio-locality"], ".", "/"), "/", 3); l[0] != "" {
 		l = append(l, "", "")
 		n.Locality = agent.Locality{Region: l[0], Zone: l[1], Subzone: l[2]}
