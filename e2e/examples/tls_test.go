@@ -3,11 +3,13 @@ package examples
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/http"
 	"testing"
 	"time"
 
+	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 	"github.com/pilotfish-mesh/pilotfish/e2e/stage"
 	"github.com/pilotfish-mesh/pilotfish/up"
 )
@@ -74,6 +76,46 @@ func TestEgressTLSOrigination(t *testing.T) {
 		a := overTLS(t, partner, dial).Get(t, "/?delay=1500ms")
 		if a.Status != http.StatusOK || a.Echo.Workload != "partner" || a.Echo.TLS == nil || a.Echo.TLS.SNI != partner {
 			t.Errorf("the client's own TLS: %v, TLS %v; want 200 from partner, with no timeout", a, a.Echo.TLS)
+		}
+		s.Edit("partner.yaml", "        insecureSkipVerify: true\n", "")
+		envoytest.Eventually(t, 10*time.Second, func() string {
+			if a := outside(s).Get(t, "/", "Host", partner); a.Status != http.StatusServiceUnavailable || a.Echo.Workload != "" {
+				return fmt.Sprintf("a certificate of no known authority: %v, want 503", a)
+			}
+			return ""
+		})
+	})
+}
+
+func TestEgressWildcard(t *testing.T) {
+	stage.EachMode(t, func(t *testing.T, mode up.Mode) {
+		s := run(t, "egress-wildcard", mode, nil)
+		dial, err := s.Dialer("client")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, host := range []string{partner, "de.shop.partner.example"} {
+			for name, c := range map[string]*stage.Caller{
+				"client": s.Inside("client", "http://"+host), "gateway": outside(s),
+			} {
+				if a := c.Get(t, "/", "Host", host); a.Status != http.StatusOK || a.Echo.Workload != "outside" || a.Echo.Host != host {
+					t.Errorf("%s of %s: %v, want 200 from outside", host, name, a)
+				}
+			}
+			a := overTLS(t, host, dial).Get(t, "/")
+			if a.Status != http.StatusOK || a.Echo.Workload != "outside" || a.Echo.TLS == nil || a.Echo.TLS.SNI != host {
+				t.Errorf("%s over TLS: %v, TLS %v; want 200 from outside", host, a, a.Echo.TLS)
+			}
+		}
+		const unknown = "partner.unknown.example"
+		if a := outside(s).Get(t, "/", "Host", unknown); a.Status != http.StatusNotFound || a.Echo.Workload != "" {
+			t.Errorf("an unknown host through the gateway: %v, want 404", a)
+		}
+		if a := s.Inside("client", "http://"+unknown).Get(t, "/"); a.Status != http.StatusBadGateway || a.Echo.Workload != "" {
+			t.Errorf("an unknown host from the client: %v, want 502", a)
+		}
+		if a, err := overTLS(t, unknown, dial).Try(t.Context(), "/"); err == nil {
+			t.Errorf("an unknown host over TLS: %v, want no connection", a)
 		}
 	})
 }
