@@ -150,13 +150,18 @@ func ledger(t *testing.T, address string) string {
 	return ""
 }
 
-func TestSecureGateway(t *testing.T) {
+func needOpenSSL(t *testing.T) {
+	t.Helper()
 	if _, err := exec.LookPath("openssl"); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("needs openssl: %v", err)
 		}
 		t.Skipf("needs openssl: %v", err)
 	}
+}
+
+func TestSecureGateway(t *testing.T) {
+	needOpenSSL(t)
 	makeSecret := func(dir string) {
 		if out, err := exec.Command(filepath.Join(dir, "make-secret.sh")).CombinedOutput(); err != nil {
 			t.Fatalf("make-secret.sh: %v\n%s", err, out)
