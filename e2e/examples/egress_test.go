@@ -47,3 +47,18 @@ func TestEgressGateway(t *testing.T) {
 		}
 	}
 }
+
+func TestEgressGatewayTLS(t *testing.T) {
+	s := run(t, "egress-gateway-tls", up.Loopback, nil)
+	for name, c := range map[string]*stage.Caller{
+		"client": s.Inside("client", "http://"+partner), "gateway": outside(s),
+	} {
+		a := c.Get(t, "/", "Host", partner)
+		if a.Status != http.StatusOK || a.Echo.Workload != "partner" || a.Echo.Headers.Get("X-Left-By") != "egressgateway" {
+			t.Fatalf("%s: %v, want 200 from partner by way of the egress gateway", name, a)
+		}
+		if a.Echo.TLS == nil || a.Echo.TLS.SNI != partner {
+			t.Errorf("%s: TLS %v, want the gateway's, for %s", name, a.Echo.TLS, partner)
+		}
+	}
+}
