@@ -11,8 +11,8 @@ type Remote struct {
 
 // RemoteTLS is TLS to a Remote. Files are PEM and in the pod.
 type RemoteTLS struct {
-	// Mutual shows a certificate: the files', or the workload's own from the
-	// agent if Workload is set.
+	// Certificate and Key are shown to the server, or with Workload the
+	// workload's own from the agent; without either none is.
 	Certificate, Key string
 	Workload         bool
 	// Authorities are trusted; empty means the system's, with Workload the mesh's.
@@ -80,12 +80,11 @@ func (t *RemoteTLS) context() object {
 		}
 	}
 	check := object{"matchTypedSubjectAltNames": names}
-	switch {
-	case t.Workload && t.Authorities == "":
+	if t.Workload && t.Authorities == "" {
 		common["combinedValidationContext"] = object{
 			"validationContextSdsSecretConfig": fromAgent(RootsSecret), "defaultValidationContext": check,
 		}
-	default:
+	} else {
 		file := t.Authorities
 		if file == "" {
 			file = systemAuthorities

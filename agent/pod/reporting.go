@@ -2,7 +2,6 @@ package pod
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"strconv"
 	"time"
@@ -65,11 +64,9 @@ func (p *proxyConfig) runtime() map[string]any {
 			out["envoy.resource_limits.listener."+l+".connection_limit"] = strconv.Itoa(int(*n))
 		}
 	}
-	values := map[string]any{}
 	for k, v := range p.RuntimeValues {
-		values[k] = v
+		out[k] = v
 	}
-	maps.Copy(out, values)
 	return out
 }
 
