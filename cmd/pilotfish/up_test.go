@@ -10,7 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 	"github.com/pilotfish-mesh/pilotfish/up"
@@ -73,14 +75,50 @@ func gatewayURL(t *testing.T, c *command) string {
 type proc struct {
 	pid, parent int
 	started     string // in ticks since boot: tells a reused pid
+	state       string // one letter of proc_pid_stat(5)
 	args        string
-	netns       string
+	netns       string // its number, which the kernel gives again
 }
 
-// start is when the process started, in ticks since boot.
-func (p proc) start() int {
-	n, _ := strconv.Atoi(p.started)
-	return n
+func (p proc) String() string {
+	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.pid))
+	return fmt.Sprintf("%d (%s, state %s, child of %d) %s", p.pid, strings.TrimSpace(string(name)), p.state, p.parent, p.args)
+}
+
+// namespace is the network namespace of a process by its cookie, which the kernel never gives twice
+// (SO_NETNS_COOKIE of socket(7)). It is 0 when the process has none any more.
+func (p proc) namespace() (cookie uint64) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		home, err := netns.Get()
+		if err != nil {
+			return
+		}
+		defer home.Close()
+		ns, err := netns.GetFromPid(p.pid)
+		if err != nil {
+			return
+		}
+		defer ns.Close()
+		if netns.Set(ns) != nil {
+			return
+		}
+		defer func() {
+			if netns.Set(home) == nil { // otherwise the thread ends, locked, with the goroutine
+				runtime.UnlockOSThread()
+			}
+		}()
+		s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return
+		}
+		defer func() { _ = unix.Close(s) }()
+		cookie, _ = unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	}()
+	<-done
+	return cookie
 }
 
 func processes() map[int]proc {
@@ -100,7 +138,7 @@ func processes() map[int]proc {
 		parent, _ := strconv.Atoi(f[1])
 		args, _ := os.ReadFile(dir + "/cmdline")
 		ns, _ := os.Readlink(dir + "/ns/net")
-		out[pid] = proc{pid, parent, f[19], strings.ReplaceAll(string(args), "\x00", " "), ns}
+		out[pid] = proc{pid, parent, f[19], f[0], strings.ReplaceAll(string(args), "\x00", " "), ns}
 	}
 	return out
 }
@@ -109,16 +147,14 @@ func processes() map[int]proc {
 type traces struct {
 	children   []proc
 	dir        string
-	namespaces []string // network namespaces of the pods
-	newest     int      // when the newest process of the machine started
+	namespaces map[string]uint64 // network namespaces of the pods: number to cookie
 }
 
 func tracesOf(t *testing.T, pid int) traces {
 	t.Helper()
-	var tr traces
+	tr := traces{namespaces: map[string]uint64{}}
 	all := processes()
 	for _, p := range all {
-		tr.newest = max(tr.newest, p.start())
 		if p.parent != pid {
 			continue
 		}
@@ -126,9 +162,14 @@ func tracesOf(t *testing.T, pid int) traces {
 		if _, dir, ok := strings.Cut(p.args, "up-reaper "); ok {
 			tr.dir = strings.TrimSpace(dir)
 		}
-		if p.netns != all[pid].netns && !slices.Contains(tr.namespaces, p.netns) {
-			tr.namespaces = append(tr.namespaces, p.netns)
+		if p.netns == all[pid].netns || tr.namespaces[p.netns] != 0 {
+			continue
 		}
+		cookie := p.namespace()
+		if cookie == 0 {
+			t.Fatalf("no network namespace of %v", p)
+		}
+		tr.namespaces[p.netns] = cookie
 	}
 	if tr.dir == "" || len(tr.children) < 6 { // 3 Envoys, 2 applications, 1 reaper
 		t.Fatalf("a mesh of 3 pods has children %v", tr.children)
@@ -141,13 +182,12 @@ func (tr *traces) remaining() string {
 	now := processes()
 	for _, c := range tr.children {
 		if p, ok := now[c.pid]; ok && p.started == c.started {
-			return "process: " + p.args
+			return "process: " + p.String()
 		}
 	}
 	for _, p := range now {
-		// A namespace's number is used again: younger processes are others'.
-		if slices.Contains(tr.namespaces, p.netns) && p.start() <= tr.newest {
-			return "namespace held by: " + p.args
+		if cookie, ok := tr.namespaces[p.netns]; ok && p.namespace() == cookie {
+			return "namespace held by: " + p.String()
 		}
 	}
 	if _, err := os.Stat(tr.dir); !os.IsNotExist(err) {
@@ -211,7 +251,7 @@ func TestUpLeavesNothingBehind(t *testing.T) {
 				if code := c.wait(t, 20*time.Second); code != s.code {
 					t.Errorf("exit code %d, want %d", code, s.code)
 				}
-				envoytest.Eventually(t, 10*time.Second, tr.remaining)
+				envoytest.Eventually(t, 30*time.Second, tr.remaining)
 			})
 		}
 	})
@@ -239,7 +279,7 @@ func TestUpIsStoppedWhileStarting(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 		tr := traces{children: children, dir: filepath.Join(t.TempDir(), "none")}
-		envoytest.Eventually(t, 10*time.Second, tr.remaining)
+		envoytest.Eventually(t, 30*time.Second, tr.remaining)
 	})
 }
 
