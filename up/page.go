@@ -27,8 +27,8 @@ func (m *Mesh) openPage() error {
 	return err
 }
 
-// servePage serves the page of the mesh, and below /debug and /metrics the
-// control plane's own, until ctx ends.
+// servePage serves the page of the mesh, below /debug and /metrics the control
+// plane's own, and below /prometheus the metrics of pods, until ctx ends.
 func (m *Mesh) servePage(ctx context.Context) {
 	if m.pageListener == nil {
 		return
@@ -39,6 +39,7 @@ func (m *Mesh) servePage(ctx context.Context) {
 	for _, path := range []string{"/debug/", "/metrics", "/version"} {
 		mux.Handle(path, monitoring)
 	}
+	m.serveScrapes(mux)
 	page := dashboard.New(m.pageOptions())
 	mux.Handle("/", page)
 	// The debug pages tell as much as the page: other sites must not read them.

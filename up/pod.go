@@ -27,13 +27,15 @@ import (
 
 // pod is one running pod: the application, the proxy, or both.
 type pod struct {
-	plan  *podPlan
-	place *place
-	note  func(string)
-	proxy *keeper // nil for plain pods
-	admin *http.Client
-	node  *agent.Node // nil for plain pods
-	certs *certified  // nil for plain pods
+	plan   *podPlan
+	place  *place
+	note   func(string)
+	proxy  *keeper // nil for plain pods
+	admin  *http.Client
+	node   *agent.Node // nil for plain pods
+	certs  *certified  // nil for plain pods
+	meter  *metered    // nil for plain pods
+	forget func()      // takes the pod out of the directory
 
 	mu        sync.Mutex // guards what follows
 	app       *keeper
@@ -59,10 +61,11 @@ type surroundings struct {
 	domain       string
 	note         func(string)
 	authority    *ca.Authority
+	directory    directory
 }
 
 func (s *surroundings) startPod(p *podPlan, at *place) (*pod, error) {
-	out := &pod{plan: p, place: at, note: s.note, listeners: map[uint32]*os.File{}, refused: map[uint32]bool{}}
+	out := &pod{plan: p, place: at, note: s.note, forget: s.directory.add(at.addr.String(), workloadOf(p)), listeners: map[uint32]*os.File{}, refused: map[uint32]bool{}}
 	if p.role != gateway {
 		if err := out.serve(p.ports); err != nil {
 			out.stop()
@@ -152,7 +155,7 @@ func (s *surroundings) nodeOf(p *podPlan, at *place) agent.Node {
 	n := agent.Node{
 		Type: string(config.Sidecar), IPs: []string{at.addr.String()}, Name: p.name, Namespace: w.Namespace,
 		DomainSuffix: s.domain, Labels: w.Labels, Annotations: w.Annotations, ServiceAccount: w.ServiceAccount,
-		ClusterID: "Kubernetes", NodeName: w.Node, Network: w.Network, Workload: workloadName(w),
+		ClusterID: clusterID, NodeName: w.Node, Network: w.Network, Workload: workloadName(w),
 		Owner:        agent.Owner{Group: w.Owner.Group, Kind: w.Owner.Kind, Namespace: w.Owner.Namespace, Name: w.Owner.Name},
 		Locality:     agent.Locality{Region: w.Locality.Region, Zone: w.Locality.Zone, Subzone: w.Locality.Subzone},
 		Interception: string(s.interception), Ports: w.Ports,
@@ -170,6 +173,9 @@ func (s *surroundings) nodeOf(p *podPlan, at *place) agent.Node {
 	}
 	return n
 }
+
+// clusterID is the cluster that all pods are in.
+const clusterID = "Kubernetes"
 
 // drainTime is how long Envoy lets connections of a replaced listener live.
 const drainTime = "45"
@@ -197,8 +203,14 @@ func (p *pod) startProxy(s *surroundings) error {
 		return err
 	}
 	p.certs = certs
+	meter, logs, err := s.meter(p.plan, dir, as)
+	if err != nil {
+		return err
+	}
+	p.meter = meter
 	b := agent.Bootstrap{
 		Node: node, Discovery: s.discovery, DNS: s.dns, Admin: agent.Address{Path: socket}, StateOfTheWorld: s.sotw, Secrets: secrets,
+		Telemetry: logs,
 	}
 	if p.place.local != nil {
 		b.StaticHost = p.place.addr.String()
@@ -275,6 +287,8 @@ func (p *pod) adminGet(ctx context.Context, path string) ([]byte, error) {
 func (p *pod) stop() {
 	p.proxy.stop()
 	p.certs.close()
+	p.meter.close()
+	p.forget()
 	if p.admin != nil {
 		p.admin.CloseIdleConnections()
 	}
