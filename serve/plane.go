@@ -38,6 +38,7 @@ type Plane struct {
 	sources []NamedSource
 	keys    *jwks.Fetcher // nil: no keys are fetched
 	relayed relay
+	lineage lineage    // of what is in effect
 	mu      sync.Mutex // guards what follows
 	watch   []chan struct{}
 	between problemsBetween
@@ -144,6 +145,7 @@ func (p *Plane) relay(ctx context.Context) {
 			m = p.keys.With(ctx, m)
 		}
 		p.relayed.follow(m)
+		p.lineage.follow(p.relayed.Mesh())
 		signal(p.relayed.changed)
 		p.mu.Lock()
 		for _, w := range p.watch {

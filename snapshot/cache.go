@@ -39,6 +39,10 @@ type Cache struct {
 	ready       chan struct{} // closed when the first Mesh is in service
 	tasks       chan struct{} // capacity 1: todo has work for Run
 
+	// refused are versions of objects that some class never had, since a proxy
+	// rejected what was made of them.
+	refused *lru.Cache[refusedVersion, struct{}]
+
 	// rejections is the number of versions that are kept from some class.
 	rejections atomic.Int64
 
@@ -64,13 +68,17 @@ func NewCache(source Source) *Cache {
 	if err != nil {
 		panic(err) // only for a size below one
 	}
+	refused, err := lru.New[refusedVersion, struct{}](rememberedRefusals)
+	if err != nil {
+		panic(err) // only for a size below one
+	}
 	m := newMetrics()
 	return &Cache{
 		source: source, names: newNameTable(), metrics: m, secrets: secretShelf{source: source}, past: newHistory(),
 		ring:        &ring{onReach: func(d time.Duration) { m.convergence.Observe(d.Seconds()) }},
 		translating: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
-		assignments: remembered,
-		ready:       make(chan struct{}), tasks: make(chan struct{}, 1),
+		assignments: remembered, refused: refused,
+		ready: make(chan struct{}), tasks: make(chan struct{}, 1),
 		slots: map[translate.Class]*slot{}, building: map[translate.Class]*building{},
 		audiences: map[audienceKey]*audience{}, seats: map[*seat]struct{}{},
 	}

@@ -141,20 +141,13 @@ func changedObjects(prev, m *config.Mesh) (keys []config.Key, count int) {
 	listChanged(l, prev.Namespaces, m.Namespaces, func(o *config.Namespace) config.Key { return o.Key })
 	listChanged(l, prev.Secrets, m.Secrets, func(o *config.Secret) config.Key { return o.Key })
 	listChanged(l, prev.ConfigMaps, m.ConfigMaps, func(o *config.ConfigMap) config.Key { return o.Key })
-	listChanged(l, prev.VirtualServices, m.VirtualServices, func(o *config.VirtualService) config.Key { return o.Key })
-	listChanged(l, prev.DestinationRules, m.DestinationRules, func(o *config.DestinationRule) config.Key { return o.Key })
-	listChanged(l, prev.Gateways, m.Gateways, func(o *config.Gateway) config.Key { return o.Key })
-	listChanged(l, prev.ServiceEntries, m.ServiceEntries, func(o *config.ServiceEntry) config.Key { return o.Key })
-	listChanged(l, prev.Sidecars, m.Sidecars, func(o *config.SidecarScope) config.Key { return o.Key })
-	listChanged(l, prev.WorkloadEntries, m.WorkloadEntries, func(o *config.WorkloadEntry) config.Key { return o.Key })
-	listChanged(l, prev.WorkloadGroups, m.WorkloadGroups, func(o *config.WorkloadGroup) config.Key { return o.Key })
-	listChanged(l, prev.EnvoyFilters, m.EnvoyFilters, func(o *config.EnvoyFilter) config.Key { return o.Key })
-	listChanged(l, prev.ProxyConfigs, m.ProxyConfigs, func(o *config.ProxyConfig) config.Key { return o.Key })
-	listChanged(l, prev.PeerAuthentications, m.PeerAuthentications, func(o *config.PeerAuthentication) config.Key { return o.Key })
-	listChanged(l, prev.RequestAuthentications, m.RequestAuthentications, func(o *config.RequestAuthentication) config.Key { return o.Key })
-	listChanged(l, prev.AuthorizationPolicies, m.AuthorizationPolicies, func(o *config.AuthorizationPolicy) config.Key { return o.Key })
-	listChanged(l, prev.Telemetries, m.Telemetries, func(o *config.Telemetry) config.Key { return o.Key })
-	listChanged(l, prev.WasmPlugins, m.WasmPlugins, func(o *config.WasmPlugin) config.Key { return o.Key })
+	for before, after := range m.ChangedObjects(prev) {
+		if after != nil {
+			l.add(after.Key)
+		} else {
+			l.add(before.Key)
+		}
+	}
 	return l.keys, l.count
 }
 

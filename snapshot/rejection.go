@@ -83,6 +83,7 @@ func (c *Cache) reject(st *seat, k kind, bad []*translate.Resource, text string,
 					s.rejected[k] = map[string]*rejection{}
 				}
 				s.rejected[k][r.Name] = &rejection{resource: r, proxy: st.proxy.ID, message: text}
+				c.refuse(r, l.lastGood(r.Name))
 				found = true
 			}
 			if found {
@@ -110,6 +111,9 @@ func (c *Cache) vindicate(st *seat, r *response) {
 			for _, item := range items {
 				if bad := s.rejected[k][item.Name]; bad != nil && bad.resource.Version == item.Version && bad.proxy != st.proxy.ID {
 					delete(s.rejected[k], item.Name)
+					for _, m := range bad.resource.Sources {
+						c.refused.Remove(refusedVersion{m.Key, m.Hash})
+					}
 				}
 			}
 			if len(s.rejected[k]) == n {

@@ -106,6 +106,8 @@ type seat struct {
 	view    *view
 	taken   *view     // the last one that the stream took up
 	changes []*change // that brought the view about and are not yet settled
+	met     bool      // the proxy has had all of some view
+	lacks   uint64    // the oldest Mesh of which it may not have everything; 0 for none
 }
 
 // take returns the newest view for sending it.
@@ -130,6 +132,9 @@ func (s *seat) offer(v *view, ch *change) {
 		s.coalesced.Inc()
 	}
 	s.view = v
+	if s.lacks == 0 {
+		s.lacks = v.sequence
+	}
 	if ch != nil && len(s.changes) < keptChanges {
 		s.changes = append(s.changes, ch)
 		ch.expect()
@@ -142,11 +147,21 @@ func (s *seat) offer(v *view, ch *change) {
 func (s *seat) settled(v *view) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.view != v || len(s.changes) == 0 {
-		return
-	}
+	s.met = true
+	n := 0
 	for _, ch := range s.changes {
+		if s.view != v && ch.value.Sequence > v.sequence {
+			break
+		}
 		ch.reached(s.proxy.ID)
+		n++
 	}
-	s.changes = nil
+	switch s.changes = s.changes[n:]; {
+	case s.view == v:
+		s.changes, s.lacks = nil, 0
+	case len(s.changes) > 0:
+		s.lacks = s.changes[0].value.Sequence
+	default:
+		s.lacks = s.view.sequence
+	}
 }
