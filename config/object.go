@@ -57,11 +57,29 @@ type Meta struct {
 	// Lines maps a field path such as "spec.http[0].route[1].weight" to its
 	// line in File. Nil for objects from an API server.
 	Lines Lines
+	// StandsIn is set if the content is not what somebody wrote.
+	StandsIn StandIn `json:",omitempty"`
 	// Hash identifies what of the object translation can see: key, version,
 	// labels, annotations, creation, content, and for an object from a file its
 	// place there; never resourceVersion or status.
 	Hash Hash
 }
+
+// StandIn says that an object stands in for a policy that could not be read,
+// with the strictest content that it can have had.
+type StandIn int
+
+// The kinds of StandIn.
+const (
+	// StandsInForNothing: the object is what was written.
+	StandsInForNothing StandIn = iota
+	// StandsInForSelected: selector and targetRefs are as they were written.
+	StandsInForSelected
+	// StandsInForNamespace: whom the policy selects could not be read, so it
+	// is for all whom it can have selected, and comes before all other policies
+	// of its namespace.
+	StandsInForNamespace
+)
 
 // Before reports whether m takes precedence over o where two objects claim
 // the same thing: the older first, then by name, then by namespace (the order

@@ -39,7 +39,7 @@ func identity(o *Object) config.Hash {
 // controllers write into status are no part of it.
 func contentHash(o *Object) config.Hash {
 	m := &o.Meta
-	h := config.NewHasher().Str(m.Group, m.Kind, m.Namespace, m.Name).Map(m.Labels).Map(m.Annotations)
+	h := config.NewHasher().Str(m.Group, m.Kind, m.Namespace, m.Name).Map(m.Labels).Map(m.Annotations).Uint(uint64(m.StandsIn))
 	if !m.Created.IsZero() {
 		h.Uint(uint64(m.Created.UnixNano()))
 	}

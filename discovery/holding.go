@@ -88,14 +88,18 @@ func (h *holding) put(o *held, source string, given *Object) (touched bool) {
 	}
 	had := len(v.problems) > 0 || len(o.versions) > 1
 	v.newest, v.problems = &next, nil
-	if spec, ok := next.Body.(proto.Message); ok && h.validate != nil && next.Meta.Group != "" {
+	standsIn := next.Meta.StandsIn != config.StandsInForNothing
+	if spec, ok := next.Body.(proto.Message); ok && h.validate != nil && next.Meta.Group != "" && !standsIn {
 		v.problems = h.validate(&next.Meta, spec)
 	}
-	switch failed := slices.ContainsFunc(v.problems, isError); {
+	switch failed := standsIn || slices.ContainsFunc(v.problems, isError); {
 	case !failed:
 		v.good, v.unsafe = &next, false
 	case restricts(&next) && (v.good == nil || v.unsafe):
-		v.good, v.unsafe = &next, true
+		v.good, v.unsafe = stricter(&next, v.problems), true
+	}
+	if standsIn || v.unsafe && v.good.Meta.StandsIn != config.StandsInForNothing {
+		v.problems = append(v.problems, v.standInProblem())
 	}
 	return had || len(v.problems) > 0 || len(o.versions) > 1
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/discovery"
+	"github.com/pilotfish-mesh/pilotfish/discovery/file"
 )
 
 // TestFaultyPolicyIsBetterThanNone: without any version of a policy that takes
@@ -49,5 +50,51 @@ spec: {hosts: [a]}
 		if got := version(c.given); got != c.want {
 			t.Errorf("after %s: in effect %q, want %q", c.given, got, c.want)
 		}
+	}
+}
+
+// TestPolicyThatCannotBeRead: the first version of a policy restricts all the
+// same; a later one leaves the last good version in effect. Either is said.
+func TestPolicyThatCannotBeRead(t *testing.T) {
+	s := discovery.NewStore(nil, "file")
+	s.Synced("file")
+	for _, c := range []struct{ spec, action, says string }{
+		{"{selector: {matchLabels: {app: web}}, rules: [{form: []}]}", "DENY", "until it can, it denies everything to the workloads that it selects"},
+		{"{selektor: {}, rules: [{}]}", "DENY", "denies everything to all workloads that a policy of namespace shop is for"},
+		{"{action: AUDIT, rules: [{form: []}]}", "AUDIT", "it has no effect"},
+		{"{rules: [{}]}", "ALLOW", ""},
+		{"{rules: [{form: []}]}", "ALLOW", "its last good version stays in effect"},
+	} {
+		objects, _ := file.Parse("in.yaml", []byte("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\nspec: "+c.spec))
+		s.Apply("file", []discovery.Change{{Object: objects[0]}})
+		m := s.Mesh()
+		p, ok := m.AuthorizationPolicies.Get("shop", "p")
+		if !ok || p.Spec.GetAction().String() != c.action {
+			t.Errorf("%s: in effect is %v, want action %s", c.spec, p, c.action)
+		}
+		said := ""
+		for _, problem := range m.Problems {
+			if problem.Code == "FailsClosed" && problem.Severity == config.Error && problem.Object.Name == "p" && problem.File == "in.yaml" {
+				said = problem.Message
+			}
+		}
+		if (said == "") != (c.says == "") || !strings.Contains(said, c.says) {
+			t.Errorf("%s: the problem is %q, want %q", c.spec, said, c.says)
+		}
+	}
+}
+
+// TestSelectorThatSelectsNothing: a policy whose selector no workload can have
+// was meant for some.
+func TestSelectorThatSelectsNothing(t *testing.T) {
+	faulty := func(meta *config.Meta, _ proto.Message) []config.Problem {
+		return []config.Problem{config.At(meta, "spec.selector.matchLabels[app]", config.Error, "Faulty", "is faulty")}
+	}
+	s := discovery.NewStore(faulty, "file")
+	s.Synced("file")
+	s.Apply("file", changesOf(t, "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p, namespace: shop}\nspec: {selector: {matchLabels: {app: 'x*'}}, mtls: {mode: DISABLE}}"))
+	p, ok := s.Mesh().PeerAuthentications.Get("shop", "p")
+	if !ok || p.Spec.GetSelector() != nil || p.Spec.GetMtls().GetMode().String() != "STRICT" || p.StandsIn != config.StandsInForNamespace {
+		t.Errorf("in effect is %v", p)
 	}
 }

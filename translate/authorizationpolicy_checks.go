@@ -40,11 +40,20 @@ func checkAction(r *Report, v protoreflect.Value) {
 	checkEnum(r, security.AuthorizationPolicy_ALLOW.Descriptor(), v)
 }
 
+func checkFrom(r *Report, m proto.Message) {
+	if f, _ := m.(*security.Rule_From); proto.Size(f.GetSource()) == 0 {
+		r.ErrorAt("source", "Missing", "is empty; want what the caller must be like. A rule without from is for every caller")
+	}
+}
+
+func checkTo(r *Report, m proto.Message) {
+	if t, _ := m.(*security.Rule_To); proto.Size(t.GetOperation()) == 0 {
+		r.ErrorAt("operation", "Missing", "is empty; want what is called. A rule without to is for every call")
+	}
+}
+
 func checkSource(r *Report, m proto.Message) {
 	s, _ := m.(*security.Source)
-	if proto.Size(s) == 0 {
-		r.Errorf("Missing", "is empty; want what the caller must be like. A rule without from is for every caller")
-	}
 	accounts := len(s.GetServiceAccounts())+len(s.GetNotServiceAccounts()) > 0
 	if accounts && len(s.GetPrincipals())+len(s.GetNotPrincipals())+len(s.GetNamespaces())+len(s.GetNotNamespaces()) > 0 {
 		r.ErrorAt("serviceAccounts", "Conflict", "is set beside principals or namespaces, which say the same in another way; use one of them")

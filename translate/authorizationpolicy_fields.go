@@ -19,8 +19,8 @@ func authorizationPolicyTables() []Table {
 			{Name: "to", Feature: "what is called", Case: "authorizationpolicy/rules"},
 			{Name: "when", Feature: "further conditions", Case: "authorizationpolicy/when"},
 		}},
-		{Message: of + "Rule.From", Fields: []Field{{Name: "source", Feature: "who calls", Case: "authorizationpolicy/rules"}}},
-		{Message: of + "Rule.To", Fields: []Field{{Name: "operation", Feature: "what is called", Case: "authorizationpolicy/rules"}}},
+		{Message: of + "Rule.From", Check: checkFrom, Fields: []Field{{Name: "source", Feature: "who calls", Case: "authorizationpolicy/rules"}}},
+		{Message: of + "Rule.To", Check: checkTo, Fields: []Field{{Name: "operation", Feature: "what is called", Case: "authorizationpolicy/rules"}}},
 		{Message: of + "Source", Check: checkSource, Fields: []Field{
 			{Name: "principals", Feature: "identities by certificate", Case: "authorizationpolicy/source"},
 			{Name: "not_principals", Feature: "identities by certificate, excluded", Case: "authorizationpolicy/source_not"},

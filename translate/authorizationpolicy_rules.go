@@ -2,9 +2,11 @@ package translate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	rbac "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	"google.golang.org/protobuf/proto"
 	security "istio.io/api/security/v1beta1"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -64,7 +66,7 @@ func (w *ruleWriter) policies(prefix string) map[string]*rbac.Policy {
 
 // rule is nil for one that never holds.
 func (w *ruleWriter) rule(r *security.Rule) *rbac.Policy {
-	w.unknown = false
+	w.unknown = saysNothing(r)
 	out := &rbac.Policy{}
 	whenPrincipal, whenPermission := w.conditions(r.GetWhen())
 	for _, from := range r.GetFrom() {
@@ -83,6 +85,14 @@ func (w *ruleWriter) rule(r *security.Rule) *rbac.Policy {
 		return nil
 	}
 	return out
+}
+
+// saysNothing reports whether some part of a rule is empty. It was meant to
+// say something: what an API server does not know of it, it drops.
+func saysNothing(r *security.Rule) bool {
+	return slices.ContainsFunc(r.GetFrom(), func(f *security.Rule_From) bool { return proto.Size(f.GetSource()) == 0 }) ||
+		slices.ContainsFunc(r.GetTo(), func(t *security.Rule_To) bool { return proto.Size(t.GetOperation()) == 0 }) ||
+		slices.ContainsFunc(r.GetWhen(), func(c *security.Condition) bool { return len(c.GetValues())+len(c.GetNotValues()) == 0 })
 }
 
 // cannotTell notes that a condition means nothing here.

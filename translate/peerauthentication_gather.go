@@ -104,6 +104,8 @@ func (w widePeer) specMTLS() *security.PeerAuthentication_MutualTLS {
 func arrangedPeers(m *config.Mesh, ns string) (wide widePeer, selecting []*config.PeerAuthentication) {
 	for _, p := range peersInOrder(m.PeerAuthentications.In(ns)) {
 		switch {
+		case p.StandsIn == config.StandsInForNamespace:
+			selecting = slices.Insert(selecting, 0, p) // it may have been for any of them
 		case len(p.Spec.GetSelector().GetMatchLabels()) > 0:
 			selecting = append(selecting, p)
 		case wide.object == nil:

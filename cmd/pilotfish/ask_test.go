@@ -115,3 +115,22 @@ func TestAskMistakes(t *testing.T) {
 		})
 	}
 }
+
+// A policy that cannot be read denies: ask and lint say so, and exit as for
+// any mistake in the configuration.
+func TestPolicyThatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	broken := filepath.Join(dir, "broken.yaml")
+	if err := os.WriteFile(broken, []byte("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: x, namespace: shop}\nspec: {selector: {matchLabels: {app: reviews}}, rules: [{form: []}]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says := broken + ":1: error: AuthorizationPolicy shop/x: cannot be used, and would leave open what it restricts: until it can, it denies everything to the workloads that it selects (FailsClosed)"
+	code, stdout, stderr := run("ask", "--config", shop, "--config", broken, "--from", "web.shop", "http://reviews/api")
+	if code != exitUsage || !strings.Contains(stderr, says) || !strings.Contains(stdout, "403") {
+		t.Errorf("ask: exit code %d\n%s%s", code, stdout, stderr)
+	}
+	code, stdout, _ = run("lint", broken)
+	if code != exitFailure || !strings.Contains(stdout, "FailsClosed") {
+		t.Errorf("lint: exit code %d\n%s", code, stdout)
+	}
+}

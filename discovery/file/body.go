@@ -186,7 +186,7 @@ func (b *body) istio(kind discovery.Kind) *discovery.Object {
 	}
 	if b.failed {
 		b.checkRest(&o.Meta, spec)
-		return nil
+		return b.standIn(&o.Meta, spec)
 	}
 	return o
 }
@@ -198,6 +198,7 @@ var protoPosition = regexp.MustCompile(`\(line (\d+):\d+\): ?`)
 func (b *body) decodeProto(path string, n *yaml.Node, into proto.Message, lines config.Lines, unknown config.Severity) {
 	enc, ok := b.encode(n, path)
 	if !ok {
+		b.unread = true
 		return
 	}
 	w := fieldWalk{enc: &encoder{offset: b.offset}, lines: lines, bad: map[*yaml.Node]bool{}}

@@ -103,15 +103,17 @@ func (f *folder) read(file found, had *content) *content {
 
 // take sorts the documents of a file. A broken document leaves the last good
 // version of its object in effect; if it does not say which object it is, any
-// of the file's that is missing now may be it, so all of them stay.
+// of the file's that is missing now may be it, so all of them stay. What stands
+// in for a broken one counts if there is no such version.
 func (c *content) take(docs []document, had *content) {
 	present := map[config.Key]bool{}
 	broken := map[config.Key]bool{}
 	anyone := false
+	var standIns []*discovery.Object
 	for _, d := range docs {
 		c.problems = append(c.problems, d.problems...)
 		switch {
-		case d.object != nil:
+		case d.object != nil && !d.broken:
 			c.objects = append(c.objects, d.object)
 			present[d.key] = true
 		case d.broken && d.key.Kind == "":
@@ -119,15 +121,23 @@ func (c *content) take(docs []document, had *content) {
 		case d.broken:
 			broken[d.key] = true
 		}
+		if d.object != nil && d.broken {
+			standIns = append(standIns, d.object)
+		}
 	}
-	if had == nil {
-		return
+	if had != nil {
+		for _, o := range had.objects {
+			key := o.Meta.Key
+			if !present[key] && o.Meta.StandsIn == config.StandsInForNothing && (anyone || broken[key]) {
+				c.objects = append(c.objects, o)
+				present[key] = true
+			}
+		}
 	}
-	for _, o := range had.objects {
-		key := o.Meta.Key
-		if !present[key] && (anyone || broken[key]) {
+	for _, o := range standIns {
+		if !present[o.Meta.Key] {
 			c.objects = append(c.objects, o)
-			present[key] = true
+			present[o.Meta.Key] = true
 		}
 	}
 }
@@ -145,6 +155,13 @@ func (f *folder) settled() (objects []*discovery.Object, problems []config.Probl
 			if !dup {
 				at[o.Meta.Key] = len(objects)
 				objects = append(objects, o)
+				continue
+			}
+			if o.Meta.StandsIn != config.StandsInForNothing {
+				continue // what can be read counts, wherever it stands
+			}
+			if objects[i].Meta.StandsIn != config.StandsInForNothing {
+				objects[i] = o
 				continue
 			}
 			problems = append(problems, config.At(&objects[i].Meta, "", config.Warning, "DefinedTwice",

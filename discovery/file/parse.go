@@ -43,8 +43,10 @@ func ParseChecked(name string, data []byte, check discovery.Validator) ([]discov
 // document is what one YAML document, or one item of a List, came to.
 type document struct {
 	// key names the object. Its Kind is empty if it could not be made out.
-	key      config.Key
-	object   *discovery.Object // nil if broken, or of a kind that is not read
+	key config.Key
+	// object is nil if broken, unless something stands in for it, or of a kind
+	// that is not read.
+	object   *discovery.Object
 	broken   bool
 	problems []config.Problem
 }
@@ -67,6 +69,7 @@ func (r *reader) stream(data []byte) []document {
 				Object: d.key, Severity: config.Error, Code: "MalformedYAML",
 				Message: msg, File: r.file, Line: c.line - 1 + line,
 			}}
+			d.object = standInFor(&d, c.line)
 			out = append(out, d)
 			continue
 		}
@@ -239,7 +242,9 @@ func (r *reader) object(h header, n *yaml.Node, offset int) (d document) {
 	}
 	b := body{reader: r, header: h, key: d.key, node: n, offset: offset}
 	if err := b.checkHeader(kube, istio, isIstio); err != nil {
-		return fail(b.lineOf(err.field), err.field, err.code, "%s", err.message)
+		d = fail(b.lineOf(err.field), err.field, err.code, "%s", err.message)
+		d.object = standInFor(&d, line)
+		return d
 	}
 	var o *discovery.Object
 	if isIstio {
@@ -248,6 +253,6 @@ func (r *reader) object(h header, n *yaml.Node, offset int) (d document) {
 		o = b.kube(kube)
 	}
 	d.problems = append(d.problems, b.problems...)
-	d.object, d.broken = o, o == nil
+	d.object, d.broken = o, b.failed || o == nil
 	return d
 }

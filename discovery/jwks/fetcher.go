@@ -261,6 +261,9 @@ func (f *Fetcher) Problems(m *config.Mesh) []config.Problem {
 	defer f.mu.Unlock()
 	var out []config.Problem
 	for p := range m.RequestAuthentications.All() {
+		if p.StandsIn != config.StandsInForNothing {
+			continue // it has no issuer at all, as its problem tells
+		}
 		for _, r := range p.Spec.GetJwtRules() {
 			at := place{}
 			at.uri, at.metadata = config.KeySetURI(r.GetIssuer(), r.GetJwksUri())

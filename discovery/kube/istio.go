@@ -94,7 +94,7 @@ func (k *istioKind) readObject(m config.Meta, raw runtime.Object) (*discovery.Ob
 	spec := k.New()
 	problems := decode(&m, o.Spec, spec)
 	if len(problems) > 0 && problems[0].Severity == config.Error {
-		return nil, problems
+		return standIn(m, o.Spec, spec), problems
 	}
 	out := &discovery.Object{Meta: m, Body: spec}
 	if k.Kind.Kind == "ServiceEntry" {

@@ -12,12 +12,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery"
 )
 
 var lenient = protojson.UnmarshalOptions{DiscardUnknown: true}
 
 // decode reads a spec. CRDs newer than this program have fields that it does
-// not know; these have no effect, and the rest has.
+// not know; these have no effect, and the rest has, except that a policy that
+// restricts would restrict less without them: it cannot be used.
 func decode(m *config.Meta, text json.RawMessage, into proto.Message) []config.Problem {
 	if len(text) == 0 || string(text) == "null" {
 		return nil
@@ -30,6 +32,9 @@ func decode(m *config.Meta, text json.RawMessage, into proto.Message) []config.P
 	proto.Reset(into)
 	if err := lenient.Unmarshal(text, into); err != nil {
 		return []config.Problem{specProblem(m, text, err, config.Error, "InvalidValue", "the last version that could be read stays in effect")}
+	}
+	if m.Group == discovery.SecurityGroup {
+		return []config.Problem{specProblem(m, text, strict, config.Error, "UnknownField", "what the field restricts is not known")}
 	}
 	return []config.Problem{specProblem(m, text, strict, config.Warning, "UnknownField", "the field has no effect")}
 }
