@@ -94,6 +94,9 @@ func (a *admission) refuse(reason string, from *peer.Peer, node string, err erro
 
 // agrees compares what a proxy says of itself with what it has proven.
 func (a *admission) agrees(c ca.Caller, p *config.Proxy) error {
+	if p.Generator == snapshot.ToolGenerator {
+		return a.agreesWithTool(c, p)
+	}
 	if parts := strings.Split(p.ID, "~"); len(parts) == 4 && parts[2] != p.Name+"."+p.Namespace {
 		return fmt.Errorf("the node's id is of %q, its metadata of namespace %q", parts[2], p.Namespace)
 	}
@@ -117,6 +120,18 @@ func (a *admission) agrees(c ca.Caller, p *config.Proxy) error {
 		return fmt.Errorf("the client's %s is of service account %q, pod %s has %q", c.By, c.ServiceAccount, p.Name, w.ServiceAccount)
 	}
 	return elsewhere(m, w, c.Address)
+}
+
+// agreesWithTool is agrees for a client that is no proxy: the pod that its node
+// names does not exist, and nothing depends on it.
+func (a *admission) agreesWithTool(c ca.Caller, p *config.Proxy) error {
+	switch {
+	case p.Namespace != c.Namespace:
+		return fmt.Errorf("the client's %s is for namespace %q, its node for %q", c.By, c.Namespace, p.Namespace)
+	case p.ServiceAccount != "" && p.ServiceAccount != c.ServiceAccount:
+		return fmt.Errorf("the client's %s is of service account %q, its node of %q", c.By, c.ServiceAccount, p.ServiceAccount)
+	}
+	return a.check(c)
 }
 
 // check implements ca.Service's: a pod's token is worth nothing in another pod.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -13,32 +14,53 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
+// debugPage is one page under /debug/.
+type debugPage struct {
+	path string
+	page http.HandlerFunc
+}
+
 // debug serves what istiod's debug pages of the same names show, in their
 // shapes as far as tools read them.
 func (p *Pages) debug() http.Handler {
+	pages := append([]debugPage{
+		{"configz", p.ofMesh(configz)},
+		{"endpointz", p.ofMesh(endpointz)},
+		{"endpointShardz", p.ofMesh(endpointz)},
+		{"registryz", p.ofMesh(registryz)},
+		{"mesh", p.ofMesh(meshConfig)},
+		{"problems", p.ofMesh(func(*config.Mesh) any { return nonNil(p.Plane.Problems()) })},
+	}, p.proxyPages()...)
 	mux := http.NewServeMux()
-	pages := []struct {
-		path string
-		page func(m *config.Mesh) any
-	}{
-		{"configz", configz},
-		{"endpointz", endpointz},
-		{"endpointShardz", endpointz},
-		{"registryz", registryz},
-		{"problems", func(*config.Mesh) any { return nonNil(p.Plane.Problems()) }},
-	}
+	names := []string{"list"}
 	for _, page := range pages {
-		mux.HandleFunc("GET /debug/"+page.path, func(w http.ResponseWriter, r *http.Request) {
-			m := p.Plane.Store.Mesh()
-			if m == nil {
-				http.Error(w, "waiting for the first complete view of the configuration", http.StatusServiceUnavailable)
-				return
-			}
-			writeJSON(w, r, page.page(m))
-		})
+		names = append(names, page.path)
+		mux.HandleFunc("GET /debug/"+page.path, page.page)
 	}
-	p.proxyPages(mux)
+	slices.Sort(names)
+	mux.HandleFunc("GET /debug/list", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, r, names) })
 	return mux
+}
+
+// ofMesh is a page about the newest Mesh.
+func (p *Pages) ofMesh(page func(*config.Mesh) any) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		m := p.Plane.Store.Mesh()
+		if m == nil {
+			http.Error(w, "waiting for the first complete view of the configuration", http.StatusServiceUnavailable)
+			return
+		}
+		writeJSON(w, r, page(m))
+	}
+}
+
+// meshConfig is the MeshConfig in service.
+func meshConfig(m *config.Mesh) any {
+	b, err := protojson.Marshal(m.Settings.Mesh)
+	if err != nil {
+		return fmt.Sprintf("cannot be shown: %v", err)
+	}
+	return json.RawMessage(b)
 }
 
 func nonNil[T any](s []T) []T {

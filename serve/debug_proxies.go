@@ -1,19 +1,13 @@
 package serve
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
-	admin "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	tls "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
@@ -21,10 +15,29 @@ import (
 )
 
 // proxyPages are the pages about connected proxies.
-func (p *Pages) proxyPages(mux *http.ServeMux) {
-	mux.HandleFunc("GET /debug/syncz", p.syncz)
-	mux.HandleFunc("GET /debug/adsz", p.adsz)
-	mux.HandleFunc("GET /debug/config_dump", p.configDump)
+func (p *Pages) proxyPages() []debugPage {
+	return []debugPage{
+		{"syncz", p.syncz},
+		{"adsz", p.adsz},
+		{"connections", p.connections},
+		{"config_dump", p.configDump},
+		{"edsz", p.typedDump("eds")},
+		{"ecdsz", p.typedDump("ecds")},
+		{"ndsz", p.typedDump("nds")},
+	}
+}
+
+// callerKey is the key of a request's caller: the one namespace whose proxies
+// it may see, empty or absent for all.
+type callerKey struct{}
+
+// proxies are those that a request's caller may see.
+func (p *Pages) proxies(r *http.Request) []snapshot.ProxyStatus {
+	all := p.Plane.Server.Proxies()
+	if of, _ := r.Context().Value(callerKey{}).(string); of != "" {
+		all = slices.DeleteFunc(all, func(s snapshot.ProxyStatus) bool { return s.Proxy.Namespace != of })
+	}
+	return all
 }
 
 // syncStatus is how far one proxy is, in istiod's shape.
@@ -61,7 +74,7 @@ type resourceStatus struct {
 func (p *Pages) syncz(w http.ResponseWriter, r *http.Request) {
 	out := []syncStatus{}
 	ns := r.URL.Query().Get("namespace")
-	for _, s := range p.Plane.Server.Proxies() {
+	for _, s := range p.proxies(r) {
 		if ns == "" || s.Proxy.Namespace == ns {
 			out = append(out, syncOf(&s))
 		}
@@ -119,7 +132,7 @@ type adsClient struct {
 func (p *Pages) adsz(w http.ResponseWriter, r *http.Request) {
 	id := r.URL.Query().Get("proxyID")
 	out := adsClients{}
-	for _, s := range p.Plane.Server.Proxies() {
+	for _, s := range p.proxies(r) {
 		if id == "" || named(s.Proxy, id) {
 			out.Connected = append(out.Connected, p.adsClient(&s))
 		}
@@ -158,107 +171,19 @@ func (p *Pages) adsClient(s *snapshot.ProxyStatus) adsClient {
 // or name.namespace.
 func named(p *config.Proxy, id string) bool { return p.ID == id || p.Name+"."+p.Namespace == id }
 
+// elsewhereText has istioctl ask the next replica.
+const elsewhereText = "Proxy not connected to this Pilot instance. It may be connected to another instance."
+
 func notConnected(w http.ResponseWriter, id string) {
-	http.Error(w, fmt.Sprintf("proxy %q is not connected to this control plane; want its node id, or name.namespace", id), http.StatusNotFound)
+	http.Error(w, fmt.Sprintf("%s\nproxyID=%q; want a node id, or name.namespace", elsewhereText, id), http.StatusNotFound)
 }
 
-// configDump is what one proxy (query parameter proxyID) was sent, in the form
-// of Envoy's own config dump.
-func (p *Pages) configDump(w http.ResponseWriter, r *http.Request) {
-	id := r.URL.Query().Get("proxyID")
-	if id == "" {
-		http.Error(w, "want the query parameter proxyID: a node id, or name.namespace", http.StatusBadRequest)
-		return
+// connections lists who is connected, and no more of them.
+func (p *Pages) connections(w http.ResponseWriter, r *http.Request) {
+	out := adsClients{}
+	for _, s := range p.proxies(r) {
+		out.Connected = append(out.Connected, adsClient{ConnectionID: s.Proxy.ID, ConnectedAt: s.Connected, Protocol: s.Protocol})
 	}
-	for _, s := range p.Plane.Server.Proxies() {
-		if !named(s.Proxy, id) {
-			continue
-		}
-		dump, err := dumpOf(p.Plane.Server.Config(s.Proxy.ID), s.Types)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		b, err := protojson.Marshal(dump)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		writeJSON(w, r, json.RawMessage(b))
-		return
-	}
-	notConnected(w, id)
-}
-
-func dumpOf(config []snapshot.Sent, types []snapshot.TypeStatus) (*admin.ConfigDump, error) {
-	at := map[string]*timestamppb.Timestamp{}
-	for _, t := range types {
-		if !t.SentAt.IsZero() {
-			at[t.Type] = timestamppb.New(t.SentAt)
-		}
-	}
-	clusters, listeners, routes := &admin.ClustersConfigDump{}, &admin.ListenersConfigDump{}, &admin.RoutesConfigDump{}
-	endpoints, secrets := &admin.EndpointsConfigDump{}, &admin.SecretsConfigDump{}
-	extensions := &admin.EcdsConfigDump{}
-	for _, sent := range config {
-		for _, r := range sent.Resources {
-			body, version, when := &anypb.Any{TypeUrl: sent.Type, Value: r.Bytes()}, r.Version.String(), at[sent.Type]
-			switch sent.Type {
-			case translate.ClusterType:
-				clusters.DynamicActiveClusters = append(clusters.DynamicActiveClusters,
-					&admin.ClustersConfigDump_DynamicCluster{VersionInfo: version, Cluster: body, LastUpdated: when})
-			case translate.ListenerType:
-				listeners.DynamicListeners = append(listeners.DynamicListeners, &admin.ListenersConfigDump_DynamicListener{
-					Name:        r.Name,
-					ActiveState: &admin.ListenersConfigDump_DynamicListenerState{VersionInfo: version, Listener: body, LastUpdated: when},
-				})
-			case translate.RouteType:
-				routes.DynamicRouteConfigs = append(routes.DynamicRouteConfigs,
-					&admin.RoutesConfigDump_DynamicRouteConfig{VersionInfo: version, RouteConfig: body, LastUpdated: when})
-			case translate.EndpointType:
-				endpoints.DynamicEndpointConfigs = append(endpoints.DynamicEndpointConfigs,
-					&admin.EndpointsConfigDump_DynamicEndpointConfig{VersionInfo: version, EndpointConfig: body, LastUpdated: when})
-			case translate.ExtensionType:
-				extensions.EcdsFilters = append(extensions.EcdsFilters,
-					&admin.EcdsConfigDump_EcdsFilterConfig{VersionInfo: version, EcdsFilter: body, LastUpdated: when})
-			case translate.SecretType:
-				redacted, err := redact(body)
-				if err != nil {
-					return nil, err
-				}
-				secrets.DynamicActiveSecrets = append(secrets.DynamicActiveSecrets,
-					&admin.SecretsConfigDump_DynamicSecret{Name: r.Name, VersionInfo: version, Secret: redacted, LastUpdated: when})
-			}
-		}
-	}
-	dump := &admin.ConfigDump{}
-	for _, part := range []proto.Message{clusters, endpoints, listeners, routes, secrets, extensions} {
-		a, err := anypb.New(part)
-		if err != nil {
-			return nil, err
-		}
-		dump.Configs = append(dump.Configs, a)
-	}
-	return dump, nil
-}
-
-var redacted = &core.DataSource{Specifier: &core.DataSource_InlineString{InlineString: "[redacted]"}}
-
-// redact is a Secret with nothing of it that is secret.
-func redact(body *anypb.Any) (*anypb.Any, error) {
-	s := &tls.Secret{}
-	if err := body.UnmarshalTo(s); err != nil {
-		return nil, fmt.Errorf("a secret that cannot be read: %w", err)
-	}
-	switch t := s.GetType().(type) {
-	case *tls.Secret_TlsCertificate:
-		c := t.TlsCertificate
-		s.Type = &tls.Secret_TlsCertificate{TlsCertificate: &tls.TlsCertificate{
-			CertificateChain: c.GetCertificateChain(), PrivateKey: redacted,
-		}}
-	case *tls.Secret_ValidationContext: // public
-	default: // session tickets and generic secrets
-		s.Type = &tls.Secret_GenericSecret{GenericSecret: &tls.GenericSecret{Secret: redacted}}
-	}
-	return anypb.New(s)
+	out.Total = len(out.Connected)
+	writeJSON(w, r, out)
 }

@@ -28,7 +28,7 @@ type Pages struct {
 }
 
 // Readiness serves /ready: 200 once the first complete mesh is in service and
-// until the end begins.
+// until the end begins; and, as istiod does, the debug pages.
 func (p *Pages) Readiness() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
@@ -56,7 +56,14 @@ func (p *Pages) Readiness() http.Handler {
 		}
 		_, _ = w.Write([]byte("ready\n"))
 	})
+	mux.Handle("/debug/", onlyLocal(p.debug()))
 	return mux
+}
+
+// versions is /version: ours, and in the form that Istio's tools read.
+type versions struct {
+	Build
+	Istio istioBuild `json:"clientVersion"`
 }
 
 // Monitoring serves /metrics, /version and, to clients on this machine,
@@ -64,7 +71,7 @@ func (p *Pages) Readiness() http.Handler {
 func (p *Pages) Monitoring() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.Plane.Registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /version", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, r, p.Build) })
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, r, versions{p.Build, p.Build.istio()}) })
 	mux.Handle("/debug/", onlyLocal(p.debug()))
 	if p.Pprof {
 		mux.Handle("/debug/pprof/", onlyLocal(http.HandlerFunc(pprof.Index)))

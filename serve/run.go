@@ -110,6 +110,12 @@ func Run(ctx context.Context, o Options) error {
 	bounds.Authorize = func(ctx context.Context, p *config.Proxy) (snapshot.Grant, error) {
 		return r.admission.authorize(ctx, p)
 	}
+	bounds.Answers = map[string]snapshot.Answer{}
+	for _, url := range []string{debugType, syncType, dumpType} {
+		bounds.Answers[url] = func(ctx context.Context, q snapshot.Question) (snapshot.Reply, error) {
+			return r.tools.answer(ctx, q)
+		}
+	}
 	r.plane = NewPlane(sources, bounds)
 	defer r.plane.Server.Close()
 	r.plane.FetchKeys(jwks.Options{Internal: o.InternalKeys, Log: o.Log})
@@ -205,6 +211,7 @@ type running struct {
 
 	authority Authority
 	admission *admission
+	tools     *tools           // set before a listener is served
 	stale     func() time.Time // of the cluster's state; nil without a cluster
 	cluster   *cluster         // nil without a cluster, and where nothing is written
 
@@ -238,9 +245,13 @@ func (r *running) run(ctx context.Context) error {
 	log := r.options.Log
 	r.group, ctx = errgroup.WithContext(ctx)
 	r.group.Go(func() error { return r.plane.Run(ctx) })
+	pages := &Pages{Plane: r.plane, Build: r.options.Build, Draining: r.draining, Pprof: r.options.Pprof, Stale: r.stale}
+	var err error
+	if r.tools, err = newTools(r.plane, pages.debug(), r.options); err != nil {
+		return err
+	}
 	r.serveADS(r.xds, "ADS in plaintext")
 	r.serveADS(r.secure, "ADS over TLS", grpc.Creds(credentials.NewTLS(tlsConfig(r.authority, true, "h2"))))
-	pages := &Pages{Plane: r.plane, Build: r.options.Build, Draining: r.draining, Pprof: r.options.Pprof, Stale: r.stale}
 	if r.cluster != nil {
 		r.cluster.run(ctx, r)
 		pages.Unready = r.cluster.unready
@@ -265,7 +276,7 @@ func (r *running) run(ctx context.Context) error {
 		r.drain()
 		return nil
 	})
-	err := r.group.Wait()
+	err = r.group.Wait()
 	log.Info("stopped")
 	return err
 }

@@ -32,10 +32,10 @@ type workloads struct {
 }
 
 // answer implements snapshot.Answer.
-func (w *workloads) answer(_ context.Context, _ *config.Proxy, names []string) ([]*translate.Resource, error) {
+func (w *workloads) answer(_ context.Context, q snapshot.Question) (snapshot.Reply, error) {
 	of := w.current()
-	var out []*translate.Resource
-	for _, address := range names[:min(len(names), mostAsked)] {
+	var out snapshot.Reply
+	for _, address := range q.Names[:min(len(q.Names), mostAsked)] {
 		found := of[address]
 		if found == nil {
 			continue
@@ -52,9 +52,9 @@ func (w *workloads) answer(_ context.Context, _ *config.Proxy, names []string) (
 		}
 		r, err := translate.NewResource(address, s, translate.Refs{})
 		if err != nil {
-			return nil, err
+			return out, err
 		}
-		out = append(out, r)
+		out.Resources = append(out.Resources, snapshot.Part{Resource: r})
 	}
 	return out, nil
 }

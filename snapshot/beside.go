@@ -1,23 +1,58 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
-// Answer answers a request of a type that is no part of Envoy's configuration,
-// such as those of debugging tools. It may block until ctx ends. An error ends
-// the stream.
-type Answer func(ctx context.Context, p *config.Proxy, names []string) ([]*translate.Resource, error)
+// Question is a request of a type that is no part of Envoy's configuration,
+// such as those of debugging tools.
+type Question struct {
+	Proxy *config.Proxy
+	// ServiceAccount is what the client has proven to run as, in its Proxy's
+	// namespace; empty if it has proven nothing.
+	ServiceAccount string
+	Type           string // the type URL
+	Names          []string
+}
+
+// Reply answers a Question.
+type Reply struct {
+	Resources []Part
+	// ControlPlane identifies who answers, in JSON as Istio's tools read it;
+	// empty for nobody.
+	ControlPlane string
+}
+
+// Part is one resource of a Reply.
+type Part struct {
+	*translate.Resource
+	Type string // its type URL; empty for the Question's
+}
+
+// Answer answers a Question. It may block until ctx ends. An error ends the
+// stream.
+type Answer func(ctx context.Context, q Question) (Reply, error)
+
+// ToolGenerator is metadata GENERATOR of clients that are no proxies and only
+// ask Questions.
+const ToolGenerator = "event"
+
+// mostAside bounds the answers that wait for a client to read them.
+const mostAside = 64
 
 // beside takes a request of a type that the feeds do not carry.
 func (s *stream) beside(req *request) error {
 	url := strings.Clone(req.url)
-	if url == translate.NameTableType {
+	if url == translate.NameTableType && s.seat != nil {
 		s.askNames(req)
 		return nil
 	}
@@ -25,33 +60,39 @@ func (s *stream) beside(req *request) error {
 	if answer == nil {
 		return s.ignore(url, req.nonce)
 	}
-	if req.nonce != "" {
-		return nil // it has what it asked for
+	// An acknowledgement is no question. istioctl sends nonces of its own making.
+	if n, ok := parseNonce(req.nonce); ok && 0 < n && n <= s.replies {
+		return nil
 	}
 	asked := slices.Clone(req.names)
 	for i := range asked {
 		asked[i] = strings.Clone(asked[i])
 	}
-	list, err := answer(s.wire.Context(), s.proxy, asked)
+	reply, err := answer(s.wire.Context(), Question{s.proxy, s.grant.ServiceAccount, url, asked})
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.aside = append(s.aside, s.whole(url, list, 1))
+	if len(s.aside) >= mostAside {
+		return status.Errorf(codes.ResourceExhausted, "%d answers wait to be read", len(s.aside))
+	}
+	s.replies++
+	s.aside = append(s.aside, s.whole(url, reply, s.replies))
 	s.kick()
 	return nil
 }
 
 // whole is a response of all resources of a type, unshared.
-func (s *stream) whole(url string, list []*translate.Resource, nonce uint64) *message {
+func (s *stream) whole(url string, reply Reply, nonce uint64) *message {
 	var b []byte
 	h := config.NewHasher()
-	for _, r := range list {
-		b = s.protocol.appendResource(b, url, r)
+	for _, r := range reply.Resources {
+		b = s.protocol.appendResource(b, cmp.Or(r.Type, url), r.Resource)
 		h.Str(r.Name).Hash(r.Version)
 	}
-	return newMessage(kinds, nil, s.protocol.appendFrame(b, url, h.Sum(), nonce, nil))
+	b = s.protocol.appendFrame(b, url, h.Sum(), nonce, nil)
+	return newMessage(kinds, nil, s.protocol.appendControlPlane(b, reply.ControlPlane))
 }
 
 // nameFeed is what a stream knows about the name table. There is one table, it
@@ -89,7 +130,7 @@ func (s *stream) nameTable() *message {
 	}
 	f.sent, f.owed = r.Version, false
 	f.nonce++
-	return s.whole(translate.NameTableType, []*translate.Resource{r}, f.nonce)
+	return s.whole(translate.NameTableType, Reply{Resources: []Part{{Resource: r}}}, f.nonce)
 }
 
 // nameTable is that of the services that a proxy may know of; nil if there are

@@ -18,7 +18,7 @@ const healthType = "type.googleapis.com/istio.v1.HealthInformation"
 // known prepares a request for the stream: the first one introduces the
 // proxy. It reports whether the request is of a kind that is served.
 func (s *stream) known(node *core.Node, url string) (kind, bool, error) {
-	if s.seat == nil {
+	if s.seat == nil && !s.tool {
 		if url == healthType && node == nil {
 			return 0, false, nil
 		}
@@ -37,7 +37,7 @@ func (s *stream) known(node *core.Node, url string) (kind, bool, error) {
 		return 0, false, status.Error(codes.InvalidArgument, "a request on an aggregated stream needs a type URL")
 	}
 	k, ok := kindOf(url)
-	return k, ok, nil
+	return k, ok && !s.tool, nil
 }
 
 // onDelta takes one request of the incremental protocol.

@@ -124,7 +124,8 @@ func (f *feed) status(k kind, now layers) TypeStatus {
 	return t
 }
 
-// Sent is what a proxy has of one resource type, as far as the Server knows.
+// Sent is what a proxy has of one resource type, as far as the Server knows. A
+// name table is listed while it is the newest.
 type Sent struct {
 	Type      string // the type URL
 	Resources []*translate.Resource
@@ -172,6 +173,11 @@ func (s *stream) config() []Sent {
 		}
 		sort.Slice(sent.Resources, func(i, j int) bool { return sent.Resources[i].Name < sent.Resources[j].Name })
 		out = append(out, sent)
+	}
+	if s.dns.open {
+		if table := s.server.cache.nameTable(s.seat); table != nil && table.Version == s.dns.sent {
+			out = append(out, Sent{translate.NameTableType, []*translate.Resource{table}})
+		}
 	}
 	return out
 }

@@ -37,7 +37,12 @@ type stream struct {
 
 	proxy *config.Proxy // set before seat
 	grant Grant
-	seat  *seat // nil until the first request was accepted
+	seat  *seat // nil until the first request was accepted, and for tools
+	// tool: the client is no proxy, has no configuration, and only asks
+	// Questions. Set before its first one is answered.
+	tool bool
+	// replies counts the Questions answered. Only the receiver uses it.
+	replies uint64
 
 	mu   sync.Mutex
 	view *view // the present step: what the client is being brought to
@@ -122,13 +127,16 @@ func (s *stream) pump() {
 func (s *stream) prepare() *message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.seat == nil || s.gone {
+	if s.gone {
 		return nil
 	}
 	if len(s.aside) > 0 {
 		m := s.aside[0]
 		s.aside = s.aside[1:]
 		return m
+	}
+	if s.seat == nil {
+		return nil
 	}
 	if m := s.nameTable(); m != nil {
 		return m
@@ -255,6 +263,10 @@ func (s *stream) introduce(ctx context.Context, p *config.Proxy) error {
 		s.mu.Lock()
 		s.proxy = p
 		s.mu.Unlock()
+	}
+	if p.Generator == ToolGenerator {
+		s.grant, s.tool = grant, true
+		return nil
 	}
 	seat, err := srv.cache.attach(ctx, p, s.kick)
 	if err != nil {

@@ -36,6 +36,8 @@ const (
 	responseNonce     = 5
 	deltaRemoved      = 6 // DeltaDiscoveryResponse.removed_resources
 
+	controlPlaneID = 1 // core.v3.ControlPlane.identifier
+
 	resourceVersion = 1 // Resource
 	resourceBody    = 2
 	resourceName    = 3
@@ -102,6 +104,19 @@ func (p protocol) appendFrame(b []byte, url string, version config.Hash, nonce u
 		}
 	}
 	return b
+}
+
+// responseControlPlane is the field of a response that says who answers.
+var responseControlPlane = [...]protowire.Number{sotw: 6, delta: 7}
+
+// appendControlPlane adds the identifier of who answers, unless it is empty.
+func (p protocol) appendControlPlane(b []byte, identifier string) []byte {
+	if identifier == "" {
+		return b
+	}
+	b = protowire.AppendTag(b, responseControlPlane[p], protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(stringSize(controlPlaneID, len(identifier))))
+	return appendString(b, controlPlaneID, identifier)
 }
 
 // message is an encoded response. Its buffers are shared between streams.

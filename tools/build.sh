@@ -26,6 +26,12 @@ locate() {
 		;;
 	coredns) module=coredns package=github.com/coredns/coredns ;;
 	etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;
+	istioctl | pilot-agent)
+		module=istio
+		case $1 in istioctl) package=istio.io/istio/istioctl/cmd/istioctl ;; *) package=istio.io/istio/pilot/cmd/pilot-agent ;; esac
+		version=$(sed -n 's|.*istio.io/istio v0.0.0-\([0-9a-f-]*\).*|\1|p' "$here/istio/go.mod")
+		ldflags="$ldflags -X istio.io/istio/pkg/version.buildVersion=1.31-$version"
+		;;
 	golangci-lint) module=lint package=github.com/golangci/golangci-lint/v2/cmd/golangci-lint ;;
 	*) fail "unknown tool $1" ;;
 	esac

@@ -59,24 +59,30 @@ func Shared(t testing.TB) *Server {
 	return s
 }
 
-// requireBinaries returns the folder of the binaries.
+// requireBinaries returns the folder of the Server's binaries.
 func requireBinaries(t testing.TB) string {
+	t.Helper()
+	Binary(t, "etcd")
+	return filepath.Dir(Binary(t, "kube-apiserver"))
+}
+
+// Binary is the path of a binary that tools/build.sh made. Without it the test
+// fails in CI and is skipped elsewhere.
+func Binary(t testing.TB, name string) string {
 	t.Helper()
 	dir := os.Getenv("KUBE_BIN_DIR")
 	if dir == "" {
 		dir = filepath.Join(moduleRoot(t), ".cache", "bin")
 	}
-	for _, name := range []string{"etcd", "kube-apiserver"} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			continue
-		}
-		reason := fmt.Sprintf("no %s in %s: run make kube-binaries, or set KUBE_BIN_DIR", name, dir)
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		reason := fmt.Sprintf("no %s in %s: run tools/build.sh %s, or set KUBE_BIN_DIR", name, dir, name)
 		if os.Getenv("CI") == "true" {
 			t.Fatal(reason)
 		}
 		t.Skip(reason)
 	}
-	return dir
+	return path
 }
 
 // moduleRoot is the nearest folder with a go.mod, from that of the tested
