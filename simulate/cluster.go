@@ -28,7 +28,7 @@ func (e *exchange) destination(name string, percent float64, no unavailable) Des
 		d.Reply = no("cluster "+orNone(name)+" does not exist", "NC")
 		return d
 	}
-	d.Source = sourceOf(c.GetMetadata())
+	d.Source = sourceOfCluster(c)
 	var assigned *endpoint.ClusterLoadAssignment
 	switch t := c.GetClusterDiscoveryType().(type) {
 	case *cluster.Cluster_ClusterType:

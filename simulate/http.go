@@ -89,7 +89,7 @@ func (r *request) findRoute() {
 	if vh == nil {
 		return
 	}
-	r.hop.VirtualHost = &Decision{Name: vh.GetName(), Source: sourceOf(vh.GetMetadata()), Why: why}
+	r.hop.VirtualHost = &Decision{Name: vh.GetName(), Source: r.config.sourceOfHost(vh), Why: why}
 	r.route, r.hop.Route = r.chooseRoute(vh, r.http, r.md)
 }
 
@@ -127,6 +127,6 @@ func (r *request) noRoute() *Reply {
 	}
 	return &Reply{
 		Status: 404, Reason: fmt.Sprintf("no route of virtual host %s takes the request", r.vhost.GetName()), Flag: "NR",
-		Source: sourceOf(r.vhost.GetMetadata()),
+		Source: r.config.sourceOfHost(r.vhost),
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"strings"
 
+	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
@@ -41,6 +43,42 @@ func sourceOf(m *core.Metadata) *Source {
 		File:   fields["file"].GetStringValue(),
 		Line:   int(fields["line"].GetNumberValue()),
 	}
+}
+
+// sourceOfCluster is sourceOf for clusters: those that a Kubernetes Service alone
+// made name it among what they stand for.
+func sourceOfCluster(c *cluster.Cluster) *Source {
+	if s := sourceOf(c.GetMetadata()); s != nil {
+		return s
+	}
+	return serviceOf(c)
+}
+
+// serviceOf is the service that a cluster stands for, nil if that is none or
+// several.
+func serviceOf(c *cluster.Cluster) *Source {
+	list := c.GetMetadata().GetFilterMetadata()["istio"].GetFields()["services"].GetListValue().GetValues()
+	if len(list) != 1 {
+		return nil
+	}
+	f := list[0].GetStructValue().GetFields()
+	return &Source{Object: config.Key{
+		Kind: "Service", Namespace: f["namespace"].GetStringValue(), Name: f["name"].GetStringValue(),
+	}}
+}
+
+// sourceOfHost is sourceOf for virtual hosts: one that a Kubernetes Service
+// alone made has nothing but a route to the service's cluster.
+func (c *Config) sourceOfHost(vh *route.VirtualHost) *Source {
+	s := sourceOf(vh.GetMetadata())
+	if s != nil || len(vh.GetRoutes()) != 1 || vh.GetRoutes()[0].GetMetadata() != nil {
+		return s
+	}
+	name := vh.GetRoutes()[0].GetRoute().GetCluster()
+	if !strings.HasPrefix(name, "outbound|") {
+		return nil
+	}
+	return serviceOf(c.cluster(name))
 }
 
 // kindOf is the kind of its form with dashes: virtual-service.

@@ -82,10 +82,8 @@ func (d *clusterDraft) finish() {
 		d.out.PerConnectionBufferLimitBytes = wrapperspb.UInt32(n)
 	}
 	if d.isEDS() {
-		d.out.EdsClusterConfig = &cluster.Cluster_EdsClusterConfig{
-			ServiceName: d.out.Name,
-			EdsConfig:   adsConfig(),
-		}
+		// The assignment has the cluster's name, Envoy's default.
+		d.out.EdsClusterConfig = &cluster.Cluster_EdsClusterConfig{EdsConfig: adsConfig()}
 	}
 	if d.http != nil {
 		if d.http.UpstreamProtocolOptions == nil {

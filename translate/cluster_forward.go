@@ -72,12 +72,10 @@ func (d *clusterDraft) proxyProtocol() {
 	for _, m := range d.out.TransportSocketMatches {
 		m.TransportSocket = around(m.TransportSocket)
 	}
-	switch {
-	case d.out.TransportSocket != nil:
-		d.out.TransportSocket = around(d.out.TransportSocket)
-	case len(d.out.TransportSocketMatches) == 0:
-		d.out.TransportSocket = around(rawTransport())
+	if d.out.TransportSocket == nil {
+		d.out.TransportSocket = rawTransport()
 	}
+	d.out.TransportSocket = around(d.out.TransportSocket)
 }
 
 func rawTransport() *core.TransportSocket {

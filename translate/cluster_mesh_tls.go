@@ -33,15 +33,19 @@ func (d *clusterDraft) autoMeshTLS() {
 		}
 		return
 	}
-	d.out.TransportSocketMatches = []*cluster.Cluster_TransportSocketMatch{
-		{
-			Name:            "tlsMode-istio",
-			Match:           &structpb.Struct{Fields: map[string]*structpb.Value{tlsModeKey: structpb.NewStringValue(tlsModeIstio)}},
-			TransportSocket: tlsTransport(d.meshTLS(nil)),
-		},
-		{Name: "tlsMode-disabled", Match: &structpb.Struct{}, TransportSocket: rawTransport()},
-	}
+	// The others get the cluster's own transport socket, which is plaintext.
+	d.out.TransportSocketMatches = []*cluster.Cluster_TransportSocketMatch{{
+		Name:            meshTLSMatch,
+		Match:           &structpb.Struct{Fields: map[string]*structpb.Value{tlsModeKey: structpb.NewStringValue(tlsModeIstio)}},
+		TransportSocket: tlsTransport(d.meshTLS(nil)),
+	}}
 }
+
+// Names of a cluster's transport socket matches, as Istio has them.
+const (
+	meshTLSMatch   = "tlsMode-istio"
+	plaintextMatch = "tlsMode-disabled"
+)
 
 // What an endpoint's metadata says of an endpoint that takes mesh TLS.
 const (

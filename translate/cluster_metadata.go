@@ -43,14 +43,15 @@ func statPattern(pattern string, s *config.Service, port config.ServicePort, tar
 	).Replace(pattern)
 }
 
-// outboundMetadata says which service and which objects the cluster stands
-// for.
+// outboundMetadata says which service and which object the cluster stands for.
 func (d *clusterDraft) outboundMetadata() *core.Metadata {
-	meta := &d.service.Meta
+	m := serviceProvenance(d.service.Service)
 	if d.service.Rule != nil {
-		meta = d.service.Rule.Sources[0]
+		m = provenance(d.service.Rule.Sources[0])
 	}
-	m := provenance(meta)
+	if m == nil {
+		m = &core.Metadata{FilterMetadata: map[string]*structpb.Struct{provenanceFilter: {Fields: map[string]*structpb.Value{}}}}
+	}
 	fields := m.FilterMetadata[provenanceFilter].Fields
 	fields["services"] = serviceList(d.service.Service)
 	if d.service.External && d.subset == nil {

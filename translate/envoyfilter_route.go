@@ -8,6 +8,7 @@ import (
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 	networking "istio.io/api/networking/v1alpha3"
 )
 
@@ -169,7 +170,27 @@ func patchCluster(_ *Scope, m proto.Message, p *patch) (matched, removed bool, e
 	if p.operation() == networking.EnvoyFilter_Patch_REMOVE {
 		return true, true, nil
 	}
+	spellOut(c)
 	return true, false, mergeMessage(c.ProtoReflect(), proto.Clone(p.value).ProtoReflect())
+}
+
+// spellOut gives a cluster what Envoy takes for granted and patches may count
+// on: a merged name leaves its endpoints what they were, and a merged transport
+// socket or match is not for the endpoints that take plaintext.
+func spellOut(c *cluster.Cluster) {
+	if c.GetType() == cluster.Cluster_EDS && c.GetEdsClusterConfig().GetServiceName() == "" {
+		c.EdsClusterConfig.ServiceName = c.GetName()
+	}
+	m := c.GetTransportSocketMatches()
+	if len(m) == 1 && m[0].GetName() == meshTLSMatch {
+		plain := c.GetTransportSocket()
+		if plain == nil {
+			plain = rawTransport()
+		}
+		c.TransportSocketMatches = append(m, &cluster.Cluster_TransportSocketMatch{
+			Name: plaintextMatch, Match: &structpb.Struct{}, TransportSocket: plain,
+		})
+	}
 }
 
 // clusterMatches reads a cluster's name: direction, port, subset and host.

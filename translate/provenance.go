@@ -7,6 +7,17 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
+// serviceProvenance is provenance for what a service alone makes: nothing for a
+// Kubernetes Service of a cluster, since the services of a cluster's metadata
+// name it, and a route leads to that cluster. A thousand of each are sent to
+// every proxy.
+func serviceProvenance(s *config.Service) *core.Metadata {
+	if s.Kubernetes && s.File == "" {
+		return nil
+	}
+	return provenance(&s.Meta)
+}
+
 // provenance is the metadata that names the object a resource was made of:
 // filter_metadata "istio", field "config", and "file" and "line" where the
 // object was read from a file.

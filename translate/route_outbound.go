@@ -20,7 +20,10 @@ type routeEnv struct {
 	attemptCount, forwardedHost bool
 	grpc                        bool // a proxyless client reads the routes
 	withPorts                   bool // the table tells host:port from host
-	hash                        config.Hash
+	// traced: there may be spans, which decorators name. Only patches make
+	// proxies trace so far.
+	traced bool
+	hash   config.Hash
 }
 
 func (b *build) newRouteEnv(withPorts bool) *routeEnv {
@@ -33,8 +36,8 @@ func (b *build) newRouteEnv(withPorts bool) *routeEnv {
 		forwardedHost: headers.GetXForwardedHost().GetEnabled().GetValue(),
 		grpc:          s.Class.Traits.Generator == "grpc",
 	}
-	env.withPorts = withPorts || env.grpc
-	h := config.NewHasher().Bool(env.attemptCount).Bool(env.forwardedHost).Bool(env.grpc).Bool(env.withPorts)
+	env.withPorts, env.traced = withPorts || env.grpc, len(s.patches) > 0
+	h := config.NewHasher().Bool(env.traced).Bool(env.attemptCount).Bool(env.forwardedHost).Bool(env.grpc).Bool(env.withPorts)
 	if env.retries != nil {
 		h.Proto(env.retries)
 	}
@@ -109,10 +112,11 @@ func defaultRoute(cluster, host string, port uint32, env *routeEnv) *route.Route
 		RetryPolicy:      retryPolicy(env.retries, false),
 	}
 	setTimeout(action, nil, env)
-	return &route.Route{
-		Name: "default", Match: anyPath(), Decorator: &route.Decorator{Operation: vhostName(host, port) + "/*"},
-		Action: &route.Route_Route{Route: action},
+	r := &route.Route{Name: "default", Match: anyPath(), Action: &route.Route_Route{Route: action}}
+	if env.traced {
+		r.Decorator = &route.Decorator{Operation: vhostName(host, port) + "/*"}
 	}
+	return r
 }
 
 // setTimeout limits a request in seconds; without a limit it may take for

@@ -202,7 +202,7 @@ func (b *build) plainVhost(t *routeTable, env *routeEnv, in *vhostInput) madeVho
 		}
 		vh := &route.VirtualHost{
 			Name: vhostName(in.host, in.port), Routes: []*route.Route{r},
-			IncludeRequestAttemptCount: env.attemptCount, Metadata: provenance(&in.service.Meta),
+			IncludeRequestAttemptCount: env.attemptCount, Metadata: serviceProvenance(in.service.Service),
 		}
 		return b.encodeVhost(vh, env.domainsFor(t, in), []string{cluster}, &in.service.Meta)
 	})
