@@ -44,6 +44,7 @@ func run(ctx context.Context) error {
 	churn := flag.Int("churn", 0, "endpoint changes a second after the single changes")
 	churnFor := flag.Duration("churn-for", 20*time.Second, "for how long")
 	scoped := flag.Bool("scoped", false, "give every namespace a Sidecar that sees the namespace only")
+	byField := flag.Bool("fields", false, "list what the resources of one proxy are made of, in bytes by protobuf field")
 	out := flag.String("out", "", "Markdown file to write the table to")
 	bin := flag.String("kube-bin", os.Getenv("KUBE_BIN_DIR"), "folder with kube-apiserver and etcd")
 	flag.Parse()
@@ -80,6 +81,9 @@ func run(ctx context.Context) error {
 	t := &table{shape: s, proxies: *proxies, protocol: *protocol, rounds: *rounds}
 	r := &runner{mesh: m, proxies: *proxies, rounds: *rounds, delta: *protocol == "delta", timeout: *timeout, report: t.add,
 		churn: *churn, churnFor: *churnFor, scoped: *scoped}
+	if *byField {
+		r.fields = os.Stdout
+	}
 	for _, c := range []struct{ name, command string }{{"pilotfish", *pilotfish}, {"peer", *peer}} {
 		if c.command == "" {
 			continue

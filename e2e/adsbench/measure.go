@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"io"
 	"slices"
 	"time"
 )
@@ -31,6 +32,9 @@ type runner struct {
 	churn    int
 	churnFor time.Duration
 	scoped   bool // each proxy sees its namespace only
+	// fields is where to tell what the first proxy's first resources are made
+	// of, field by field; nil leaves it out.
+	fields io.Writer
 }
 
 // run measures one server: connect, each change, reconnect.
@@ -67,8 +71,15 @@ func (r *runner) run(ctx context.Context, s *server) error {
 func (r *runner) connected(ctx context.Context, s *server, f *fleet, idle usage) error {
 	streams, end := context.WithCancel(ctx)
 	defer end()
+	if r.fields != nil {
+		f.sizes = &fieldSizes{}
+	}
 	if err := r.connect(streams, s, f, "connect", idle); err != nil {
 		return err
+	}
+	if r.fields != nil {
+		fmt.Fprintf(r.fields, "What one proxy is sent by %s, in bytes:\n%s", s.name, f.sizes.report())
+		f.sizes = nil
 	}
 	for _, c := range r.mesh.changes() {
 		if err := r.change(ctx, s, f, c, idle); err != nil {

@@ -21,6 +21,7 @@ type fleet struct {
 	delta   bool
 	proxies []*proxy
 	deps    dependents
+	sizes   *fieldSizes // of what the first proxy receives; nil: not asked for
 
 	bytes, responses, errors atomic.Int64
 	activity                 atomic.Int64 // time of the last response, Unix ns
@@ -167,6 +168,9 @@ func (p *proxy) note(r *response) {
 	f := p.fleet
 	f.activity.Store(time.Now().UnixNano())
 	f.responses.Add(1)
+	if f.sizes != nil && p == f.proxies[0] {
+		f.sizes.add(r)
+	}
 	w := f.watch.Load()
 	for i := range r.resources {
 		one := &r.resources[i]
