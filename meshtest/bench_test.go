@@ -115,16 +115,17 @@ func BenchmarkTest10000(b *testing.B) {
 // differs, and compares them.
 func BenchmarkDiff(b *testing.B) {
 	before, after := wide(b, "3s"), wide(b, "2s")
-	bare := func(dir string) *simulate.World {
+	bare := func(dir string) *config.Mesh {
 		m, _, err := inputs.LoadBare(context.Background(), inputs.Options{Paths: []string{dir}, Validate: translate.Check})
 		if err != nil {
 			b.Fatal(err)
 		}
-		return simulate.NewWorld(m)
+		return m
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if d := meshtest.Diff(bare(before), bare(after)); len(d.Requests) != 1 || len(d.Objects) != 1 {
+		old := simulate.NewWorld(bare(before))
+		if d := meshtest.Diff(old, old.With(bare(after))); len(d.Requests) != 1 || len(d.Objects) != 1 {
 			b.Fatalf("%+v", d.Requests)
 		}
 	}

@@ -132,6 +132,7 @@ func merged[T any](a, b map[string]T) map[string]T {
 }
 
 func podsByName(w *simulate.World) map[string]*simulate.Pod {
+	w.Prepare()
 	out := map[string]*simulate.Pod{}
 	for _, p := range w.Pods() {
 		if out[p.Name()] == nil && w.Config(p) != nil {

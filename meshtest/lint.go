@@ -102,6 +102,7 @@ func Lint(w *simulate.World) []Finding {
 
 // everyResources are those of every class of proxies.
 func everyResources(w *simulate.World) []*translate.Resources {
+	w.Prepare()
 	var out []*translate.Resources
 	seen := map[*simulate.Part]bool{}
 	for _, p := range w.Pods() {

@@ -105,7 +105,7 @@ func (o *ordering) fails(set uint64) string {
 			names += ", " + o.d.Objects[i].Object.String()
 		}
 	}
-	w := simulate.NewWorld(b.Mesh())
+	w := o.before.With(b.Mesh())
 	why := ""
 	for _, q := range o.queries {
 		if a, err := w.Ask(q); err != nil || !works(a) {

@@ -7,7 +7,6 @@ import (
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -18,6 +17,7 @@ import (
 // are first needed. Safe for concurrent use, and shared by Configs.
 type Part struct {
 	resources *translate.Resources
+	pieces    *pieces
 
 	mu        sync.Mutex // guards what follows
 	listeners *listenerIndex
@@ -27,9 +27,11 @@ type Part struct {
 }
 
 // NewPart is the Part of these resources.
-func NewPart(r *translate.Resources) *Part {
+func NewPart(r *translate.Resources) *Part { return newPart(r, newPieces()) }
+
+func newPart(r *translate.Resources, shared *pieces) *Part {
 	return &Part{
-		resources: r, routes: map[string]*routeTable{}, clusters: map[string]*cluster.Cluster{},
+		resources: r, pieces: shared, routes: map[string]*routeTable{}, clusters: map[string]*cluster.Cluster{},
 		unpacked: map[*anypb.Any]unpacked{},
 	}
 }
@@ -117,8 +119,7 @@ func (p *Part) table(name string) *routeTable {
 	}
 	var t *routeTable
 	if r := p.resources.Routes.Get(name); r != nil {
-		rc := &route.RouteConfiguration{}
-		if proto.Unmarshal(r.Bytes(), rc) == nil {
+		if rc, err := p.pieces.routeConfiguration(r); err == nil {
 			t = newRouteTable(rc)
 		}
 	}

@@ -3,6 +3,7 @@ package simulate
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -17,12 +18,21 @@ type World struct {
 	Mesh  *config.Mesh
 	Index *translate.Index
 
+	// What other states of the configuration share.
 	translator *translate.Translator
-	pods       []*Pod // by namespace and name
-	byAddress  map[netip.Addr]*Pod
+	pieces     *pieces
+
+	pods      []*Pod // by namespace and name
+	byAddress map[netip.Addr]*Pod
 
 	mu    sync.Mutex // guards what follows
-	parts map[translate.Class]*Part
+	parts map[translate.Class]*classPart
+}
+
+// classPart is made when it is first needed.
+type classPart struct {
+	make sync.Once
+	part *Part
 }
 
 // Pod is one workload of a World.
@@ -46,10 +56,15 @@ const rememberedResources = 1 << 18
 
 // NewWorld arranges a mesh.
 func NewWorld(m *config.Mesh) *World {
-	w := &World{
-		translator: translate.NewTranslator(rememberedResources),
-		byAddress:  map[netip.Addr]*Pod{}, parts: map[translate.Class]*Part{},
-	}
+	return newWorld(m, translate.NewTranslator(rememberedResources), newPieces())
+}
+
+// With arranges another state of the configuration. What the two have in
+// common is translated once.
+func (w *World) With(m *config.Mesh) *World { return newWorld(m, w.translator, w.pieces) }
+
+func newWorld(m *config.Mesh, t *translate.Translator, shared *pieces) *World {
+	w := &World{translator: t, pieces: shared, byAddress: map[netip.Addr]*Pod{}, parts: map[translate.Class]*classPart{}}
 	for wl := range m.Workloads.All() {
 		w.add(&Pod{Workload: wl, Role: roleOf(m, wl)})
 	}
@@ -142,13 +157,33 @@ func (w *World) Config(p *Pod) *Config {
 
 func (w *World) part(class translate.Class) *Part {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if p := w.parts[class]; p != nil {
-		return p
+	p := w.parts[class]
+	if p == nil {
+		p = &classPart{}
+		w.parts[class] = p
 	}
-	p := NewPart(w.translator.Translate(w.Index.Scope(class)))
-	w.parts[class] = p
-	return p
+	w.mu.Unlock()
+	p.make.Do(func() { p.part = newPart(w.translator.Translate(w.Index.Scope(class)), w.pieces) })
+	return p.part
+}
+
+// Prepare translates for every pod's proxy, on all processors: for those who
+// need all of them.
+func (w *World) Prepare() {
+	next := make(chan *Pod)
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for p := range next {
+				w.Config(p)
+			}
+		})
+	}
+	for _, p := range w.pods {
+		next <- p
+	}
+	close(next)
+	workers.Wait()
 }
 
 func (w *World) endpoints(parts []*Part, cluster string, v translate.Viewer) *translate.Resource {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,6 +68,9 @@ func (f *diffFlags) execute(cmd *cobra.Command, args []string) error {
 	if f.config.kubeconfig != "" {
 		return usagef("--kubeconfig: diff compares files")
 	}
+	// Two whole states are held until the end: collecting between would only
+	// take time.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	before, after, err := f.states(cmd, args)
 	if err != nil {
 		return err
@@ -125,7 +129,12 @@ func (f *diffFlags) states(cmd *cobra.Command, args []string) (before, after *st
 			return nil, nil, couldNotRun{err}
 		}
 		tellProblems(cmd.ErrOrStderr(), m)
-		out[i] = &state{simulate.NewWorld(m), places}
+		out[i] = &state{places: places}
+		if i == 0 {
+			out[i].world = simulate.NewWorld(m)
+		} else {
+			out[i].world = out[0].world.With(m)
+		}
 	}
 	return out[0], out[1], nil
 }

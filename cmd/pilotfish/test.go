@@ -317,7 +317,7 @@ func (f *testFlags) mutants(r *testRun) *mutants {
 		}
 		for _, m := range meshtest.Mutants(s.mesh) {
 			out.Tried++
-			w := simulate.NewWorld(m.Mesh())
+			w := s.world.With(m.Mesh())
 			results := meshtest.Run(meshtest.Simulator{World: w}, w, good, nil)
 			if !slices.ContainsFunc(results, func(r *meshtest.Result) bool { return !r.Passed() }) {
 				out.Survived = append(out.Survived, m)
