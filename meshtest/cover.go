@@ -6,16 +6,18 @@ import (
 	"slices"
 	"strings"
 
+	security "istio.io/api/security/v1beta1"
+
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/simulate"
 )
 
-// Covered is one route or rule of the configuration and how many cases it
-// decided.
+// Covered is one match, route, policy or rule of the configuration and how many
+// cases it decided.
 type Covered struct {
 	Object config.Key `json:"object"`
-	Field  string     `json:"field"`          // spec.http[0], spec.rules[1]
-	Name   string     `json:"name,omitempty"` // the route's
+	Field  string     `json:"field"`          // spec.http[0], spec.http[0].match[1], spec.rules[1]
+	Name   string     `json:"name,omitempty"` // the route's, or what is meant
 	File   string     `json:"file,omitempty"`
 	Line   int        `json:"line,omitempty"`
 	Cases  int        `json:"cases"`
@@ -40,51 +42,85 @@ func (c *Coverage) Percent() float64 {
 	return 100 * float64(n) / float64(len(c.Items))
 }
 
-// Cover counts what the results reached: the routes of VirtualServices, and
-// the rules of AuthorizationPolicies.
+// Cover counts what the results reached: the routes of VirtualServices and the
+// matches of routes that have several, their TCP and TLS routes as one each,
+// the rules of AuthorizationPolicies, and that one which allows something keeps
+// out the rest. Routes that are in no file are left out: nothing tells them
+// apart.
 func Cover(m *config.Mesh, results []*Result) *Coverage {
-	c := &Coverage{}
-	at := map[string]int{} // place -> index
-	add := func(meta *config.Meta, field, name string) {
-		item := Covered{Object: meta.Key, Field: field, Name: name, File: meta.File, Line: meta.LineOf(field)}
-		at[placeOf(meta.Key, meta.LineOf(field), field)] = len(c.Items)
-		c.Items = append(c.Items, item)
-	}
+	c := &covering{out: &Coverage{}, at: map[string]int{}}
 	for vs := range m.VirtualServices.All() {
-		for i, r := range vs.Spec.GetHttp() {
-			if r.GetDelegate() == nil {
-				add(&vs.Meta, fmt.Sprintf("spec.http[%d]", i), r.GetName())
-			}
-		}
+		c.routes(vs)
 	}
 	for p := range m.AuthorizationPolicies.All() {
-		for i := range p.Spec.GetRules() {
-			add(&p.Meta, fmt.Sprintf("spec.rules[%d]", i), "")
-		}
+		c.policy(p)
 	}
 	for _, r := range results {
 		for place := range reachedBy(r) {
-			if i, ok := at[place]; ok {
-				c.Items[i].Cases++
+			if i, ok := c.at[place]; ok {
+				c.out.Items[i].Cases++
 			}
 		}
 	}
-	slices.SortStableFunc(c.Items, func(a, b Covered) int {
+	slices.SortStableFunc(c.out.Items, func(a, b Covered) int {
 		if n := strings.Compare(a.File, b.File); n != 0 {
 			return n
 		}
 		return a.Line - b.Line
 	})
-	return c
+	return c.out
 }
 
-// placeOf names an item: by line where it is in a file, or else by field.
-func placeOf(o config.Key, line int, field string) string {
-	if line > 0 {
-		field = ""
-	}
-	return fmt.Sprintf("%s:%d:%s", o, line, field)
+// covering gathers what there is to reach.
+type covering struct {
+	out *Coverage
+	at  map[string]int // place -> index of out.Items
 }
+
+func (c *covering) add(meta *config.Meta, field, name, place string) {
+	c.at[placeOf(meta.Key, place)] = len(c.out.Items)
+	c.out.Items = append(c.out.Items, Covered{Object: meta.Key, Field: field, Name: name, File: meta.File, Line: meta.LineOf(field)})
+}
+
+func (c *covering) routes(vs *config.VirtualService) {
+	for i, r := range vs.Spec.GetHttp() {
+		if r.GetDelegate() != nil || vs.File == "" {
+			continue
+		}
+		field := fmt.Sprintf("spec.http[%d]", i)
+		place := linePlace(vs.LineOf(field))
+		c.add(&vs.Meta, field, r.GetName(), place)
+		if len(r.GetMatch()) < 2 {
+			continue
+		}
+		for j, m := range r.GetMatch() {
+			c.add(&vs.Meta, fmt.Sprintf("%s.match[%d]", field, j), m.GetName(), matchPlace(place, j))
+		}
+	}
+	if len(vs.Spec.GetTcp()) > 0 {
+		c.add(&vs.Meta, "spec.tcp", "", "connections")
+	}
+	if len(vs.Spec.GetTls()) > 0 {
+		c.add(&vs.Meta, "spec.tls", "", "connections")
+	}
+}
+
+func (c *covering) policy(p *config.AuthorizationPolicy) {
+	if p.Spec.GetAction() == security.AuthorizationPolicy_ALLOW {
+		c.add(&p.Meta, "spec", "what it does not allow", "denial")
+	}
+	for i := range p.Spec.GetRules() {
+		field := fmt.Sprintf("spec.rules[%d]", i)
+		c.add(&p.Meta, field, "", field)
+	}
+}
+
+// placeOf names an item: routes by the line that Envoy's configuration tells.
+func placeOf(o config.Key, place string) string { return o.String() + " " + place }
+
+func linePlace(line int) string { return fmt.Sprintf("line %d", line) }
+
+func matchPlace(route string, match int) string { return fmt.Sprintf("%s match %d", route, match) }
 
 func reachedBy(r *Result) map[string]bool {
 	out := map[string]bool{}
@@ -102,13 +138,17 @@ func reachedHops(h *simulate.Hop, out map[string]bool, seen map[*simulate.Hop]bo
 	}
 	seen[h] = true
 	if h.Route != nil && h.Route.Source != nil {
-		out[placeOf(h.Route.Source.Object, h.Route.Source.Line, "")] = true
+		s := h.Route.Source
+		place := linePlace(s.Line)
+		out[placeOf(s.Object, place)] = true
+		if s.Match != nil {
+			out[placeOf(s.Object, matchPlace(place, *s.Match))] = true
+		}
+	} else if h.Chain != nil && h.Chain.Source != nil && h.RouteTable == "" {
+		out[placeOf(h.Chain.Source.Object, "connections")] = true
 	}
 	for i := range h.Filters {
-		v := &h.Filters[i]
-		if m := ruleOfPolicy.FindStringSubmatch(v.Rule); m != nil && v.Source != nil {
-			out[placeOf(v.Source.Object, v.Source.Line, "spec.rules["+m[3]+"]")] = true
-		}
+		reachedPolicies(&h.Filters[i], out)
 	}
 	for i := range h.To {
 		for j := range h.To[i].Endpoints {
@@ -117,12 +157,41 @@ func reachedHops(h *simulate.Hop, out map[string]bool, seen map[*simulate.Hop]bo
 	}
 }
 
-// Annotate is a file's text with the number of cases before each line that
-// holds a route or a rule, and a mark where there are none.
-func (c *Coverage) Annotate(file, text string) string {
-	counts := map[int]int{}
+// reachedPolicies notes the rule that decided, or all policies that allowed
+// something else.
+func reachedPolicies(v *simulate.Verdict, out map[string]bool) {
+	if m := ruleOfPolicy.FindStringSubmatch(v.Rule); m != nil && v.Source != nil {
+		out[placeOf(v.Source.Object, "spec.rules["+m[3]+"]")] = true
+	}
+	if v.Allowed || v.Rule != "" {
+		return
+	}
+	for _, p := range v.Passed {
+		if p.Source != nil {
+			out[placeOf(p.Source.Object, "denial")] = true
+		}
+	}
+}
+
+// Files are those that hold items, sorted.
+func (c *Coverage) Files() []string {
+	var out []string
 	for _, i := range c.Items {
-		if i.File == file {
+		if i.File != "" {
+			out = append(out, i.File)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Annotate is a file's text with the number of cases before each line that
+// holds a match, route, policy or rule, and a mark where there are none. A line
+// that holds several has the number of the one with the fewest.
+func (c *Coverage) Annotate(file, text string) string {
+	counts := map[int]int{} // the fewest of what a line holds
+	for _, i := range c.Items {
+		if n, ok := counts[i.Line]; i.File == file && (!ok || i.Cases < n) {
 			counts[i.Line] = i.Cases
 		}
 	}

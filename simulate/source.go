@@ -16,6 +16,8 @@ type Source struct {
 	Object config.Key `json:"object,omitzero"`
 	File   string     `json:"file,omitempty"`
 	Line   int        `json:"line,omitempty"`
+	// Match is which of a rule's several matches a route is of, or nil.
+	Match *int `json:"match,omitempty"`
 }
 
 // String is "Kind namespace/name (file:line)".
@@ -38,7 +40,13 @@ func sourceOf(m *core.Metadata) *Source {
 	if len(parts) != 8 {
 		return nil
 	}
+	var match *int
+	if v, ok := fields["match"]; ok {
+		n := int(v.GetNumberValue())
+		match = &n
+	}
 	return &Source{
+		Match:  match,
 		Object: config.Key{Group: parts[2], Kind: kindOf(parts[6]), Namespace: parts[5], Name: parts[7]},
 		File:   fields["file"].GetStringValue(),
 		Line:   int(fields["line"].GetNumberValue()),

@@ -102,7 +102,7 @@ func (o *madeRoutes) add(r *ruled, rule *httpRule, m *networking.HTTPMatchReques
 	d := &destinations{ruled: r, rule: rule}
 	made := &route.Route{
 		Name: routeName(rule.GetName(), m.GetName()), Match: routeMatch(m), StatPrefix: m.GetStatPrefix(),
-		Metadata: ruleProvenance(rule),
+		Metadata: ruleProvenance(rule, i),
 	}
 	addHeaderChanges(made, rule.GetHeaders())
 	switch {
@@ -172,12 +172,17 @@ func operation(made *route.Route, r *ruled) string {
 	return r.rules.Name + ":" + strconv.Itoa(int(r.port)) + path
 }
 
-// ruleProvenance names the object that a rule was written in, and its line.
-func ruleProvenance(rule *httpRule) *core.Metadata {
+// ruleProvenance names the object that a rule was written in and its line, and
+// which of several matches a route is of.
+func ruleProvenance(rule *httpRule, match int) *core.Metadata {
 	md := provenance(rule.meta)
-	if rule.meta.File != "" {
-		md.FilterMetadata[provenanceFilter].Fields["line"] =
-			structpb.NewNumberValue(float64(rule.meta.LineOf(rule.field)))
+	if rule.meta.File == "" {
+		return md
+	}
+	fields := md.FilterMetadata[provenanceFilter].Fields
+	fields["line"] = structpb.NewNumberValue(float64(rule.meta.LineOf(rule.field)))
+	if len(rule.Match) > 1 && !rule.combined {
+		fields["match"] = structpb.NewNumberValue(float64(match))
 	}
 	return md
 }

@@ -20,6 +20,9 @@ type httpRule struct {
 	// VirtualService or of its delegate.
 	meta  *config.Meta
 	field string
+	// combined: its matches are those of the root and the delegate together,
+	// so that their numbers are neither's.
+	combined bool
 }
 
 // httpRules are a VirtualService's HTTP rules in order.
@@ -36,7 +39,7 @@ func (s *SettledVirtualService) mergeRules() ([]httpRule, []config.Problem) {
 		if rule == nil {
 			continue
 		}
-		root := httpRule{s.spellOut(rule, s.Namespace), &s.Meta, httpField(i)}
+		root := httpRule{HTTPRoute: s.spellOut(rule, s.Namespace), meta: &s.Meta, field: httpField(i)}
 		if rule.GetDelegate() == nil {
 			out = append(out, root)
 			continue
@@ -71,7 +74,7 @@ func (s *SettledVirtualService) delegate(root httpRule, to *config.VirtualServic
 		}
 		sub.Match = matches
 		inherit(sub, root.HTTPRoute)
-		out = append(out, httpRule{sub, &to.Meta, httpField(i)})
+		out = append(out, httpRule{HTTPRoute: sub, meta: &to.Meta, field: httpField(i), combined: len(root.Match) > 0})
 	}
 	return out, problems
 }

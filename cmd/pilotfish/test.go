@@ -23,16 +23,17 @@ import (
 
 // testFlags are those of test.
 type testFlags struct {
-	config  configFlags
-	out     outputFlag
-	engine  string
-	envoy   string
-	run     string
-	verbose bool
-	watch   bool
-	cover   bool
-	mutate  bool
-	under   float64
+	config   configFlags
+	out      outputFlag
+	engine   string
+	envoy    string
+	run      string
+	verbose  bool
+	watch    bool
+	cover    bool
+	annotate bool
+	mutate   bool
+	under    float64
 }
 
 func newTest() *cobra.Command {
@@ -56,6 +57,7 @@ Exit codes: 0 all passed, 1 some failed, 2 something could not run.
   pilotfish test --run 'qa' --watch
   pilotfish test --engine both
   pilotfish test --cover --fail-under 80 -o junit > report.xml
+  pilotfish test --annotate
   pilotfish test --mutate`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
 	}
@@ -65,7 +67,8 @@ Exit codes: 0 all passed, 1 some failed, 2 something could not run.
 	fl.StringVar(&f.run, "run", "", "only cases whose names match this regular expression")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "also name the cases that passed")
 	fl.BoolVar(&f.watch, "watch", false, "run again whenever a file changes")
-	fl.BoolVar(&f.cover, "cover", false, "say which routes and rules no case reaches")
+	fl.BoolVar(&f.cover, "cover", false, "say which matches, routes, policies and rules no case reaches")
+	fl.BoolVar(&f.annotate, "annotate", false, "print the configuration with the number of cases that reach each line; implies --cover")
 	fl.BoolVar(&f.mutate, "mutate", false, "change the configuration a little and say what no case notices")
 	fl.Float64Var(&f.under, "fail-under", 0, "fail if the coverage is below this percentage; implies --cover")
 	f.config.add(cmd)
@@ -91,9 +94,7 @@ func (f *testFlags) execute(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		args = []string{"."}
 	}
-	if f.under > 0 {
-		f.cover = true
-	}
+	f.cover = f.cover || f.under > 0 || f.annotate
 	if !f.watch {
 		return f.once(cmd, args)
 	}

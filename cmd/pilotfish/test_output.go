@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"strings"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -53,6 +54,9 @@ func (f *testFlags) writeText(to io.Writer, r *testRun) error {
 		}
 	}
 	coverageText(&b, r)
+	if f.annotate {
+		annotateFiles(&b, r.coverage)
+	}
 	mutantsText(&b, r)
 	passed, failed, broken := r.counts()
 	fmt.Fprintf(&b, "%d passed", passed)
@@ -99,7 +103,18 @@ func coverageText(b *strings.Builder, r *testRun) {
 			b.WriteString("\n")
 		}
 	}
-	fmt.Fprintf(b, "coverage: %.1f %% of %d routes and rules\n", r.coverage.Percent(), len(r.coverage.Items))
+	fmt.Fprintf(b, "coverage: %.1f %% of %d matches, routes, policies and rules\n", r.coverage.Percent(), len(r.coverage.Items))
+}
+
+// annotateFiles writes the files that hold what can be reached, as far as they
+// are files.
+func annotateFiles(b *strings.Builder, c *meshtest.Coverage) {
+	for _, name := range c.Files() {
+		text, err := os.ReadFile(name) //nolint:gosec // it was read as configuration
+		if err == nil {
+			fmt.Fprintf(b, "--- %s\n%s", name, c.Annotate(name, string(text)))
+		}
+	}
 }
 
 func mutantsText(b *strings.Builder, r *testRun) {
@@ -296,7 +311,7 @@ func writeTestMarkdown(to io.Writer, r *testRun) error {
 		}
 	}
 	if r.coverage != nil {
-		fmt.Fprintf(&b, "\nCoverage: %.1f %% of %d routes and rules.\n", r.coverage.Percent(), len(r.coverage.Items))
+		fmt.Fprintf(&b, "\nCoverage: %.1f %% of %d matches, routes, policies and rules.\n", r.coverage.Percent(), len(r.coverage.Items))
 	}
 	if r.mutants != nil {
 		fmt.Fprintf(&b, "\nMutants noticed: %d of %d.\n", r.mutants.Tried-len(r.mutants.Survived), r.mutants.Tried)

@@ -28,6 +28,7 @@ func TestTest(t *testing.T) {
 		"markdown":    {exitFailure, []string{tests + "failing_test.yaml", "-o", "markdown"}},
 		"github":      {exitFailure, []string{tests + "failing_test.yaml", "-o", "github"}},
 		"cover":       {exitOK, []string{tests + "shop_test.yaml", "--cover"}},
+		"annotate":    {exitOK, []string{"testdata/annotate", "--annotate"}},
 		"under":       {exitFailure, []string{tests + "shop_test.yaml", "--run", "QA", "--fail-under", "80"}},
 		"mutate":      {exitFailure, []string{tests + "shop_test.yaml", "--mutate"}},
 		"broken":      {exitUsage, []string{"testdata/tests-broken"}},
