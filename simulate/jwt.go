@@ -1,6 +1,8 @@
 package simulate
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,6 +31,7 @@ func (r *request) jwt(name string, t *jwt.JwtAuthentication) bool {
 		if requires == nil {
 			return true
 		}
+		r.dropForged(t)
 		why := r.requirement(t, requires)
 		v := Verdict{Filter: name, Allowed: why == "", Why: why}
 		if v.Allowed {
@@ -40,7 +43,7 @@ func (r *request) jwt(name string, t *jwt.JwtAuthentication) bool {
 		r.hop.Filters = append(r.hop.Filters, v)
 		if !v.Allowed {
 			r.hop.Reply = &Reply{Status: 401, Reason: "JWT: " + why, Flag: "UAEX"}
-			if strings.HasPrefix(why, "audience") {
+			if strings.HasPrefix(why, "audience") || strings.Contains(why, "; audience") { // of the provider that has the issuer
 				r.hop.Reply.Status = 403
 			}
 			return false
@@ -51,6 +54,18 @@ func (r *request) jwt(name string, t *jwt.JwtAuthentication) bool {
 		return true
 	}
 	return true
+}
+
+// dropForged takes off the headers that only the filter may set.
+func (r *request) dropForged(t *jwt.JwtAuthentication) {
+	for _, p := range t.GetProviders() {
+		for _, c := range p.GetClaimToHeaders() {
+			r.http.Header = r.http.Header.without(c.GetHeaderName())
+		}
+		if h := p.GetForwardPayloadHeader(); h != "" {
+			r.http.Header = r.http.Header.without(h)
+		}
+	}
 }
 
 // requirement is why a requirement is not met, or "".
@@ -109,7 +124,7 @@ func (r *request) provider(p *jwt.JwtProvider, audiences []string) string {
 	}
 	for _, c := range p.GetClaimToHeaders() {
 		if v, ok := claims[c.GetClaimName()]; ok {
-			r.http.Header = append(r.http.Header.without(c.GetHeaderName()), Field{c.GetHeaderName(), claimText(v)})
+			r.http.Header = append(r.http.Header.without(c.GetHeaderName()), Field{c.GetHeaderName(), claimHeader(v)})
 		}
 	}
 	return ""
@@ -132,6 +147,18 @@ func (r *request) payload(p *jwt.JwtProvider) map[string]any {
 		}
 	}
 	return out
+}
+
+// claimHeader is a claim as a header has it: lists and objects as base64 of
+// their JSON.
+func claimHeader(v any) string {
+	switch v.(type) {
+	case []any, []string, map[string]any:
+		if b, err := json.Marshal(v); err == nil {
+			return base64.StdEncoding.EncodeToString(b)
+		}
+	}
+	return claimText(v)
 }
 
 func claimText(v any) string {

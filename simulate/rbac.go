@@ -153,6 +153,8 @@ func (a *access) permission(p *rbacpb.Permission) string {
 		}
 		match, _ := matchString(r.UrlPath.GetPath(), a.http.path())
 		return yes(match, fmt.Sprintf("path %q is not one that %s", a.http.path(), describeString(r.UrlPath.GetPath())))
+	case *rbacpb.Permission_UriTemplate:
+		return a.pathTemplate(r.UriTemplate)
 	case *rbacpb.Permission_DestinationIp:
 		return inRange(r.DestinationIp, a.conn.Destination.Addr(), "destination")
 	case *rbacpb.Permission_DestinationPort:

@@ -23,7 +23,7 @@ var base = func() string {
 	for _, w := range workloads {
 		if !seen[w.app] {
 			seen[w.app] = true
-			fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Service\nmetadata: {name: %s, namespace: %s}\nspec:\n  selector: {app: %s}\n  ports: [{name: http, port: 80, targetPort: %d}]\n", w.app, w.ns, w.app, appPort)
+			fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Service\nmetadata: {name: %s, namespace: %s}\nspec:\n  selector: {app: %s}\n  ports: [{name: http, port: 80, targetPort: %d}, {name: tcp, port: 9000, targetPort: %d}, {name: tls, port: 9443, targetPort: %d}]\n", w.app, w.ns, w.app, appPort, rawPort, rawPort)
 		}
 		fmt.Fprintf(&b, `---
 apiVersion: apps/v1
@@ -44,6 +44,8 @@ spec:
   selector: {istio: ingressgateway}
   servers:
   - {port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}
+  - {port: {number: 9000, name: tcp, protocol: TCP}, hosts: ["*"]}
+  - {port: {number: 9443, name: tls, protocol: TLS}, hosts: ["*"], tls: {mode: PASSTHROUGH}}
 ---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -319,8 +321,8 @@ func (d dice) headerText() any {
 }
 
 // request makes up a request to a side, mostly to a host of the configuration.
-func (d dice) request(objects []object) (side string, h *simulate.HTTP) {
-	h = &simulate.HTTP{
+func (d dice) request(objects []object) *asked {
+	h := &simulate.HTTP{
 		Method: d.one("GET", "GET", "GET", "POST", "OPTIONS", "HEAD"), Scheme: "http",
 		Authority: d.one("one", "two", "three.b", "one.a", "ONE.a", "one:80", "v.test", "w.v.test", "a.b.v.test", "x.test", "xx.test", "unknown", "one.a.svc.cluster.local"),
 		Path:      d.one(append([]string{"/a/../b", "//a", "/a//b", "/%61", "/a%2Fb", "/a/./b", "/a;x=1", "/api/v1/x", "/A/b"}, paths...)...),
@@ -347,12 +349,12 @@ func (d dice) request(objects []object) (side string, h *simulate.HTTP) {
 			h.Header = append(h.Header, simulate.Field{Name: "access-control-request-method", Value: "GET"})
 		}
 	}
-	return d.one("outbound", "outbound", "gateway"), h
+	return &asked{Side: d.one("outbound", "outbound", "gateway"), HTTP: h}
 }
 
 func text(objects []object) string {
 	var parts []string
-	for _, o := range objects {
+	for _, o := range sparingMarkers(objects) {
 		b, err := yaml.Marshal(o)
 		if err != nil {
 			panic(err) // values of JSON only

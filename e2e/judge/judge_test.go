@@ -17,32 +17,63 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/simulate"
 )
 
+// asked is one request or connection to a side's port.
+type asked struct {
+	Side string
+	Port int                 `json:",omitempty"` // 80 if 0
+	HTTP *simulate.HTTP      `json:",omitempty"`
+	TLS  *simulate.ClientTLS `json:",omitempty"` // a connection's; neither: bytes that are no TLS
+}
+
+func (q *asked) port() int {
+	if q.Port == 0 {
+		return 80
+	}
+	return q.Port
+}
+
+// drawn is one kind of configurations and of questions about them.
+type drawn struct {
+	configuration func(d dice) []object
+	ask           func(d dice, objects []object) *asked
+	// decides counts what an answer was decided by; wanted is what thousands
+	// of pairs must have been decided by.
+	decides func(c coverage, hop *simulate.Hop, q *asked)
+	wanted  []string
+}
+
 // TestAgreement compares thousands of answers. JUDGE_PAIRS and JUDGE_SEED in
-// the environment say how many, and of which seed.
+// the environment say how many of each kind, and of which seed.
 func TestAgreement(t *testing.T) {
+	for name, k := range map[string]*drawn{"routes": &routes, "policies": &policies, "connections": &connections} {
+		t.Run(name, func(t *testing.T) { k.run(t) })
+	}
+}
+
+func (k *drawn) run(t *testing.T) {
 	pairs, seed := setting(t, "JUDGE_PAIRS", 10000), setting(t, "JUDGE_SEED", 1)
 	s := newStage(t)
 	d := newDice(uint64(seed)) //nolint:gosec // any number will do
 	covered := coverage{}
 	const perConfiguration = 50
 	for done := 0; done < pairs; done += perConfiguration {
-		objects := d.configuration()
+		objects := k.configuration(d)
 		s.put(text(objects))
 		sides := map[string]*simulate.Config{}
 		for name := range s.proxies {
 			sides[name] = s.sideOf(name)
 		}
 		for range perConfiguration {
-			side, h := d.request(objects)
-			hop := s.simulated(sides[side], side, 80, h)
-			covered.add(hop, h)
-			if why := s.disagreement(hop, side, h); why != "" {
-				s.report(objects, side, h, why)
+			q := k.ask(d, objects)
+			hop := s.simulated(sides[q.Side], q)
+			k.decides(covered, hop, q)
+			if why := s.disagreement(hop, q); why != "" {
+				s.report(objects, q, why)
 				return
 			}
 		}
 	}
-	covered.check(t, pairs)
+	covered.check(t, pairs, k.wanted)
 }
 
 func setting(t *testing.T, name string, otherwise int) int {
@@ -64,16 +95,18 @@ const settle = 2 * time.Second
 
 // disagreement is where the real Envoy does something else than the simulator
 // says, for longer than it takes to settle; or "".
-func (s *stage) disagreement(hop *simulate.Hop, side string, h *simulate.HTTP) string {
+func (s *stage) disagreement(hop *simulate.Hop, q *asked) string {
 	deadline := time.After(settle)
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	for {
 		why := ""
-		got, err := s.send(side, 80, h)
-		if err != nil {
+		switch got, err := s.ask(q); {
+		case err != nil:
 			why = err.Error()
-		} else {
+		case q.HTTP == nil:
+			why = differsConnection(hop, got)
+		default:
 			why = differs(hop, got)
 		}
 		if why == "" {
@@ -141,7 +174,7 @@ func differsDestination(hop *simulate.Hop, d *simulate.Destination, got *answer)
 	if sent.Path != got.server.Path || sent.Authority != got.server.Host || sent.Method != got.server.Method {
 		return fmt.Sprintf("wants %s %s%s sent, is %s %s%s", sent.Method, sent.Authority, sent.Path, got.server.Method, got.server.Host, got.server.Path)
 	}
-	for _, name := range []string{"x-a", "x-b", "x-s", "x-d"} {
+	for _, name := range []string{"x-a", "x-b", "x-s", "x-d", "x-claim"} {
 		want, has := sent.HeaderValue(name)
 		is := strings.Join(got.server.Header.Values(name), ",")
 		if want != is || has != (len(got.server.Header.Values(name)) > 0) {
@@ -165,6 +198,17 @@ func overridden(list []simulate.HeaderChange, name string) bool {
 		}
 	}
 	return n > 1
+}
+
+// routes are draws of HTTP rules.
+var routes = drawn{
+	configuration: dice.configuration, ask: dice.request,
+	decides: func(c coverage, hop *simulate.Hop, q *asked) { c.add(hop, q.HTTP) },
+	wanted: []string{
+		"redirect", "fault", "weights", "mirror", "path changed", "authority changed", "header set", "header add", "header remove",
+		"reply no", "reply exist", "reply endpoint", "met: path starts", "met: path is", "met: path matches", "met: header", "met: query parameter",
+		"met: method", "met: every request", "missed: is absent", "missed: must not be one that", "missed: query parameter", "missed: method",
+	},
 }
 
 // coverage counts what the answers were decided by.
@@ -223,7 +267,7 @@ func (c coverage) count(prefix, why string) {
 }
 
 // check requires that every kind of match and action decided some answer.
-func (c coverage) check(t *testing.T, pairs int) {
+func (c coverage) check(t *testing.T, pairs int, wanted []string) {
 	var lines []string
 	for k, n := range c {
 		lines = append(lines, fmt.Sprintf("%6d %s", n, k))
@@ -233,11 +277,7 @@ func (c coverage) check(t *testing.T, pairs int) {
 	if pairs < 2000 {
 		return
 	}
-	for _, k := range []string{
-		"redirect", "fault", "weights", "mirror", "path changed", "authority changed", "header set", "header add", "header remove",
-		"reply no", "reply exist", "reply endpoint", "met: path starts", "met: path is", "met: path matches", "met: header", "met: query parameter",
-		"met: method", "met: every request", "missed: is absent", "missed: must not be one that", "missed: query parameter", "missed: method",
-	} {
+	for _, k := range wanted {
 		if c[k] == 0 {
 			t.Errorf("nothing was decided by %q", k)
 		}
@@ -245,29 +285,17 @@ func (c coverage) check(t *testing.T, pairs int) {
 }
 
 // report shrinks a disagreement and prints it as a case.
-func (s *stage) report(objects []object, side string, h *simulate.HTTP, why string) {
+func (s *stage) report(objects []object, q *asked, why string) {
 	small := s.shrink(objects, func(objects []object) bool {
 		s.putAnew(text(objects))
-		hop := s.simulated(s.sideOf(side), side, 80, h)
-		return s.disagreement(hop, side, h) != ""
+		return s.disagreement(s.simulated(s.sideOf(q.Side), q), q) == why // not another one
 	})
-	s.putAnew(text(small))
-	hop := s.simulated(s.sideOf(side), side, 80, h)
-	if now := s.disagreement(hop, side, h); now != "" {
-		why = now
-	}
-	js, err := json.Marshal(kept{side, h})
+	js, err := json.Marshal(q)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Errorf("simulator and Envoy disagree: %s\nKeep this as a case in testdata:\n%s", why,
 		txtar.Format(&txtar.Archive{Files: []txtar.File{{Name: "config.yaml", Data: []byte(text(small))}, {Name: "request.json", Data: append(js, '\n')}}}))
-}
-
-// kept is a request of a case.
-type kept struct {
-	Side string
-	HTTP *simulate.HTTP
 }
 
 // TestKept tries earlier disagreements again.
@@ -285,12 +313,12 @@ func TestKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var k kept
-		if err := json.Unmarshal(a.Files[1].Data, &k); err != nil {
+		var q asked
+		if err := json.Unmarshal(a.Files[1].Data, &q); err != nil {
 			t.Fatalf("%s: %v", f, err)
 		}
-		s.putAnew(string(a.Files[0].Data))
-		if why := s.disagreement(s.simulated(s.sideOf(k.Side), k.Side, 80, k.HTTP), k.Side, k.HTTP); why != "" {
+		s.putAnew(strings.ReplaceAll(string(a.Files[0].Data), "JWKS", "'"+issuer.keys()+"'"))
+		if why := s.disagreement(s.simulated(s.sideOf(q.Side), &q), &q); why != "" {
 			t.Errorf("%s: %s", f, why)
 		}
 	}

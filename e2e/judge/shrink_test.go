@@ -2,11 +2,12 @@ package judge
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 )
 
 // maxShrinks bounds the tries: each takes a configuration through two Envoys.
-const maxShrinks = 120
+const maxShrinks = 200
 
 // shrink takes parts out of a configuration as long as the disagreement
 // stays.
@@ -28,7 +29,8 @@ func (s *stage) shrink(objects []object, disagrees func([]object) bool) []object
 }
 
 // smallerOnes are all configurations with one part less, the largest parts
-// first: objects, rules, then fields of rules.
+// first: objects, then what stands in their specs, from the outside in. One
+// that is no longer valid has no effect and disagrees with nothing.
 func smallerOnes(objects []object) [][]object {
 	var out [][]object
 	for i := range objects {
@@ -36,39 +38,50 @@ func smallerOnes(objects []object) [][]object {
 			out = append(out, slices.Delete(slices.Clone(objects), i, i+1))
 		}
 	}
-	for i := range objects {
-		for j := range rulesOf(objects[i]) {
-			if len(rulesOf(objects[i])) > 1 {
+	for depth := 1; depth < 8; depth++ {
+		for i := range objects {
+			n := parts(objects[i]["spec"], depth, -1)
+			for k := range n {
 				next := copyOf(objects)
-				spec := next[i]["spec"].(object)
-				spec["http"] = slices.Delete(spec["http"].([]any), j, j+1)
+				parts(next[i]["spec"], depth, k)
 				out = append(out, next)
-			}
-		}
-	}
-	for i := range objects {
-		for j, r := range rulesOf(objects[i]) {
-			for _, field := range []string{"headers", "corsPolicy", "mirror", "fault", "timeout", "retries", "rewrite", "match"} {
-				if r.(object)[field] != nil {
-					next := copyOf(objects)
-					delete(rulesOf(next[i])[j].(object), field)
-					out = append(out, next)
-				}
-			}
-			if m, ok := r.(object)["match"].([]any); ok && len(m) > 1 {
-				for k := range m {
-					next := copyOf(objects)
-					r := rulesOf(next[i])[j].(object)
-					r["match"] = slices.Delete(r["match"].([]any), k, k+1)
-					out = append(out, next)
-				}
 			}
 		}
 	}
 	return out
 }
 
-func rulesOf(o object) []any { return o["spec"].(object)["http"].([]any) }
+// parts counts the parts of a tree at a depth, and takes out the one with the
+// number remove, if there is one. Of a list, one item stays.
+func parts(tree any, depth, remove int) (n int) {
+	switch t := tree.(type) {
+	case object:
+		for _, k := range slices.Sorted(maps.Keys(t)) {
+			if depth > 1 {
+				if list, ok := t[k].([]any); ok && depth == 2 && len(list) > 1 {
+					if at := remove - n; at >= 0 && at < len(list) {
+						t[k] = slices.Delete(list, at, at+1)
+					}
+					n += len(list)
+					continue
+				}
+				n += parts(t[k], depth-1, remove-n)
+				continue
+			}
+			if n == remove {
+				delete(t, k)
+			}
+			n++
+		}
+	case []any:
+		if depth > 1 {
+			for _, item := range t {
+				n += parts(item, depth-1, remove-n)
+			}
+		}
+	}
+	return n
+}
 
 func copyOf(objects []object) []object {
 	b, err := json.Marshal(objects)

@@ -82,6 +82,7 @@ type proxy struct {
 const (
 	portBase = 10000
 	appPort  = 28080
+	rawPort  = 28081 // says who it is to whatever comes
 
 	requestTimeout = 10 * time.Second
 )
@@ -137,6 +138,7 @@ func (s *stage) serve(addr netip.Addr) {
 	})}
 	go func() { _ = srv.Serve(l) }()
 	s.t.Cleanup(func() { _ = srv.Close() })
+	s.serveRaw(addr)
 }
 
 func (s *stage) startPlane() {
@@ -228,7 +230,7 @@ func (s *stage) put(docs string) {
 	for name := range s.proxies {
 		want := fmt.Sprint("config ", s.count)
 		envoytest.Eventually(s.t, 30*time.Second, func() string {
-			a, err := s.send(name, 80, &simulate.HTTP{Method: http.MethodGet, Authority: marker, Path: "/"})
+			a, err := s.send(&asked{Side: name, HTTP: &simulate.HTTP{Method: http.MethodGet, Authority: marker, Path: "/"}})
 			if err != nil {
 				return err.Error()
 			}
@@ -255,20 +257,47 @@ type answer struct {
 	server *reached // nil if Envoy answered itself
 }
 
+// address is where a question goes: privileged ports are bound elsewhere.
+func (s *stage) address(q *asked) netip.AddrPort {
+	port := q.port()
+	if port < 1024 {
+		port += portBase
+	}
+	return netip.AddrPortFrom(s.proxies[q.Side].listen, uint16(port)) //nolint:gosec // a port
+}
+
+func (s *stage) dial(q *asked) (net.Conn, error) {
+	conn, err := net.DialTimeout("tcp4", s.address(q).String(), requestTimeout)
+	if err == nil {
+		_ = conn.SetDeadline(time.Now().Add(requestTimeout))
+	}
+	return conn, err
+}
+
+// ask sends what the simulator is asked about.
+func (s *stage) ask(q *asked) (*answer, error) {
+	if q.HTTP == nil {
+		return s.connect(q)
+	}
+	return s.send(q)
+}
+
 // send sends a request to a proxy's port as the simulator's request says.
-func (s *stage) send(name string, port int, h *simulate.HTTP) (*answer, error) {
-	at := netip.AddrPortFrom(s.proxies[name].listen, uint16(port+portBase)) //nolint:gosec // a port
-	conn, err := net.DialTimeout("tcp4", at.String(), requestTimeout)
+func (s *stage) send(q *asked) (*answer, error) {
+	conn, err := s.dial(q)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(requestTimeout))
+	h := q.HTTP
 	// Written by hand, so that the path is sent as it is.
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s %s HTTP/1.1\r\nhost: %s\r\nconnection: close\r\n", h.Method, h.Path, h.Authority)
 	for _, f := range h.Header {
 		fmt.Fprintf(&text, "%s: %s\r\n", f.Name, f.Value)
+	}
+	if h.Claims != nil {
+		fmt.Fprintf(&text, "authorization: Bearer %s\r\n", issuer.token(h.Claims))
 	}
 	if _, err := io.WriteString(conn, text.String()+"\r\n"); err != nil {
 		return nil, err
@@ -293,10 +322,12 @@ func (s *stage) send(name string, port int, h *simulate.HTTP) (*answer, error) {
 }
 
 // simulated is the simulator's answer to the same.
-func (s *stage) simulated(c *simulate.Config, name string, port int, h *simulate.HTTP) *simulate.Hop {
-	at := uint16(port + portBase) //nolint:gosec // a port
-	copied := *h
-	return c.Ask(uint32(at), &simulate.Conn{
-		Destination: netip.AddrPortFrom(s.proxies[name].listen, at), Source: netip.MustParseAddr("127.0.0.1"), HTTP: &copied,
-	})
+func (s *stage) simulated(c *simulate.Config, q *asked) *simulate.Hop {
+	at := s.address(q)
+	conn := &simulate.Conn{Destination: at, Source: netip.MustParseAddr("127.0.0.1"), TLS: q.TLS}
+	if q.HTTP != nil {
+		copied := *q.HTTP
+		conn.HTTP = &copied
+	}
+	return c.Ask(uint32(at.Port()), conn)
 }

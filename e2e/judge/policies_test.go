@@ -1,0 +1,325 @@
+package judge
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/pilotfish-mesh/pilotfish/simulate"
+)
+
+// policies are draws of AuthorizationPolicies and RequestAuthentications of
+// the gateway, and of requests with and without tokens.
+var policies = drawn{
+	configuration: dice.guarded, ask: dice.tokenRequest,
+	decides: coverage.addPolicy,
+	wanted: []string{
+		"allowed by a rule", "denied by a rule", "denied by none", "no policy denies", "token accepted", "token refused", "no token",
+		"missed: method", "missed: path", "missed: host", "missed: address", "missed: header", "missed: identity", "missed: claim", "missed: not",
+		"redirect", "routed by a claim",
+	},
+}
+
+// guarded is a few routes at the gateway, one of them by a claim, and
+// policies.
+func (d dice) guarded() []object {
+	named := func(kind, group, name string, spec object) object {
+		return object{"apiVersion": group, "kind": kind, "metadata": object{"name": name, "namespace": "a"}, "spec": spec}
+	}
+	atGateway := object{"matchLabels": object{"istio": "ingressgateway"}}
+	out := []object{named("VirtualService", "networking.istio.io/v1", "routes", object{
+		"hosts": []any{"*"}, "gateways": []any{"gw"},
+		"http": []any{
+			object{"name": "claim", "match": []any{object{"headers": object{"@request.auth.claims.group": object{"exact": d.one("admin", "dev")}}}}, "route": []any{object{"destination": object{"host": "two"}}}},
+			object{"name": "moved", "match": []any{object{"uri": object{"prefix": "/b"}}}, "redirect": object{"uri": "/there"}},
+			object{"name": "rest", "route": []any{object{"destination": object{"host": "one"}}}},
+		},
+	})}
+	for i := range 1 + d.IntN(3) {
+		spec := object{"selector": atGateway, "action": d.one("ALLOW", "ALLOW", "DENY")}
+		if !d.chance(5) {
+			var rules []any
+			for range 1 + d.IntN(3) {
+				rules = append(rules, d.policyRule())
+			}
+			spec["rules"] = rules
+		}
+		out = append(out, named("AuthorizationPolicy", "security.istio.io/v1", fmt.Sprintf("policy-%d", i), spec))
+	}
+	if d.chance(80) {
+		var rules []any
+		for _, iss := range []string{"iss-a", "iss-b"}[:1+d.IntN(2)] {
+			r := object{"issuer": iss, "jwks": issuer.keys(), "forwardOriginalToken": true}
+			if d.chance(40) {
+				r["audiences"] = []any{"aud-1", d.one("aud-2", "aud-3")}
+			}
+			if d.chance(30) {
+				r["outputClaimToHeaders"] = []any{object{"header": "x-claim", "claim": d.one("group", "sub")}}
+			}
+			rules = append(rules, r)
+		}
+		out = append(out, named("RequestAuthentication", "security.istio.io/v1", "tokens", object{"selector": atGateway, "jwtRules": rules}))
+	}
+	return out
+}
+
+func (d dice) policyRule() object {
+	r := object{}
+	if d.chance(50) {
+		r["from"] = []any{object{"source": d.source()}}
+	}
+	if d.chance(60) {
+		to := []any{object{"operation": d.operation()}}
+		if d.chance(30) {
+			to = append(to, object{"operation": d.operation()})
+		}
+		r["to"] = to
+	}
+	if d.chance(50) {
+		var list []any
+		for range 1 + d.IntN(2) {
+			list = append(list, d.condition())
+		}
+		r["when"] = list
+	}
+	return r
+}
+
+// some values, without repetition.
+func (d dice) some(list ...string) []any {
+	out := []any{d.one(list...)}
+	if next := d.one(list...); d.chance(40) && next != out[0] {
+		out = append(out, next)
+	}
+	return out
+}
+
+// fields draws one or two of a message's fields, or their negations.
+func (d dice) fields(of map[string][]string) object {
+	out := object{}
+	names := make([]string, 0, len(of))
+	for _, k := range []string{"ipBlocks", "remoteIpBlocks", "requestPrincipals", "principals", "namespaces", "hosts", "ports", "methods", "paths"} {
+		if of[k] != nil {
+			names = append(names, k)
+		}
+	}
+	for range 1 + d.IntN(2) {
+		name := d.one(names...)
+		values := d.some(of[name]...)
+		if d.chance(25) {
+			name = "not" + strings.ToUpper(name[:1]) + name[1:]
+		}
+		out[name] = values
+	}
+	return out
+}
+
+func (d dice) source() object {
+	return d.fields(map[string][]string{
+		"ipBlocks":          {"127.0.0.0/8", "127.0.0.1", "10.0.0.0/8", "0.0.0.0/0"},
+		"remoteIpBlocks":    {"127.0.0.0/8", "10.0.0.0/8"},
+		"requestPrincipals": {"*", "iss-a/alice", "iss-a/*", "*/bob", "iss-b/alice"},
+		"principals":        {"*", "cluster.local/ns/a/sa/one"},
+		"namespaces":        {"a", "b"},
+	})
+}
+
+func (d dice) operation() object {
+	return d.fields(map[string][]string{
+		"hosts":   {"one", "x.test", "*.test", "x*", "X.test"},
+		"ports":   {"80", "10080", "443"},
+		"methods": {"GET", "POST", "P*", "*"},
+		"paths":   {"/a", "/a*", "*b", "/b", "*", "/a/{*}", "/a/{**}"},
+	})
+}
+
+func (d dice) condition() object {
+	keys := []string{
+		"request.headers[x-a]", "request.auth.claims[group]", "request.auth.claims[nested][level]", "request.auth.principal",
+		"request.auth.audiences", "source.ip", "remote.ip", "destination.ip", "destination.port", "request.auth.presenter", "source.namespace",
+	}
+	values := map[string][]string{
+		"request.headers[x-a]": {"1", "o*", "*e", "*"}, "request.auth.claims[group]": {"admin", "d*", "*"},
+		"request.auth.claims[nested][level]": {"high", "low"}, "request.auth.principal": {"iss-a/alice", "iss-a/*", "*"},
+		"request.auth.audiences": {"aud-1", "aud-2"}, "source.ip": {"127.0.0.1", "10.0.0.0/8"}, "remote.ip": {"127.0.0.0/8", "10.0.0.0/8"},
+		"destination.ip": {"127.0.0.0/8", "10.0.0.0/8"}, "destination.port": {"10080", "80"}, "request.auth.presenter": {"app"}, "source.namespace": {"a"},
+	}
+	key := d.one(keys...)
+	c := object{"key": key, "values": d.some(values[key]...)}
+	if d.chance(25) {
+		c["notValues"] = c["values"]
+		delete(c, "values")
+	}
+	return c
+}
+
+// sparingMarkers lets the request through that tells which configuration is
+// in effect, whatever the policies say.
+func sparingMarkers(objects []object) []object {
+	allows := false
+	out := copyOf(objects)
+	for _, o := range out {
+		if o["kind"] != "AuthorizationPolicy" {
+			continue
+		}
+		spec := o["spec"].(object)
+		if spec["action"] != "DENY" {
+			allows = true
+			continue
+		}
+		rules, _ := spec["rules"].([]any)
+		for _, r := range rules {
+			to, _ := r.(object)["to"].([]any)
+			if len(to) == 0 {
+				to = []any{object{"operation": object{}}}
+			}
+			for _, t := range to {
+				op, ok := t.(object)["operation"].(object)
+				if !ok {
+					op = object{}
+					t.(object)["operation"] = op
+				}
+				not, _ := op["notHosts"].([]any)
+				op["notHosts"] = append(not, marker)
+			}
+			r.(object)["to"] = to
+		}
+	}
+	if allows {
+		out = append(out, object{
+			"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": object{"name": "marker", "namespace": "a"},
+			"spec": object{
+				"selector": object{"matchLabels": object{"istio": "ingressgateway"}},
+				"rules":    []any{object{"to": []any{object{"operation": object{"hosts": []any{marker}}}}}},
+			},
+		})
+	}
+	return out
+}
+
+func (d dice) tokenRequest(_ []object) *asked {
+	h := &simulate.HTTP{
+		Method: d.one("GET", "GET", "POST", "PUT"), Scheme: "http",
+		Authority: d.one("one", "x.test", "w.test", "X.test", "x.test:80", "other"),
+		Path:      d.one("/", "/a", "/a/b", "/a/b/c", "/b", "/ab", "/A", "/a?q=1", "/a/../b", "//a", "/%61"),
+	}
+	if d.chance(60) {
+		h.Header = append(h.Header, simulate.Field{Name: "x-a", Value: d.one("1", "one", "2", "")})
+	}
+	if d.chance(20) {
+		h.Header = append(h.Header, simulate.Field{Name: "x-claim", Value: "forged"})
+	}
+	if d.chance(70) {
+		h.Claims = map[string]any{"iss": d.one("iss-a", "iss-a", "iss-b", "iss-c"), "sub": d.one("alice", "bob")}
+		switch d.IntN(4) {
+		case 0:
+			h.Claims["aud"] = d.one("aud-1", "aud-2")
+		case 1:
+			h.Claims["aud"] = []any{"aud-3", "aud-1"}
+		}
+		switch d.IntN(3) {
+		case 0:
+			h.Claims["group"] = d.one("admin", "dev")
+		case 1:
+			h.Claims["group"] = []any{"dev", d.one("admin", "ops")}
+		}
+		if d.chance(40) {
+			h.Claims["nested"] = map[string]any{"level": d.one("high", "low")}
+		}
+		if d.chance(20) {
+			h.Claims["azp"] = "app"
+		}
+	}
+	return &asked{Side: "gateway", HTTP: h}
+}
+
+func (c coverage) addPolicy(hop *simulate.Hop, q *asked) {
+	for _, v := range hop.Filters {
+		switch {
+		case strings.Contains(v.Filter, "jwt"):
+			switch {
+			case !v.Allowed:
+				c["token refused"]++
+			case q.HTTP.Claims == nil:
+				c["no token"]++
+			default:
+				c["token accepted"]++
+			}
+		case v.Allowed && v.Rule != "":
+			c["allowed by a rule"]++
+		case v.Allowed:
+			c["no policy denies"]++
+		case v.Rule != "":
+			c["denied by a rule"]++
+		default:
+			c["denied by none"]++
+		}
+		for _, p := range v.Passed {
+			c.countMissed(p.Why)
+		}
+	}
+	if hop.Reply != nil && hop.Reply.Location != "" {
+		c["redirect"]++
+	}
+	if hop.Route != nil && hop.Route.Name == "claim" {
+		c["routed by a claim"]++
+	}
+}
+
+// countMissed takes the reason for which a policy did not match apart.
+func (c coverage) countMissed(why string) {
+	for kind, words := range map[string][]string{
+		"method": {"method"}, "path": {"path"}, "host": {"authority"}, "address": {"address", "is not in"}, "header": {"header x-a"},
+		"identity": {"identity", "principal"}, "claim": {"group", "level"}, "not": {"must not"},
+	} {
+		for _, w := range words {
+			if strings.Contains(why, w) {
+				c["missed: "+kind]++
+				break
+			}
+		}
+	}
+}
+
+// tokenIssuer signs tokens with a key of this run.
+type tokenIssuer struct{ key *rsa.PrivateKey }
+
+var issuer = newTokenIssuer()
+
+func newTokenIssuer() tokenIssuer {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err) // no randomness
+	}
+	return tokenIssuer{key}
+}
+
+// keys is the public key as a JSON Web Key Set.
+func (i tokenIssuer) keys() string {
+	n := base64.RawURLEncoding.EncodeToString(i.key.N.Bytes())
+	return `{"keys":[{"kty":"RSA","kid":"judge","alg":"RS256","use":"sig","e":"AQAB","n":"` + n + `"}]}`
+}
+
+// token is a JWT with the claims, valid for long.
+func (i tokenIssuer) token(claims map[string]any) string {
+	all := maps.Clone(claims)
+	all["exp"] = 4102444800
+	body, err := json.Marshal(all)
+	if err != nil {
+		panic(err) // values of JSON only
+	}
+	enc := base64.RawURLEncoding.EncodeToString
+	text := enc([]byte(`{"alg":"RS256","kid":"judge","typ":"JWT"}`)) + "." + enc(body)
+	sum := sha256.Sum256([]byte(text))
+	sig, err := rsa.SignPKCS1v15(rand.Reader, i.key, crypto.SHA256, sum[:])
+	if err != nil {
+		panic(err) // the key is ours
+	}
+	return text + "." + enc(sig)
+}
