@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/structpb"
 	security "istio.io/api/security/v1alpha1"
 )
 
@@ -46,7 +47,10 @@ func (s *Service) CreateCertificate(ctx context.Context, r *security.IstioCertif
 }
 
 func (s *Service) sign(r *security.IstioCertificateRequest, c Caller) ([]string, error) {
-	for key := range r.GetMetadata().GetFields() {
+	for key, v := range r.GetMetadata().GetFields() {
+		if _, text := v.GetKind().(*structpb.Value_StringValue); text && v.GetStringValue() == "" {
+			continue // Istio's agent always names its signer, with nothing for the mesh's own authority
+		}
 		switch key {
 		case "CertSigner":
 			return nil, refuse(Unsupported, "metadata CertSigner: certificates of other signers are not issued here")

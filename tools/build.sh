@@ -50,6 +50,9 @@ build() {
 		echo "building $1 (once; a cold build takes minutes)" >&2
 		(cd "$here/$module" && GOWORK=off CGO_ENABLED=0 GOFLAGS='-mod=readonly -buildvcs=false' \
 			go build -trimpath -ldflags "$ldflags" -o "$bin/.$1.new" "$package") || fail "cannot build $1"
+		extra=''
+		[ "$1" = pilot-agent ] && extra=$(cd "$here/$module" && GOWORK=off go list -m -f '{{.Dir}}' istio.io/istio)/tools/packaging/common/envoy_bootstrap.json
+		[ -z "$extra" ] || install -m 644 "$extra" "$bin/envoy_bootstrap.json" # its template of Envoy's bootstrap
 		# Renamed when whole: nobody sees half a binary, and one in use lives on.
 		mv "$bin/.$1.new" "$bin/$1"
 		echo "$want" >"$bin/.$1.stamp"
