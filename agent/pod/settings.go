@@ -241,12 +241,20 @@ func (s *settings) addresses() ([]string, error) {
 	return out, nil
 }
 
+// interfaceAddresses leaves out the loopback's: redirection may have given it
+// some (::6) that are not the pod's.
 func interfaceAddresses() []string {
 	var out []string
-	all, _ := net.InterfaceAddrs() // without any, INSTANCE_IP must do
-	for _, a := range all {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().IsGlobalUnicast() {
-			out = append(out, p.Addr().String())
+	links, _ := net.Interfaces() // without any, INSTANCE_IP must do
+	for _, l := range links {
+		if l.Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		all, _ := l.Addrs()
+		for _, a := range all {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().IsGlobalUnicast() {
+				out = append(out, p.Addr().String())
+			}
 		}
 	}
 	return out

@@ -49,7 +49,8 @@ spec:
   hosts: [web]
   http: [{route: [{destination: {host: web}}]}]
 `, "IMAGE", appImage))
-	pod := w.ready(t, "tools", "app=web", 1)[0].Name + ".tools"
+	web := w.ready(t, "tools", "app=web", 1)[0]
+	pod := web.Name + ".tools"
 	for name, c := range map[string]struct {
 		args  []string
 		wants []string
@@ -62,9 +63,9 @@ spec:
 		"its routes":     {[]string{"proxy-config", "routes", pod}, []string{"web.tools.svc.cluster.local:80", "web.tools"}},
 		"its endpoints":  {[]string{"proxy-config", "endpoints", pod}, []string{"outbound|80||web.tools.svc.cluster.local", "HEALTHY"}},
 		"its secrets":    {[]string{"proxy-config", "secret", pod}, []string{"default", "ROOTCA", "ACTIVE"}},
-		"its bootstrap":  {[]string{"proxy-config", "bootstrap", pod}, []string{"spiffe://cluster.local/ns/tools/sa/default", "sidecar~"}},
+		"its bootstrap":  {[]string{"proxy-config", "bootstrap", pod}, []string{"sidecar~", `"INSTANCE_IPS": "` + web.Status.PodIP + `",`}},
 		"what it is":     {[]string{"experimental", "describe", "pod", pod}, []string{"Service: web.tools", "Port: http 80/HTTP", "VirtualService: web.tools"}},
-		"mistakes":       {[]string{"analyze", "-n", "tools"}, []string{"No validation issues found"}},
+		"mistakes":       {[]string{"analyze", "-n", "tools"}, []string{"No validation issues found when analyzing namespace: tools."}},
 		"a debug page":   {[]string{"experimental", "internal-debug", "syncz"}, []string{pod}},
 		"a page of each": {[]string{"experimental", "internal-debug", "connections", "--all"}, []string{"istiod-", "totalClients"}},
 	} {
