@@ -47,6 +47,7 @@ func (m multimap[K, V]) remove(k K, v V) {
 // next Mesh. So a step costs what it touches.
 type derivation struct {
 	settings   *config.Settings
+	revision   revision
 	namespaces namespaces
 	objects    map[string]map[config.Key]*Object // all, by namespace
 
@@ -123,14 +124,20 @@ func (d *derivation) change(key config.Key, before, after *Object) {
 	} else {
 		in[key] = after
 	}
-	if d.settingsChange(key, after) {
+	if d.settingsChange(key, after) || d.tagChange(key) {
 		return
 	}
 	if ns := namespaceOf(before, after); ns != "" {
 		d.namespaceChange(ns, after)
 		return
 	}
-	if d.namespaces.discovered(key.Namespace) {
+	if !d.revision.takes(before) {
+		before = nil
+	}
+	if !d.revision.takes(after) {
+		after = nil
+	}
+	if d.namespaces.discovered(key.Namespace) && before != after {
 		d.visibleChange(key, before, after)
 	}
 }
@@ -146,7 +153,8 @@ func namespaceOf(before, after *Object) string {
 	return ""
 }
 
-// visibleChange is change for objects in discovered namespaces.
+// visibleChange is change for objects in discovered namespaces that are for
+// this control plane.
 func (d *derivation) visibleChange(key config.Key, before, after *Object) {
 	body := any(nil)
 	if before != nil {

@@ -83,7 +83,8 @@ func (h *holding) put(o *held, source string, given *Object) (touched bool) {
 	next := *given
 	next.Meta.Hash = identity(&next)
 	v := o.versionOf(source, h.rank)
-	if v.newest != nil && v.newest.Meta.Hash == next.Meta.Hash {
+	if v.newest != nil && v.newest.Meta.Hash == next.Meta.Hash &&
+		(v.newest.Meta.Generation == next.Meta.Generation || !isIstio(next.Meta.Key)) {
 		return false
 	}
 	had := len(v.problems) > 0 || len(o.versions) > 1
@@ -158,11 +159,15 @@ func (o *held) troubled() bool {
 	return len(o.versions) > 1 || (len(o.versions) == 1 && len(o.versions[0].problems) > 0)
 }
 
-func (h *holding) addProblems(out []config.Problem) []config.Problem {
+// addProblems adds what is wrong with the objects that take admits.
+func (h *holding) addProblems(out []config.Problem, takes func(*Object) bool) []config.Problem {
 	for _, o := range h.troubled {
 		var wins *version
 		for i := range o.versions {
 			v := &o.versions[i]
+			if !takes(v.newest) {
+				continue
+			}
 			out = append(out, v.problems...)
 			switch {
 			case v.good == nil:

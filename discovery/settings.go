@@ -18,20 +18,43 @@ const (
 // ConfigMap istio cannot name its own namespace.
 const systemNamespace = "istio-system"
 
-// settingsChange takes a step of the ConfigMap istio; false for any other
-// object. A MeshConfig that does not parse leaves the last good one in effect.
+// isSettings reports whether an object is a ConfigMap with the settings of this
+// control plane: that of its revision, or the one that all may share.
+func (d *derivation) isSettings(key config.Key) bool {
+	return key.Kind == "ConfigMap" && key.Group == "" && key.Namespace == systemNamespace && slices.Contains(d.revision.settings(), key.Name)
+}
+
+// settingsChange takes a step of a ConfigMap with settings; false for any other
+// object.
 func (d *derivation) settingsChange(key config.Key, after *Object) bool {
-	if key != (config.Key{Kind: "ConfigMap", Namespace: systemNamespace, Name: meshConfigMap}) {
+	if !d.isSettings(key) {
 		return false
 	}
 	d.plain = append(d.plain, plainChange{key, after})
+	chosen, found := key, false
+	for _, name := range d.revision.settings() {
+		k := config.Key{Kind: "ConfigMap", Namespace: systemNamespace, Name: name}
+		if o := d.objects[systemNamespace][k]; o != nil && !found {
+			chosen, after, found = k, o, true
+		} else {
+			d.setProblems(k, nil)
+		}
+	}
+	d.readSettings(chosen, after)
+	return true
+}
+
+// readSettings puts the settings of a ConfigMap into effect; after is nil for
+// the defaults. A MeshConfig that does not parse leaves the last good one in
+// effect.
+func (d *derivation) readSettings(key config.Key, after *Object) {
 	var problems []config.Problem
 	defer func() { d.setProblems(key, problems) }()
 	next := config.DefaultSettings()
 	if after != nil {
 		cm, ok := after.Body.(*corev1.ConfigMap)
 		if !ok {
-			return true
+			return
 		}
 		if text, ok := cm.Data[meshConfigKey]; ok {
 			mc, unknown, err := config.ParseMeshConfig(text)
@@ -45,7 +68,7 @@ func (d *derivation) settingsChange(key config.Key, after *Object) bool {
 			if err != nil {
 				problems = []config.Problem{config.At(&after.Meta, "data."+meshConfigKey, config.Error, "InvalidMeshConfig",
 					"%v: the settings stay as they were", err)}
-				return true
+				return
 			}
 			next = config.NewSettings(after.Meta, mc, d.settings.DomainSuffix)
 		}
@@ -54,12 +77,11 @@ func (d *derivation) settingsChange(key config.Key, after *Object) bool {
 		if next.Key != d.settings.Key || !samePlace(&next.Meta, &d.settings.Meta) {
 			d.settings = next
 		}
-		return true
+		return
 	}
 	d.settings = next
 	d.stale.everything = true
 	d.reselect()
-	return true
 }
 
 // namespaces says which namespaces are discovered (MeshConfig
@@ -131,7 +153,7 @@ func (d *derivation) rediscover(ns string, was bool) {
 	}
 	for key, o := range d.objects[ns] {
 		switch {
-		case key == (config.Key{Kind: "ConfigMap", Namespace: systemNamespace, Name: meshConfigMap}):
+		case d.isSettings(key), !d.revision.takes(o):
 		case now:
 			d.visibleChange(key, nil, o)
 		default:

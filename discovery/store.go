@@ -54,7 +54,7 @@ func (s *Store) Changed() <-chan struct{} { return s.changed }
 // names the caller; where two sources hold one object, the source that was
 // named first in NewStore wins. An object whose content is as before changes
 // nothing and publishes nothing, except that objects of files get their new
-// lines.
+// lines, and those of Istio's API the generation that they are said to have.
 func (s *Store) Apply(source string, changes []Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +147,7 @@ func (s *Store) problems() []config.Problem {
 	for _, p := range s.reported {
 		out = append(out, p...)
 	}
-	out = s.holding.addProblems(out)
+	out = s.holding.addProblems(out, s.derived.revision.takes)
 	out = s.derived.addProblems(out)
 	config.SortProblems(out)
 	return out

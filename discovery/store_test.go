@@ -108,7 +108,10 @@ func TestUnchangedContentPublishesNothing(t *testing.T) {
 	m := s.Mesh()
 	signalled(s)
 	for _, c := range changesOf(t, shop) {
-		c.Object.Meta.ResourceVersion, c.Object.Meta.Generation = "77", 77
+		c.Object.Meta.ResourceVersion = "77"
+		if c.Object.Meta.Kind != "VirtualService" { // its generation says that a user wrote it
+			c.Object.Meta.Generation = 77
+		}
 		switch b := c.Object.Body.(type) {
 		case *corev1.Pod:
 			b.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubelet"}}

@@ -9,15 +9,19 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
 )
 
-// A tag is a name for a revision that namespaces are labelled with in its
-// place, so that moving them to another revision is one write: a
-// MutatingWebhookConfiguration that leads to the revision's Service. Label
-// istio.io/rev of it makes the revision's leader keep its trust right.
+// A tag is a name for a revision that namespaces and objects are labelled with
+// in its place, so that moving them to another revision is one write: a
+// MutatingWebhookConfiguration and a ValidatingWebhookConfiguration that lead to
+// the revision's Service. Label istio.io/rev of theirs makes the revision's
+// leader keep their trust right.
 const (
 	tagLabel      = "istio.io/tag"
 	revisionLabel = "istio.io/rev"
+	tagPrefix     = "istio-revision-tag-"
 	defaultTag    = "default" // also that of namespaces with istio-injection=enabled
 )
 
@@ -29,31 +33,94 @@ type Tag struct {
 
 // SetTag makes a tag lead to a revision.
 func (c *Cluster) SetTag(ctx context.Context, name, revision string) error {
-	hooks := c.kube.AdmissionregistrationV1().MutatingWebhookConfigurations()
-	of, err := hooks.List(ctx, metav1.ListOptions{LabelSelector: revisionLabel + "=" + revision + ",!" + tagLabel})
+	injecting, validating, err := c.tagged(ctx, name, revision)
 	if err != nil {
 		return err
 	}
-	if len(of.Items) == 0 {
-		return fmt.Errorf("revision %q is not installed: pilotfish install --revision %s", revision, revision)
-	}
-	if other := releaseInWay(ctx, c, name, revision); other != nil {
-		return other
-	}
-	want := tagged(name, revision, of.Items[0].Webhooks[0])
-	have, err := hooks.Get(ctx, want.Name, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		_, err = hooks.Create(ctx, want, metav1.CreateOptions{})
-	case err == nil:
-		want.ResourceVersion = have.ResourceVersion
-		_, err = hooks.Update(ctx, want, metav1.UpdateOptions{})
-	}
-	if err != nil {
+	hooks := c.kube.AdmissionregistrationV1()
+	if have, err := hooks.MutatingWebhookConfigurations().Get(ctx, injecting.Name, metav1.GetOptions{}); apierrors.IsNotFound(err) {
+		_, err = hooks.MutatingWebhookConfigurations().Create(ctx, injecting, metav1.CreateOptions{})
+		if err != nil {
+			return fmt.Errorf("tag %s: %w", name, err)
+		}
+	} else if err != nil {
 		return fmt.Errorf("tag %s: %w", name, err)
+	} else {
+		injecting.ResourceVersion = have.ResourceVersion
+		if _, err := hooks.MutatingWebhookConfigurations().Update(ctx, injecting, metav1.UpdateOptions{}); err != nil {
+			return fmt.Errorf("tag %s: %w", name, err)
+		}
+	}
+	if err := c.setValidation(ctx, injecting.Name, validating); err != nil {
+		return fmt.Errorf("validation of tag %s: %w", name, err)
 	}
 	c.say("✔ tag %s leads to revision %s", name, revision)
 	return nil
+}
+
+// setValidation writes a tag's validation, or removes it where its revision has
+// none.
+func (c *Cluster) setValidation(ctx context.Context, name string, want *admissionv1.ValidatingWebhookConfiguration) error {
+	hooks := c.kube.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	have, err := hooks.Get(ctx, name, metav1.GetOptions{})
+	switch gone := apierrors.IsNotFound(err); {
+	case err != nil && !gone:
+		return err
+	case want == nil && gone:
+		return nil
+	case want == nil:
+		return hooks.Delete(ctx, name, metav1.DeleteOptions{})
+	case gone:
+		_, err = hooks.Create(ctx, want, metav1.CreateOptions{})
+		return err
+	}
+	want.ResourceVersion = have.ResourceVersion
+	_, err = hooks.Update(ctx, want, metav1.UpdateOptions{})
+	return err
+}
+
+// GenerateTag is what SetTag would write, as YAML.
+func (c *Cluster) GenerateTag(ctx context.Context, name, revision string) (string, error) {
+	injecting, validating, err := c.tagged(ctx, name, revision)
+	if err != nil {
+		return "", err
+	}
+	injecting.TypeMeta = metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration"}
+	out, err := yaml.Marshal(injecting)
+	if err != nil || validating == nil {
+		return string(out), err
+	}
+	validating.TypeMeta = metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "ValidatingWebhookConfiguration"}
+	more, err := yaml.Marshal(validating)
+	return string(out) + "---\n" + string(more), err
+}
+
+// tagged are a tag's configurations, made from those of its revision; that of
+// validation is nil if the revision has none.
+func (c *Cluster) tagged(ctx context.Context, name, revision string) (*admissionv1.MutatingWebhookConfiguration, *admissionv1.ValidatingWebhookConfiguration, error) {
+	if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
+		return nil, nil, fmt.Errorf("tag %q: %s", name, strings.Join(problems, "; "))
+	}
+	hooks, selector := c.kube.AdmissionregistrationV1(), metav1.ListOptions{LabelSelector: revisionLabel + "=" + revision + ",!" + tagLabel}
+	injecting, err := hooks.MutatingWebhookConfigurations().List(ctx, selector)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(injecting.Items) == 0 || len(injecting.Items[0].Webhooks) == 0 {
+		return nil, nil, fmt.Errorf("revision %q is not installed: pilotfish install --revision %s", revision, revision)
+	}
+	if other := releaseInWay(ctx, c, name, revision); other != nil {
+		return nil, nil, other
+	}
+	validating, err := hooks.ValidatingWebhookConfigurations().List(ctx, selector)
+	if err != nil {
+		return nil, nil, err
+	}
+	out := injectionOf(name, revision, injecting.Items[0].Webhooks[0])
+	if len(validating.Items) == 0 || len(validating.Items[0].Webhooks) == 0 {
+		return out, nil, nil
+	}
+	return out, validationOf(name, revision, validating.Items[0].Webhooks[0]), nil
 }
 
 // releaseInWay refuses a tag that has the name of an installed revision: pods
@@ -70,8 +137,34 @@ func releaseInWay(ctx context.Context, c *Cluster, name, revision string) error 
 	return nil
 }
 
-// tagged is a tag's configuration, made from a webhook of its revision.
-func tagged(name, revision string, from admissionv1.MutatingWebhook) *admissionv1.MutatingWebhookConfiguration {
+// validationOf is a tag's validation, made from a webhook of its revision.
+// Failing closed is for the revision's leader to say, once it has seen it work.
+func validationOf(name, revision string, from admissionv1.ValidatingWebhook) *admissionv1.ValidatingWebhookConfiguration {
+	ignore := admissionv1.Ignore
+	hook := func(prefix string, selector metav1.LabelSelectorRequirement) admissionv1.ValidatingWebhook {
+		h := *from.DeepCopy()
+		h.Name, h.FailurePolicy = prefix+".validation.istio.io", &ignore
+		h.ObjectSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{selector}}
+		return h
+	}
+	out := &admissionv1.ValidatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: tagPrefix + name, Labels: tagLabels(name, revision)},
+		Webhooks: []admissionv1.ValidatingWebhook{
+			hook(name+".tag", metav1.LabelSelectorRequirement{Key: revisionLabel, Operator: metav1.LabelSelectorOpIn, Values: []string{name}}),
+		},
+	}
+	if name == defaultTag { // and what no revision is named for
+		out.Webhooks = append(out.Webhooks, hook("unlabelled.tag", metav1.LabelSelectorRequirement{Key: revisionLabel, Operator: metav1.LabelSelectorOpDoesNotExist}))
+	}
+	return out
+}
+
+func tagLabels(name, revision string) map[string]string {
+	return map[string]string{tagLabel: name, revisionLabel: revision, "app": "sidecar-injector"}
+}
+
+// injectionOf is a tag's injection, made from a webhook of its revision.
+func injectionOf(name, revision string, from admissionv1.MutatingWebhook) *admissionv1.MutatingWebhookConfiguration {
 	in := func(key string, values ...string) metav1.LabelSelectorRequirement {
 		return metav1.LabelSelectorRequirement{Key: key, Operator: metav1.LabelSelectorOpIn, Values: values}
 	}
@@ -88,10 +181,7 @@ func tagged(name, revision string, from admissionv1.MutatingWebhook) *admissionv
 	}
 	type list = []metav1.LabelSelectorRequirement
 	out := &admissionv1.MutatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{
-			Name:   "istio-revision-tag-" + name,
-			Labels: map[string]string{tagLabel: name, revisionLabel: revision, "app": "sidecar-injector"},
-		},
+		ObjectMeta: metav1.ObjectMeta{Name: tagPrefix + name, Labels: tagLabels(name, revision)},
 		Webhooks: []admissionv1.MutatingWebhook{
 			hook("rev.namespace", list{in(revisionLabel, name), without("istio-injection")}, list{wanted}),
 			hook("rev.object", list{without(revisionLabel), without("istio-injection")}, list{wanted, in(revisionLabel, name)}),
@@ -145,8 +235,10 @@ func (c *Cluster) RemoveTag(ctx context.Context, name string, force bool) error 
 	if n := tags[i].Namespaces; len(n) > 0 && !force {
 		return fmt.Errorf("namespaces use tag %q: %v; --force removes it nevertheless", name, n)
 	}
-	err = c.kube.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(ctx, "istio-revision-tag-"+name, metav1.DeleteOptions{})
-	if err != nil {
+	if err := c.kube.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(ctx, tagPrefix+name, metav1.DeleteOptions{}); err != nil {
+		return err
+	}
+	if err := c.setValidation(ctx, tagPrefix+name, nil); err != nil {
 		return err
 	}
 	c.say("✔ tag %s removed", name)

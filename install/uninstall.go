@@ -19,16 +19,23 @@ const (
 	crdSelector  = "release=istio,app=istio-pilot"
 	rootSecret   = "istio-ca-secret"
 	bundleConfig = "istio-ca-root-cert"
-	leaderLease  = "pilotfish-leader"
+	leaderLease  = "pilotfish-leader" // and one a revision, whose names begin with it
 )
 
-// Uninstall removes the gateway and a revision's control plane. With purge it
-// also removes what that leaves: Istio's CRDs and with them every object of
-// the mesh's configuration, the signing key, trust bundles and tags.
-func (c *Cluster) Uninstall(ctx context.Context, revision string, purge bool) error {
+// Uninstall removes a revision's control plane, or, without one, the gateway and
+// the default one's. A revision that a tag leads to is not removed, unless force
+// says so. With purge it also removes what that leaves: Istio's CRDs and with
+// them every object of the mesh's configuration, the signing key, trust bundles
+// and tags.
+func (c *Cluster) Uninstall(ctx context.Context, revision string, purge, force bool) error {
 	names := []string{releaseName(revision)}
 	if revision == "" {
 		names = []string{gateway, controlPlane}
+	}
+	if !purge && !force {
+		if err := c.refuseTagged(ctx, revision); err != nil {
+			return err
+		}
 	}
 	for _, name := range names {
 		if err := c.remove(name); err != nil {
@@ -40,6 +47,27 @@ func (c *Cluster) Uninstall(ctx context.Context, revision string, purge bool) er
 		return c.injectedPods(ctx)
 	}
 	return errors.Join(c.purge(ctx), c.injectedPods(ctx))
+}
+
+// refuseTagged protects the pods of namespaces that name a revision by a tag.
+func (c *Cluster) refuseTagged(ctx context.Context, revision string) error {
+	if revision == "" {
+		revision = defaultTag
+	}
+	tags, err := c.Tags(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, t := range tags {
+		if t.Revision == revision {
+			names = append(names, t.Name)
+		}
+	}
+	if len(names) > 0 {
+		return fmt.Errorf("tags lead to revision %q: %s; set them to another revision or remove them first, or --force", revision, strings.Join(names, ", "))
+	}
+	return nil
 }
 
 func (c *Cluster) remove(name string) error {
@@ -74,8 +102,9 @@ func (c *Cluster) purge(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("remove CRDs: %w", err)
 	}
-	err = c.kube.AdmissionregistrationV1().MutatingWebhookConfigurations().DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: tagLabel})
-	if err != nil {
+	hooks, tags := c.kube.AdmissionregistrationV1(), metav1.ListOptions{LabelSelector: tagLabel}
+	if err := errors.Join(hooks.MutatingWebhookConfigurations().DeleteCollection(ctx, metav1.DeleteOptions{}, tags),
+		hooks.ValidatingWebhookConfigurations().DeleteCollection(ctx, metav1.DeleteOptions{}, tags)); err != nil {
 		return fmt.Errorf("remove tags: %w", err)
 	}
 	namespaces, err := c.kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
@@ -90,8 +119,17 @@ func (c *Cluster) purge(ctx context.Context) error {
 	if err := ignoreGone(c.kube.CoreV1().Secrets(Namespace).Delete(ctx, rootSecret, metav1.DeleteOptions{})); err != nil {
 		return err
 	}
-	if err := ignoreGone(c.kube.CoordinationV1().Leases(Namespace).Delete(ctx, leaderLease, metav1.DeleteOptions{})); err != nil {
+	leases, err := c.kube.CoordinationV1().Leases(Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
 		return err
+	}
+	for _, l := range leases.Items {
+		if l.Name != leaderLease && !strings.HasPrefix(l.Name, leaderLease+"-") {
+			continue
+		}
+		if err := ignoreGone(c.kube.CoordinationV1().Leases(Namespace).Delete(ctx, l.Name, metav1.DeleteOptions{})); err != nil {
+			return err
+		}
 	}
 	c.say("✔ CRDs, tags, trust bundles and the signing key removed")
 	return nil

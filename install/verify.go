@@ -157,15 +157,22 @@ func (c *Cluster) checkService(ctx context.Context, revision string) (string, er
 	return fmt.Sprintf("%s.%s.svc has %d endpoints", name, Namespace, n), nil
 }
 
-func (c *Cluster) checkLeader(ctx context.Context, _ string) (string, error) {
-	l, err := c.kube.CoordinationV1().Leases(Namespace).Get(ctx, leaderLease, metav1.GetOptions{})
-	if err != nil {
-		return "", err
+func (c *Cluster) checkLeader(ctx context.Context, revision string) (string, error) {
+	if revision == "" {
+		revision = defaultTag
 	}
-	if l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "" {
-		return "", fmt.Errorf("nobody holds Lease %s: nothing is written to the API server", leaderLease)
+	var holders []string
+	for _, name := range []string{leaderLease, leaderLease + "-" + revision} {
+		l, err := c.kube.CoordinationV1().Leases(Namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		if l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "" {
+			return "", fmt.Errorf("nobody holds Lease %s: nothing is written to the API server", name)
+		}
+		holders = append(holders, *l.Spec.HolderIdentity)
 	}
-	return *l.Spec.HolderIdentity + " writes", nil
+	return fmt.Sprintf("%s writes for all revisions, %s for %s", holders[0], holders[1], revision), nil
 }
 
 func (c *Cluster) checkBundle(ctx context.Context, _ string) (string, error) {

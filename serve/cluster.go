@@ -12,6 +12,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
@@ -26,7 +27,9 @@ type cluster struct {
 	client    kubernetes.Interface
 	authority *ca.Authority
 	keeper    *ca.Keeper
-	leader    *Leader
+	revision  string
+	leader    *Leader // of what all revisions write together
+	own       *Leader // of what this revision writes for itself
 	log       *zap.Logger
 }
 
@@ -45,14 +48,18 @@ func newClient(c *rest.Config) (kubernetes.Interface, error) {
 
 // newCluster makes the parts; nothing runs yet.
 func newCluster(o *Options, client kubernetes.Interface, plane *Plane) *cluster {
-	c := &cluster{client: client, log: o.Log}
+	c := &cluster{client: client, log: o.Log, revision: o.revision()}
 	c.authority = ca.NewAuthority(nil, ca.Options{
 		Names:       ca.ServingNames(o.namespace(), slices.DeleteFunc([]string{o.Revision}, func(r string) bool { return r == "" || r == "default" })...),
 		MaxLifetime: o.CertificateLifetime,
 	})
 	c.keeper = ca.NewKeeper(client, o.namespace(), c.authority, o.Log, plane.Registry)
 	c.keeper.Mounted = o.MountedSecrets
-	c.leader = &Leader{Client: client, Namespace: o.namespace(), Identity: o.identity(), Log: o.Log}
+	c.leader = &Leader{
+		Client: client, Namespace: o.namespace(), Lease: leaseName, Identity: o.identity(), Log: o.Log,
+		Yields: func(ctx context.Context) bool { return c.defaultLeads(ctx, plane.Store.TagOf(defaultRevision)) },
+	}
+	c.own = &Leader{Client: client, Namespace: o.namespace(), Lease: leaseOf(c.revision), Identity: o.identity(), Log: o.Log}
 	distributor := &ca.Distributor{Client: client, Authority: c.authority, Log: o.Log}
 	lifetime := c.authority.MaxLifetime()
 	c.leader.Writers = []Writer{
@@ -61,6 +68,36 @@ func newCluster(o *Options, client kubernetes.Interface, plane *Plane) *cluster 
 		{"rotation of the root", func(ctx context.Context) error { return c.keeper.Rotate(ctx, lifetime, lifetime) }},
 	}
 	return c
+}
+
+// defaultRevision is the name of the revision that has none.
+const defaultRevision = "default"
+
+// revision is the name of this control plane's.
+func (o *Options) revision() string {
+	if o.Revision == "" {
+		return defaultRevision
+	}
+	return o.Revision
+}
+
+// defaultLeads reports whether the default revision is another one than this,
+// and alive: then it writes what all revisions write together, so that it does
+// not change hands, and form, while another version is tried out beside it. tag
+// is where tag default leads.
+func (c *cluster) defaultLeads(ctx context.Context, tag string) bool {
+	if tag == "" {
+		tag = defaultRevision
+	}
+	if tag == c.revision {
+		return false
+	}
+	lease, err := c.client.CoordinationV1().Leases(c.leader.Namespace).Get(ctx, leaseOf(tag), metav1.GetOptions{})
+	if err != nil {
+		return false // none, or nobody can tell: then it cannot write either
+	}
+	held := lease.Spec.HolderIdentity != nil && *lease.Spec.HolderIdentity != ""
+	return held && lease.Spec.RenewTime != nil && time.Since(lease.Spec.RenewTime.Time) < 2*leaseDuration
 }
 
 // namespace is the control plane's own.
@@ -89,6 +126,7 @@ func (c *cluster) run(ctx context.Context, r *running) {
 	ctx = klog.NewContext(ctx, logr.Discard())
 	r.group.Go(func() error { return c.keeper.Run(ctx) })
 	r.group.Go(func() error { return c.leader.Run(ctx) })
+	r.group.Go(func() error { return c.own.Run(ctx) })
 	r.group.Go(func() error {
 		c.followTrust(ctx, r.plane)
 		return nil

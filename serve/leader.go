@@ -23,8 +23,12 @@ type Writer struct {
 	Run func(ctx context.Context) error
 }
 
-// leaseName is that of the Lease in the control plane's namespace.
+// leaseName is that of the Lease of what all revisions of the control plane
+// write together, in its namespace. What a revision writes of its own has a
+// Lease whose name ends in the revision's.
 const leaseName = "pilotfish-leader"
+
+func leaseOf(revision string) string { return leaseName + "-" + revision }
 
 // Times of the election: a crashed leader is replaced after leaseDuration, and
 // one that cannot reach the API server stops writing after renewDeadline.
@@ -38,10 +42,14 @@ const (
 type Leader struct {
 	Client    kubernetes.Interface
 	Namespace string
+	Lease     string // its name
 	// Identity is this replica's name in the Lease; no other has it.
 	Identity string
-	Writers  []Writer
-	Log      *zap.Logger
+	// Yields reports whether others should lead in place of this replica: it then
+	// does not stand, and steps down. Nil for never.
+	Yields  func(context.Context) bool
+	Writers []Writer
+	Log     *zap.Logger
 
 	mu      sync.Mutex
 	leading bool
@@ -57,7 +65,7 @@ func (l *Leader) Leading() bool {
 // Run stands for election again and again until ctx ends. It gives the Lease
 // back once its Writers have ended, so that another replica goes on at once.
 func (l *Leader) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
+	for l.mayStand(ctx) {
 		if err := l.term(ctx); err != nil {
 			return err
 		}
@@ -65,8 +73,41 @@ func (l *Leader) Run(ctx context.Context) error {
 	return nil
 }
 
-// term is one candidacy, from waiting for the Lease to its loss or ctx's end.
+// mayStand waits until no other should lead; false when ctx ends.
+func (l *Leader) mayStand(ctx context.Context) bool {
+	if l.Yields != nil {
+		l.whileYielding(ctx, true)
+	}
+	return ctx.Err() == nil
+}
+
+// whileYielding returns when Yields no longer says so, or ctx ends.
+func (l *Leader) whileYielding(ctx context.Context, so bool) {
+	tick := time.NewTicker(retryPeriod)
+	defer tick.Stop()
+	for ctx.Err() == nil && l.Yields(ctx) == so {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+}
+
+// term is one candidacy, from waiting for the Lease to its loss, ctx's end, or
+// the moment when others should lead.
 func (l *Leader) term(ctx context.Context) error {
+	ctx, stepDown := context.WithCancel(ctx)
+	defer stepDown()
+	if l.Yields != nil {
+		watching := make(chan struct{})
+		defer func() { <-watching }()
+		defer stepDown() // before waiting
+		go func() {
+			defer close(watching)
+			l.whileYielding(ctx, false)
+			stepDown()
+		}()
+	}
 	// The election outlives ctx until the Writers have ended.
 	election, giveBack := context.WithCancel(klog.NewContext(context.WithoutCancel(ctx), logr.Discard()))
 	defer giveBack()
@@ -76,11 +117,11 @@ func (l *Leader) term(ctx context.Context) error {
 	var once sync.Once
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Name: leaseName, Namespace: l.Namespace},
+			LeaseMeta:  metav1.ObjectMeta{Name: l.Lease, Namespace: l.Namespace},
 			Client:     l.Client.CoordinationV1(),
 			LockConfig: resourcelock.ResourceLockConfig{Identity: l.Identity},
 		},
-		Name: leaseName, ReleaseOnCancel: true,
+		Name: l.Lease, ReleaseOnCancel: true,
 		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(context.Context) {
@@ -118,13 +159,13 @@ func (l *Leader) term(ctx context.Context) error {
 func (l *Leader) lead(ctx context.Context) {
 	l.note(true)
 	defer l.note(false)
-	l.Log.Info("leading: this replica writes to the API server", zap.String("identity", l.Identity))
+	l.Log.Info("leading: this replica writes to the API server", zap.String("lease", l.Lease), zap.String("identity", l.Identity))
 	var running sync.WaitGroup
 	for _, w := range l.Writers {
 		running.Go(func() { l.keepRunning(ctx, w) })
 	}
 	running.Wait()
-	l.Log.Info("no longer leading", zap.String("identity", l.Identity))
+	l.Log.Info("no longer leading", zap.String("lease", l.Lease), zap.String("identity", l.Identity))
 }
 
 func (l *Leader) note(leading bool) {

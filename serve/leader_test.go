@@ -36,7 +36,7 @@ func newCandidate(t *testing.T, s *kubetest.Server, name string, writers *atomic
 	c := &candidate{leads: make(chan bool, 16), cancel: cancel, ended: make(chan error, 1), retried: make(chan struct{})}
 	c.failing.Store(1)
 	c.leader = &serve.Leader{
-		Client: client, Namespace: "istio-system", Identity: name, Log: zaptest.NewLogger(t),
+		Client: client, Namespace: "istio-system", Lease: "pilotfish-leader", Identity: name, Log: zaptest.NewLogger(t),
 		Writers: []serve.Writer{
 			{Name: "first", Run: func(ctx context.Context) error {
 				if n := writers.Add(1); n != 1 {

@@ -117,6 +117,9 @@ func Run(ctx context.Context, o Options) error {
 		}
 	}
 	r.plane = NewPlane(sources, bounds)
+	if server != nil {
+		r.plane.Store.ForRevision(o.revision())
+	}
 	defer r.plane.Server.Close()
 	r.plane.FetchKeys(jwks.Options{Internal: o.InternalKeys, Log: o.Log})
 	if err := r.prepare(server); err != nil {

@@ -47,20 +47,19 @@ func (v validated) With(o *validate.Object) *config.Mesh {
 	return discovery.With(m, &discovery.Object{Meta: o.Meta, Body: o.Spec})
 }
 
+// Owns implements validate.Source.
+func (v validated) Owns(named string) bool { return v.plane.Store.Owns(named) }
+
 // register adds the writer that keeps webhook configurations right.
 func (c *cluster) register(o *Options, server *rest.Config) error {
 	client, err := dynamic.NewForConfig(server)
 	if err != nil {
 		return err
 	}
-	revision := o.Revision
-	if revision == "" {
-		revision = "default"
-	}
 	r := &register.Registrar{
-		Client: c.client, Revision: revision, Bundle: c.authority.TrustBundle, Log: o.Log,
-		Prober: &register.Probe{Client: client, Namespace: o.namespace(), Revision: revision},
+		Client: c.client, Revision: c.revision, Bundle: c.authority.TrustBundle, Log: o.Log,
+		Prober: &register.Probe{Client: client, Namespace: o.namespace(), Revision: c.revision},
 	}
-	c.leader.Writers = append(c.leader.Writers, Writer{"webhook configurations", r.Run})
+	c.own.Writers = append(c.own.Writers, Writer{"webhook configurations", r.Run})
 	return nil
 }

@@ -24,7 +24,7 @@ func newWebhooks(p *Plane, o *Options) *webhooks {
 	injection := inject.Handler(w.injected, p.Registry, o.Log)
 	mux.Handle("/inject", injection)
 	mux.Handle("/inject/", injection)
-	validation := validate.Handler(validated{p}, o.Revision, p.Registry, o.Log)
+	validation := validate.Handler(validated{p}, p.Registry, o.Log)
 	mux.Handle("/validate", validation)
 	mux.Handle("/validate/", validation)
 	mux.HandleFunc("GET /httpsReady", func(rw http.ResponseWriter, _ *http.Request) {

@@ -114,7 +114,7 @@ With --revision the control plane gets a name and takes only what is labelled wi
 func newUninstall() *cobra.Command {
 	var cluster clusterFlags
 	var revision string
-	var purge bool
+	var purge, force bool
 	cmd := &cobra.Command{
 		Use:   "uninstall",
 		Short: "Remove pilotfish from a cluster",
@@ -124,12 +124,13 @@ func newUninstall() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.Uninstall(cmd.Context(), revision, purge)
+			return c.Uninstall(cmd.Context(), revision, purge, force)
 		},
 	}
 	cluster.add(cmd)
 	cmd.Flags().StringVar(&revision, "revision", "", "only the control plane of this revision")
 	cmd.Flags().BoolVar(&purge, "purge", false, "also remove Istio's CRDs with every object of theirs, the signing key, trust bundles and tags")
+	cmd.Flags().BoolVar(&force, "force", false, "also if tags lead to the revision")
 	return cmd
 }
 
@@ -163,7 +164,7 @@ of namespaces labelled istio-injection=enabled.`,
 		Example: `  pilotfish install --revision canary
   pilotfish tag set prod --revision canary     # then restart the workloads`,
 	}
-	cmd.AddCommand(newTagSet(), newTagList(), newTagRemove())
+	cmd.AddCommand(newTagSet(), newTagGenerate(), newTagList(), newTagRemove())
 	return cmd
 }
 
@@ -181,6 +182,32 @@ func newTagSet() *cobra.Command {
 				return err
 			}
 			return c.SetTag(cmd.Context(), args[0], revision)
+		},
+	}
+	cluster.add(cmd)
+	cmd.Flags().StringVar(&revision, "revision", "", "where the tag leads")
+	return cmd
+}
+
+func newTagGenerate() *cobra.Command {
+	var cluster clusterFlags
+	var revision string
+	cmd := &cobra.Command{
+		Use: "generate TAG --revision REVISION", Short: "Print what tag set would write, for kubectl apply", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if revision == "" {
+				return usagef("--revision is missing")
+			}
+			c, err := cluster.connect(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			text, err := c.GenerateTag(cmd.Context(), args[0], revision)
+			if err != nil {
+				return err
+			}
+			_, err = io.WriteString(cmd.OutOrStdout(), text)
+			return err
 		},
 	}
 	cluster.add(cmd)

@@ -243,7 +243,7 @@ kind: ClusterRole
 metadata: {name: limited}
 rules:
 - {apiGroups: [""], resources: [` + resources + `], verbs: [get, list, watch]}
-- {apiGroups: [discovery.k8s.io, networking.k8s.io, apiextensions.k8s.io, networking.istio.io, security.istio.io, telemetry.istio.io, extensions.istio.io], resources: ["*"], verbs: [get, list, watch]}
+- {apiGroups: [discovery.k8s.io, networking.k8s.io, apiextensions.k8s.io, admissionregistration.k8s.io, networking.istio.io, security.istio.io, telemetry.istio.io, extensions.istio.io], resources: ["*"], verbs: [get, list, watch]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding

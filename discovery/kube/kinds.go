@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 
+	"istio.io/api/label"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -31,6 +33,7 @@ func coreKinds() []coreKind {
 	v1 := corev1.SchemeGroupVersion
 	v1slices := discoveryv1.SchemeGroupVersion
 	v1net := networkingv1.SchemeGroupVersion
+	v1admission := admissionv1.SchemeGroupVersion
 	return []coreKind{
 		{config.Key{Kind: "Namespace"}, v1, "namespaces", "", keep(namespace)},
 		{config.Key{Kind: "Node"}, v1, "nodes", "", keep(node)},
@@ -41,11 +44,13 @@ func coreKinds() []coreKind {
 		{config.Key{Kind: "Pod"}, v1, "pods", unfinished, keep(pod)},
 		{config.Key{Kind: "Secret"}, v1, "secrets", credentials, keep(secret)},
 		{config.Key{Kind: "ConfigMap"}, v1, "configmaps", noRoots, keep(configMap)},
+		{config.Key{Group: v1admission.Group, Kind: "MutatingWebhookConfiguration"}, v1admission, "mutatingwebhookconfigurations", "", keep(tag)},
 	}
 }
 
 func coreVersions() []schema.GroupVersion {
-	return []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion}
+	return []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion,
+		admissionv1.SchemeGroupVersion}
 }
 
 // unfinished selects pods that may still serve.
@@ -61,12 +66,9 @@ const credentials = "type!=kubernetes.io/service-account-token,type!=bootstrap.k
 // noRoots leaves out the ConfigMaps that every namespace has.
 const noRoots = "metadata.name!=kube-root-ca.crt,metadata.name!=istio-ca-root-cert"
 
-// meshConfig is the ConfigMap that is kept whole.
+// meshConfig is the ConfigMap that is kept whole, and those whose names begin
+// with its and a dash: the settings of revisions, and of injection.
 var meshConfig = types.NamespacedName{Namespace: "istio-system", Name: "istio"}
-
-// injectorConfig begins the names of the ConfigMaps with the settings of
-// injection, one a revision. They are kept whole, too.
-const injectorConfig = "istio-sidecar-injector"
 
 // credentialKeys are the keys of a Secret's data that such a Secret may have
 // (the API's documentation of ServerTLSSettings.credentialName). A ConfigMap can
@@ -174,9 +176,17 @@ func endpointSlice(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	return s
 }
 
+// tag keeps where a revision's tag leads.
+func tag(m *admissionv1.MutatingWebhookConfiguration) *admissionv1.MutatingWebhookConfiguration {
+	if m.Labels[label.IoIstioTag.Name] == "" {
+		return nil
+	}
+	return &admissionv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: m.Name, Labels: m.Labels}}
+}
+
 func configMap(c *corev1.ConfigMap) *corev1.ConfigMap {
 	c.BinaryData = nil
-	if c.Namespace == meshConfig.Namespace && (c.Name == meshConfig.Name || strings.HasPrefix(c.Name, injectorConfig)) {
+	if c.Namespace == meshConfig.Namespace && (c.Name == meshConfig.Name || strings.HasPrefix(c.Name, meshConfig.Name+"-")) {
 		return c
 	}
 	c.Data = without(c.Data, func(k string) bool { return !slices.Contains(credentialKeys, k) })

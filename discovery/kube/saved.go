@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -75,6 +76,8 @@ func newKubernetesType(name string) kubernetesType {
 		return &discoveryv1.EndpointSlice{}
 	case "*v1.Ingress":
 		return &networkingv1.Ingress{}
+	case "*v1.MutatingWebhookConfiguration":
+		return &admissionv1.MutatingWebhookConfiguration{}
 	case "*v1.IngressClass":
 		return &networkingv1.IngressClass{}
 	}

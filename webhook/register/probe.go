@@ -27,12 +27,16 @@ var gateways = schema.GroupVersionResource{Group: "networking.istio.io", Version
 // refusal is how the API server tells of a webhook's answer.
 var refusal = regexp.MustCompile(`^admission webhook "([^"]+)" denied the request`)
 
-// Refusing implements Prober. It asks twice: webhooks select objects that name
-// the revision, or objects that name none.
-func (p *Probe) Refusing(ctx context.Context) (map[string]bool, error) {
+// Refusing implements Prober. Webhooks select objects that name the revision,
+// one of its tags, or nothing: it asks for each.
+func (p *Probe) Refusing(ctx context.Context, tags []string) (map[string]bool, error) {
 	out := map[string]bool{}
 	var accepted error
-	for _, labels := range []map[string]any{{label.IoIstioRev.Name: p.Revision}, nil} {
+	all := []map[string]any{{label.IoIstioRev.Name: p.Revision}, nil}
+	for _, tag := range tags {
+		all = append(all, map[string]any{label.IoIstioRev.Name: tag})
+	}
+	for _, labels := range all {
 		invalid := &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": gateways.GroupVersion().String(), "kind": "Gateway",
 			"metadata": map[string]any{"name": "pilotfish-probe-without-servers", "labels": labels},

@@ -31,8 +31,9 @@ const (
 // Prober proves that invalid configuration is refused.
 type Prober interface {
 	// Refusing returns the names of the webhooks that refused an invalid
-	// object through the API server just now.
-	Refusing(ctx context.Context) (map[string]bool, error)
+	// object through the API server just now, among them objects that are
+	// labelled with tags of the revision.
+	Refusing(ctx context.Context, tags []string) (map[string]bool, error)
 }
 
 // Registrar writes to the webhook configurations that are labelled with the
@@ -224,7 +225,13 @@ func failOpen(c *admission.ValidatingWebhookConfiguration) []string {
 // while no control plane answers: before, they might refuse everything for
 // ever, because nobody reaches them.
 func (s *settling) failClosed(ctx context.Context, all []*admission.ValidatingWebhookConfiguration) error {
-	refusing, err := s.Prober.Refusing(ctx)
+	var tags []string
+	for _, c := range all {
+		if tag := c.Labels[label.IoIstioTag.Name]; tag != "" {
+			tags = append(tags, tag)
+		}
+	}
+	refusing, err := s.Prober.Refusing(ctx, tags)
 	if err != nil {
 		return fmt.Errorf("validation is not proven to work: %w", err)
 	}

@@ -36,6 +36,9 @@ type Source interface {
 	// With is the newest Mesh as it would be with the object; nil before the
 	// first Mesh.
 	With(o *Object) *config.Mesh
+	// Owns reports whether objects labelled with a revision or a tag
+	// (istio.io/rev) are for this control plane; empty means neither.
+	Owns(named string) bool
 }
 
 // metrics have the names that they have at istiod.
@@ -61,19 +64,15 @@ func newMetrics(r prometheus.Registerer) *metrics {
 }
 
 type handler struct {
-	source   Source
-	revision string
-	metrics  *metrics
-	log      *zap.Logger
+	source  Source
+	metrics *metrics
+	log     *zap.Logger
 }
 
-// Handler serves /validate. revision is that of this control plane; objects
-// that are labelled for another one are let pass.
-func Handler(s Source, revision string, r prometheus.Registerer, log *zap.Logger) http.Handler {
-	if revision == "" {
-		revision = "default"
-	}
-	h := &handler{s, revision, newMetrics(r), log}
+// Handler serves /validate. Objects that are for another control plane are let
+// pass.
+func Handler(s Source, r prometheus.Registerer, log *zap.Logger) http.Handler {
+	h := &handler{s, newMetrics(r), log}
 	return webhook.Handler(h.decide, func(err error) {
 		h.metrics.http.Inc()
 		log.Warn("validation failed", zap.Error(err))
@@ -87,7 +86,7 @@ func (h *handler) decide(_ context.Context, r *webhook.Request) *admissionv1.Adm
 	switch meta, err := metaOf(r.Object.Raw); {
 	case err != nil:
 		return h.refused(r, "yaml_decode_error", "the object is no JSON object: "+err.Error())
-	case h.ofAnother(meta):
+	case !h.source.Owns(meta.Metadata.Labels[label.IoIstioRev.Name]):
 		return webhook.Allowed()
 	case meta.Metadata.DeletionTimestamp != nil, r.Operation == admissionv1.Update && h.sameSpec(r):
 		return webhook.Allowed() // what is in the cluster must be able to change its labels, and to go
@@ -121,12 +120,6 @@ type head struct {
 func metaOf(text []byte) (h head, err error) {
 	err = json.Unmarshal(text, &h)
 	return h, err
-}
-
-// ofAnother reports that an object is for another control plane.
-func (h *handler) ofAnother(o head) bool {
-	revision := o.Metadata.Labels[label.IoIstioRev.Name]
-	return revision != "" && revision != h.revision
 }
 
 // sameSpec reports that an update changes metadata only.

@@ -40,6 +40,8 @@ func (source) With(o *validate.Object) *config.Mesh {
 	return discovery.With(config.NewBuilder(nil).Mesh(), &discovery.Object{Meta: o.Meta, Body: o.Spec})
 }
 
+func (source) Owns(named string) bool { return named == "" || named == "default" || named == "prod" }
+
 func gateway(labels, spec string) string {
 	return fmt.Sprintf(`{"apiVersion":"networking.istio.io/v1","kind":"Gateway","metadata":{"name":"g","namespace":"shop","labels":{%s}},"spec":%s}`, labels, spec)
 }
@@ -65,6 +67,7 @@ func TestHandler(t *testing.T) {
 		"status":           {operation: "UPDATE", sub: "status", object: gateway("", `{}`)},
 		"another revision": {operation: "CREATE", object: gateway(`"istio.io/rev":"canary"`, `{}`)},
 		"our revision":     {operation: "CREATE", object: gateway(`"istio.io/rev":"default"`, `{}`), refused: "spec.servers is empty", counted: "galley_validation_failed invalid_resource"},
+		"our tag":          {operation: "CREATE", object: gateway(`"istio.io/rev":"prod"`, `{}`), refused: "spec.servers is empty", counted: "galley_validation_failed invalid_resource"},
 		"another kind":     {operation: "CREATE", kind: "Other", object: gateway("", `{}`)},
 		"no object":        {operation: "CREATE", object: `7`, refused: "the object is no JSON object", counted: "galley_validation_failed yaml_decode_error"},
 		"of a wrong type":  {operation: "CREATE", object: gateway("", `{"servers":7}`), refused: "spec.servers", counted: "galley_validation_failed invalid_resource"},
@@ -83,7 +86,7 @@ func TestHandler(t *testing.T) {
 			registry, w := prometheus.NewRegistry(), httptest.NewRecorder()
 			r := httptest.NewRequest(http.MethodPost, "/validate", strings.NewReader(body))
 			r.Header.Set("Content-Type", "application/json")
-			validate.Handler(source{}, "", registry, zap.NewNop()).ServeHTTP(w, r)
+			validate.Handler(source{}, registry, zap.NewNop()).ServeHTTP(w, r)
 			var got struct {
 				Response struct {
 					Allowed  bool
@@ -140,7 +143,7 @@ func TestManyFaults(t *testing.T) {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodPost, "/validate", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
-	validate.Handler(source{}, "", prometheus.NewRegistry(), zap.NewNop()).ServeHTTP(w, r)
+	validate.Handler(source{}, prometheus.NewRegistry(), zap.NewNop()).ServeHTTP(w, r)
 	var got struct {
 		Response struct{ Status struct{ Message string } }
 	}
