@@ -29,6 +29,7 @@ func (p *Pages) debug() http.Handler {
 		{"endpointShardz", p.ofMesh(endpointz)},
 		{"registryz", p.ofMesh(registryz)},
 		{"mesh", p.ofMesh(meshConfig)},
+		{"held", p.held},
 		{"problems", p.ofMesh(func(*config.Mesh) any { return nonNil(p.Plane.Problems()) })},
 	}, p.proxyPages()...)
 	mux := http.NewServeMux()

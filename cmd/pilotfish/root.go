@@ -96,6 +96,6 @@ translates it to Envoy configuration and serves it to sidecars and gateways.`,
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(newServe(), newUp(), newInject(), newVersion())
 	root.AddCommand(newInstall(), newUninstall(), newVerify(), newTag(), newCA())
-	root.AddCommand(newAsk(), newTest(), newLint(), newDiff(), newReplay())
+	root.AddCommand(newAsk(), newTest(), newLint(), newDiff(), newReplay(), newWait())
 	return root
 }
