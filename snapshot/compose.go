@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/pilotfish-mesh/pilotfish/translate"
@@ -12,7 +11,10 @@ import (
 // had arrived.
 func (s *stream) compose(k kind) bool {
 	f := &s.feeds[k]
-	if len(f.split) > 0 {
+	switch {
+	case s.complete(k):
+		return s.composeComplete(k)
+	case len(f.split) > 0:
 		return s.composeSplit(k)
 	}
 	now := s.now(k)
@@ -20,22 +22,15 @@ func (s *stream) compose(k kind) bool {
 		return false
 	}
 	batches, gone := s.steps(f, &now)
-	held := f.held
 	f.hold(gone, &now)
 	f.forget(&now)
 	absent, late := s.absent(k, f, &now)
 	if len(late) > 0 {
 		batches = append(batches, newBatch(k, difference{send: late}))
 	}
-	s.follow(k, batches)
-	owed, step := f.owed, response{before: f.have, after: now, held: held}
+	s.follow(k, s.view, batches)
+	owed, step := f.owed, response{before: f.have, after: now}
 	f.have, f.force, f.owed = now, nil, false
-	if k.whole() && s.protocol == sotw {
-		if !owed && !anySent(batches) {
-			return false // what is gone goes later
-		}
-		batches = s.everything(k, f, &now)
-	}
 	return s.enqueue(k, step, batches, absent, owed)
 }
 
@@ -48,15 +43,26 @@ func (s *stream) absent(k kind, f *feed, now *layers) (absent []string, late []*
 		if !f.wants(name) || now.get(name) != nil || now.withholds(name) || f.holds(name) && k != endpoints {
 			continue
 		}
-		if k == endpoints && s.clustersFrom != nil {
-			if r := s.clustersFrom.layers[k].get(name); r != nil {
-				late = append(late, r)
-				continue
-			}
+		if r := s.late(k, name); r != nil {
+			late = append(late, r)
+			continue
 		}
 		absent = append(absent, name)
 	}
 	return absent, late
+}
+
+// late are the endpoints of a cluster that the client was sent a moment ago.
+func (s *stream) late(k kind, name string) *translate.Resource {
+	if k != endpoints {
+		return nil
+	}
+	if s.clustersFrom != nil {
+		if r := s.clustersFrom.layers[k].get(name); r != nil {
+			return r
+		}
+	}
+	return s.endpointsBefore.get(name)
 }
 
 // steps returns what leads from what the client has to now, with what it no
@@ -139,49 +145,6 @@ func anySent(batches []*batch) bool {
 	return false
 }
 
-// everything is a full SotW response: all that is offered and subscribed, and
-// what is held.
-func (s *stream) everything(k kind, f *feed, now *layers) []*batch {
-	var out []*batch
-	for _, l := range now {
-		if l != nil {
-			out = append(out, between(nil, l, f.wildcard, f.only))
-		}
-	}
-	var more []*translate.Resource
-	if len(f.refused) > 0 {
-		out = []*batch{s.merge(f, out)}
-		more = f.instead(now)
-	}
-	if more = append(more, f.bodies()...); len(more) > 0 {
-		out = append(out, newBatch(k, difference{send: more}))
-	}
-	return out
-}
-
-// instead is what the client has in place of what it refused.
-func (f *feed) instead(now *layers) (out []*translate.Resource) {
-	for _, name := range slices.Sorted(maps.Keys(f.refused)) {
-		if r := now.get(name); r != nil && f.refuses(r) && f.kept[name] != nil {
-			out = append(out, f.kept[name])
-		}
-	}
-	return out
-}
-
-// bodies are the held resources as the client has them, if that is known.
-func (f *feed) bodies() (out []*translate.Resource) {
-	for _, r := range f.held {
-		if f.refuses(r) {
-			r = f.kept[r.Name]
-		}
-		if r != nil && len(r.Body) > 0 {
-			out = append(out, r)
-		}
-	}
-	return out
-}
-
 // hold keeps what is gone until nothing points to it, and lets go of what is
 // offered again.
 func (f *feed) hold(gone []*translate.Resource, now *layers) {
@@ -198,9 +161,7 @@ func (f *feed) hold(gone []*translate.Resource, now *layers) {
 func (s *stream) enqueue(k kind, step response, batches []*batch, removed []string, owed bool) bool {
 	f := &s.feeds[k]
 	limit := s.server.options.ResponseSize
-	if step.kind, step.version = k, s.version(k); s.protocol == sotw && k.whole() {
-		step.version = s.server.cache.past.sent(k, f)
-	}
+	step.kind, step.version = k, s.version(k)
 	next := func() *response { r := step; return &r }
 	cur := next()
 	size := 0
@@ -223,15 +184,10 @@ func (s *stream) enqueue(k kind, step response, batches []*batch, removed []stri
 	return len(f.queue) > 0
 }
 
-// composeSplit queues the next group of names whose fate is to be found out; in
-// a complete response, among what was offered when they were rejected.
+// composeSplit queues the next group of names whose fate is to be found out.
 func (s *stream) composeSplit(k kind) bool {
 	f := &s.feeds[k]
-	whole := s.protocol == sotw && k.whole()
 	of := s.now(k)
-	if whole {
-		of = f.splitOf
-	}
 	var group []*translate.Resource
 	for _, name := range f.split[0] {
 		if r := of.get(name); r != nil && f.wants(name) && !f.refuses(r) {
@@ -243,36 +199,6 @@ func (s *stream) composeSplit(k kind) bool {
 		return s.compose(k)
 	}
 	b := newBatch(k, difference{send: group})
-	s.follow(k, []*batch{b})
-	step := response{before: f.have, after: f.have, held: f.held}
-	if whole {
-		all := f.with(k, group)
-		f.have, step.after = layers{all}, layers{all}
-		f.hold(nil, &f.have)
-		b = newBatch(k, difference{send: append(slices.Clone(all.items), f.bodies()...)})
-	}
-	return s.enqueue(k, step, []*batch{b}, nil, false)
-}
-
-// with is what the client has, and a group in its place.
-func (f *feed) with(k kind, group []*translate.Resource) *layer {
-	byName := map[string]*translate.Resource{}
-	for _, l := range f.have {
-		for _, r := range l.all() {
-			if f.refuses(r) {
-				r = f.kept[r.Name]
-			}
-			if r != nil && f.wants(r.Name) {
-				byName[r.Name] = r
-			}
-		}
-	}
-	for _, r := range group {
-		byName[r.Name] = r
-	}
-	items := make([]*translate.Resource, 0, len(byName))
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		items = append(items, byName[name])
-	}
-	return newLayer(k, items, nil)
+	s.follow(k, s.view, []*batch{b})
+	return s.enqueue(k, response{before: f.have, after: f.have}, []*batch{b}, nil, false)
 }

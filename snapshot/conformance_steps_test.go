@@ -251,11 +251,11 @@ var rejecting = []conformanceCase{
 		c.take("eds +a +b") // warming
 		c.nack(r, rejected("b"))
 		if c.isSotW {
-			c.take("cds +a +b +c") // with the old b
+			c.take("cds +a +b +c") // with the old b, which it still has
 		} else {
 			c.take("cds +b")
+			c.take("eds +b")
 		}
-		c.take("eds +b")
 		c.quiet()
 		if p := s.problem(); p.Object.Name != "b" {
 			t.Errorf("problem %v, want it about b", p)

@@ -22,8 +22,7 @@ func TestEnvoyFollows(t *testing.T) {
 		e.world.edit(func(c *content) { c.clusters["c1"] = 2 })
 		e.has("c1=2s c2=1s l main->c1")
 		t.Log("a new cluster and the route to it")
-		e.world.edit(func(c *content) { c.clusters["c3"] = 1; c.routes["main"] = 3 })
-		e.world.endpoints("c3", e.upstream)
+		e.world.put("c3", e.upstream, func(c *content) { c.clusters["c3"] = 1; c.routes["main"] = 3 })
 		e.has("c1=2s c2=1s c3=1s l main->c3")
 	})
 }

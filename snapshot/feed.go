@@ -20,6 +20,11 @@ type feed struct {
 
 	// have is what the client was last offered, completely.
 	have layers
+	// has is what the client has, as its answers tell: of kinds whose responses
+	// are complete.
+	has contents
+	// letGo: the next complete response does not hold what is gone.
+	letGo bool
 	// force are names to send whatever the client has: it has just asked for
 	// them, or it forgets them with something else (warming).
 	force *names
@@ -32,16 +37,16 @@ type feed struct {
 	held []*translate.Resource
 	// refused are versions that this client alone rejected.
 	refused map[string]config.Hash
-	// kept is what the client has in place of what it refused or may refuse, as
-	// far as that is known: a complete response (SotW) must repeat it.
+	// kept is what the client has in place of what it refused, as far as that is
+	// known.
 	kept map[string]*translate.Resource
 	// retried: rejected listeners were sent again after a removal.
 	retried bool
 	// split are groups of names to send on their own, to find out which of
 	// them the client rejects.
 	split [][]string
-	// splitOf is what was offered when they were rejected.
-	splitOf layers
+	// splitOf is the complete response that they are groups of.
+	splitOf *response
 
 	queue []*response // composed, not sent yet
 	sent  []*response // sent, not answered yet, oldest first
@@ -57,15 +62,17 @@ type feed struct {
 // response is one message to a client.
 type response struct {
 	kind kind
-	// before and held are what the client had before, after what it was offered
-	// with this response.
+	// before is what the client was offered before, after with this response.
 	before, after layers
-	held          []*translate.Resource
-	pieces        []*piece
-	removed       []string
-	version       config.Hash
-	nonce         uint64
-	at            time.Time
+	// gives are the contents of a complete response, and from is the view that
+	// it was made of.
+	gives   contents
+	from    *view
+	pieces  []*piece
+	removed []string
+	version config.Hash
+	nonce   uint64
+	at      time.Time
 }
 
 // wants reports whether the client subscribes to a name.
@@ -116,7 +123,7 @@ func (f *feed) holds(name string) bool {
 // settled reports whether the client has answered everything that was
 // composed, and nothing new is to be sent of what now is offered.
 func (f *feed) settled(now layers) bool {
-	return !f.open || f.answered() && f.have == now && f.force.len() == 0 && !f.owed && len(f.split) == 0
+	return !f.open || f.answered() && f.have == now && f.force.len() == 0 && !f.owed && !f.letGo && len(f.split) == 0
 }
 
 // answered reports whether nothing is on its way.

@@ -19,7 +19,9 @@ import (
 type layer struct {
 	kind  kind
 	items []*translate.Resource
-	hash  config.Hash
+	// hash identifies the layer, version its items alone: what a client has that
+	// was sent all of them.
+	hash, version config.Hash
 	// withheld are names, sorted, of which no acceptable version is known:
 	// they are not sent, and not taken from a client that has one.
 	withheld []string
@@ -55,12 +57,14 @@ func newLayer(k kind, items []*translate.Resource, withheld []string) *layer {
 		for _, r := range items {
 			l.hash += sumOf(r)
 		}
+		l.version = l.hash
 		return l
 	}
 	h := config.NewHasher()
 	for _, r := range items {
 		h.Str(r.Name).Hash(r.Version)
 	}
+	l.version = h.Sum()
 	for _, n := range withheld {
 		h.Str(n)
 	}
@@ -85,6 +89,7 @@ func (l *layer) replacing(with map[int]*translate.Resource) *layer {
 		next.hash += sumOf(r) - sumOf(l.items[i])
 		next.items[i] = r
 	}
+	next.version = next.hash
 	return next
 }
 

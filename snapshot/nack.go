@@ -18,34 +18,14 @@ func (s *stream) nack(k kind, f *feed, r *response, detail *rpc.Status) {
 	f.lastError = text
 	s.server.metrics.rejected(k, s.proxy, detail)
 	items := r.items()
-	switch {
-	case len(items) == 0:
-		return
-	case k == listeners && len(f.held) > 0 && !f.retried:
-		// A listener that is still held may have the address of a new one:
-		// Envoy rejects that. Take it away first, then try again.
-		f.retried = true
-		s.retry(f, items)
+	if len(items) == 0 {
 		return
 	}
-	f.retried = false
-	if s.protocol == sotw && k.whole() && !appliedOthers(text) {
-		f.have, f.held = r.before, r.held // all of it was dropped
-	}
-	bad := blame(k, text, items)
-	if len(bad) == 0 {
-		bad = s.divide(k, f, r)
-	} else if len(f.split) > 0 {
-		f.split = f.split[1:]
-	}
-	if len(bad) > 0 && !appliedOthers(text) && !(s.protocol == sotw && k.whole()) {
-		s.again(f, items, bad)
-	}
-	if appliedOthers(text) {
-		f.took(items, bad)
-	}
-	for _, b := range bad {
-		f.refuse(b, &r.before)
+	var bad []*translate.Resource
+	if s.complete(k) {
+		bad = s.nackComplete(k, f, r, text)
+	} else {
+		bad = s.nackPart(k, f, r, text)
 	}
 	switch {
 	case k != clusters:
@@ -63,6 +43,38 @@ func (s *stream) nack(k kind, f *feed, r *response, detail *rpc.Status) {
 			s.kick()
 		})
 	}
+}
+
+// nackPart is nack for a response that says nothing about what is not in it. It
+// returns what is to blame, if that is known.
+func (s *stream) nackPart(k kind, f *feed, r *response, text string) []*translate.Resource {
+	items := r.items()
+	if k == listeners && len(f.held) > 0 && !f.retried {
+		// A listener that is still held may have the address of a new one:
+		// Envoy rejects that. Take it away first, then try again.
+		f.retried = true
+		s.retry(f, items)
+		return nil
+	}
+	f.retried = false
+	bad := blame(k, text, items)
+	if len(bad) == 0 {
+		bad = f.divide(items)
+	} else if len(f.split) > 0 {
+		f.split = f.split[1:]
+	}
+	switch {
+	case appliedOthers(text):
+		f.took(items, bad)
+	case len(bad) > 0:
+		s.again(f, items, bad)
+	}
+	for _, b := range bad {
+		if f.wants(b.Name) { // it may have unsubscribed meanwhile
+			f.refuse(b, &r.before)
+		}
+	}
+	return bad
 }
 
 // refuse notes that the client rejects a resource. before is what it had.
@@ -100,15 +112,11 @@ func (r *response) items() []*translate.Resource {
 
 // retry takes away what is held and sends the items again.
 func (s *stream) retry(f *feed, items []*translate.Resource) {
-	if s.protocol == delta {
-		removal := &response{kind: listeners, version: s.version(listeners)}
-		for _, h := range f.held {
-			removal.removed = append(removal.removed, h.Name)
-		}
-		f.queue = append(f.queue, removal)
-	} else {
-		f.owed = true
+	removal := &response{kind: listeners, version: s.version(listeners)}
+	for _, h := range f.held {
+		removal.removed = append(removal.removed, h.Name)
 	}
+	f.queue = append(f.queue, removal)
 	for _, h := range f.held {
 		f.pardon(h.Name)
 	}
@@ -174,24 +182,12 @@ func appliedOthers(text string) bool { return strings.HasPrefix(text, "Error add
 
 // divide prepares to find the culprit of an error that names none, by sending
 // ever smaller groups. It returns the culprit when only one is left.
-func (s *stream) divide(k kind, f *feed, r *response) (bad []*translate.Resource) {
-	items := r.items()
-	if s.protocol == sotw && k.whole() {
-		if items = f.suspects(r, false); len(items) == 0 {
-			items = f.suspects(r, true)
-		}
-		if len(items) == 0 {
-			f.have = r.after // nothing of it is new: what the client has is not known
-		}
-	}
+func (f *feed) divide(items []*translate.Resource) (bad []*translate.Resource) {
 	if len(f.split) > 0 {
 		f.split = f.split[1:]
 	}
 	if len(items) < 2 {
 		return items
-	}
-	if len(f.split) == 0 {
-		f.splitOf = r.after
 	}
 	list := make([]string, len(items))
 	for i, item := range items {
@@ -200,25 +196,4 @@ func (s *stream) divide(k kind, f *feed, r *response) (bad []*translate.Resource
 	half := len(list) / 2
 	f.split = append([][]string{list[:half], list[half:]}, f.split...)
 	return nil
-}
-
-// suspects are those of a full response that may be to blame: what the client
-// did not have and no proxy has accepted yet, and of a divided one the group
-// that was tried. accepted admits also what other proxies have accepted.
-func (f *feed) suspects(of *response, accepted bool) []*translate.Resource {
-	var out []*translate.Resource
-	for _, r := range of.items() {
-		if old := of.before.get(r.Name); old != nil && old.Version == r.Version {
-			continue
-		}
-		if len(f.split) > 0 && !slices.Contains(f.split[0], r.Name) {
-			continue
-		}
-		for _, l := range of.after {
-			if i := l.index(r.Name); i >= 0 && l.items[i].Version == r.Version && (accepted || !l.isAccepted(i)) {
-				out = append(out, r)
-			}
-		}
-	}
-	return out
 }

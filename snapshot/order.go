@@ -131,20 +131,20 @@ func (s *stream) blocked() bool {
 	return true
 }
 
-// follow notes what sending clusters entails. A proxy that adds or changes a
+// follow notes what sending clusters of a view entails. A proxy that adds or changes a
 // cluster needs its endpoints again, even unchanged ones, before it takes the
 // cluster into use (warming).
-func (s *stream) follow(k kind, batches []*batch) {
+func (s *stream) follow(k kind, v *view, batches []*batch) {
 	e := &s.feeds[endpoints]
 	if k != clusters {
 		return
 	}
-	s.clustersFrom = s.view
+	s.clustersFrom = v
 	if !e.open && !s.feeds[clusters].used {
 		return
 	}
 	var again, fresh []string
-	assigned := &s.view.layers[endpoints]
+	assigned := &v.layers[endpoints]
 	for _, b := range batches {
 		if b == nil {
 			continue
@@ -183,28 +183,27 @@ func (s *stream) release(now time.Time) *response {
 		if len(f.held) == 0 || !s.released(k, now) {
 			continue
 		}
-		gone := s.takeHeld(k)
-		if len(gone) == 0 {
-			continue
-		}
-		switch {
-		case s.protocol == delta:
-			removed := make([]string, 0, len(gone))
-			for _, r := range gone {
-				if f.wants(r.Name) {
-					removed = append(removed, r.Name)
-				}
-			}
-			if len(removed) > 0 {
-				return &response{kind: k, removed: removed, version: s.version(k)}
-			}
-		case k.whole():
-			f.owed = true
+		if s.complete(k) {
+			f.letGo = true
 			if s.compose(k) {
 				r := f.queue[0]
 				f.queue = f.queue[1:]
 				return r
 			}
+			continue
+		}
+		gone := s.takeHeld(k)
+		if s.protocol != delta {
+			continue
+		}
+		removed := make([]string, 0, len(gone))
+		for _, r := range gone {
+			if f.wants(r.Name) {
+				removed = append(removed, r.Name)
+			}
+		}
+		if len(removed) > 0 {
+			return &response{kind: k, removed: removed, version: s.version(k)}
 		}
 	}
 	return nil
@@ -264,6 +263,12 @@ func (s *stream) unreferenced(k kind) bool {
 	held := s.feeds[k].held
 	for _, from := range [...]kind{listeners, routes} {
 		f := &s.feeds[from]
+		if s.complete(from) {
+			if !f.leadsOnlyElsewhere(k, held) {
+				return false
+			}
+			continue
+		}
 		f.forget(&s.view.layers[from])
 		for _, l := range s.view.layers[from] {
 			if l == nil || !l.stale && len(f.refused) == 0 {

@@ -4,76 +4,88 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
-	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
 // rememberedVersions bounds the versions that a Cache knows the content of.
 const rememberedVersions = 1024
-
-// past is what a version of a complete response (SotW) stood for. A client
-// that reconnects says which version it has, and its first response on the new
-// stream must be complete too: what it has and still needs would be deleted,
-// were it not known.
-type past struct {
-	have layers
-	held []*translate.Resource
-}
 
 type pastKey struct {
 	kind    kind
 	version config.Hash
 }
 
-// history remembers versions by content, so that it does not matter on which
-// stream or from which replica a client has one.
-type history struct{ versions *lru.Cache[pastKey, past] }
+// history remembers what the versions of complete responses (SotW) stood for. A
+// client that reconnects says which version it has, and its first response on
+// the new stream must be complete too: what it has and still needs would be
+// deleted, were it not known. Versions are by content, so that it does not
+// matter on which stream or from which replica a client has one.
+type history struct {
+	versions *lru.Cache[pastKey, contents]
+	// left are proxies whose stream ended while they may have had something else
+	// than the version says that they had acknowledged.
+	left *lru.Cache[leftKey, left]
+}
+
+type leftKey struct {
+	kind  kind
+	proxy string
+}
+
+type left struct {
+	acked config.Hash
+	has   contents
+	// endpoints are those that were offered: clusters that are gone since, and
+	// that the client takes up again, are not ready for use without.
+	endpoints layers
+}
 
 func newHistory() history {
-	versions, err := lru.New[pastKey, past](rememberedVersions)
+	versions, err := lru.New[pastKey, contents](rememberedVersions)
 	if err != nil {
 		panic(err) // only for a size below one
 	}
-	return history{versions}
+	rejecting, err := lru.New[leftKey, left](rememberedVersions)
+	if err != nil {
+		panic(err)
+	}
+	return history{versions, rejecting}
 }
 
 // offer remembers what a view offers.
 func (h history) offer(v *view) {
 	for k := range kinds {
 		if k.whole() {
-			h.versions.Add(pastKey{k, v.layers[k].version()}, past{have: v.layers[k]})
+			h.versions.Add(pastKey{k, v.layers[k].version()}, contents{layers: v.layers[k]})
 		}
 	}
 }
 
-// sent remembers what a stream is sent: what is offered, but for what it
-// refused, and what is held. It returns the version.
-func (h history) sent(k kind, f *feed) config.Hash {
-	p := past{f.have, f.held}
-	if len(f.refused) > 0 {
-		p = past{layers{f.with(k, nil)}, f.bodies()}
-	}
-	version := versionWith(&p.have, p.held)
-	h.versions.Add(pastKey{k, version}, p)
+// sent remembers what a stream is sent, and returns its version.
+func (h history) sent(k kind, gives contents) config.Hash {
+	version := gives.version()
+	h.versions.Add(pastKey{k, version}, gives)
 	return version
 }
 
-// of returns what a client has that names a version.
-func (h history) of(k kind, version string) (past, bool) {
-	v, ok := parseVersion(version)
-	if !ok || !k.whole() {
-		return past{}, false
+// leave remembers what a client has whose stream ends.
+func (h history) leave(proxy string, k kind, f *feed, endpoints layers) {
+	if key := (leftKey{k, proxy}); len(f.sent) > 0 || f.has.version() != f.acked {
+		h.left.Add(key, left{f.acked, f.has, endpoints})
+	} else {
+		h.left.Remove(key)
 	}
-	return h.versions.Get(pastKey{k, v})
 }
 
-// versionWith identifies a complete response of layers and what is held.
-func versionWith(now *layers, held []*translate.Resource) config.Hash {
-	if len(held) == 0 {
-		return now.version()
+// of returns what a client has that names a version: nothing if that is not
+// known here.
+func (h history) of(k kind, proxy, version string) left {
+	v, ok := parseVersion(version)
+	if !ok {
+		return left{}
 	}
-	h := config.NewHasher().Hash(now.version())
-	for _, r := range held {
-		h.Str(r.Name).Hash(r.Version)
+	if l, ok := h.left.Get(leftKey{k, proxy}); ok && l.acked == v {
+		return l
 	}
-	return h.Sum()
+	has, _ := h.versions.Get(pastKey{k, v})
+	return left{acked: v, has: has}
 }

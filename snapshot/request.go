@@ -182,8 +182,12 @@ func (s *stream) openSotW(k kind, f *feed, req *request) {
 	if f.used && s.resumed.IsZero() {
 		s.resumed = time.Now()
 	}
-	if before, ok := s.server.cache.past.of(k, req.version); ok {
-		f.have, f.held = before.have, before.held
+	if s.complete(k) {
+		before := s.server.cache.past.of(k, s.proxy.ID, req.version)
+		f.acked, f.has = before.acked, before.has
+		if k == clusters {
+			s.endpointsBefore = before.endpoints
+		}
 		return
 	}
 	if !f.wildcard {

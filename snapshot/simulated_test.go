@@ -36,10 +36,6 @@ type simulated struct {
 	// lost are last good versions that came to a proxy that had none before, of
 	// whose clusters the mesh has some no longer: they serve what they can.
 	lost map[int]bool
-	// partly: sotw: what is in use of a type is that of no version, since some
-	// of the last response was rejected. Then a reconnect tells the server less
-	// than it needs, and only time helps.
-	partly map[string]bool
 }
 
 // unanswered is a response that was taken into use or rejected, before the
@@ -58,7 +54,7 @@ func (h *history) connect(name string, isSotW bool) *simulated {
 		h: h, name: name, patient: h.rng.IntN(2) == 0,
 		have:     map[string]map[string]int{cds: {}, lds: {}, rds: {}},
 		versions: map[string]map[string]string{cds: {}, eds: {}, lds: {}, rds: {}},
-		bodies:   map[string]string{}, lost: map[int]bool{}, partly: map[string]bool{}, version: map[string]string{}, applied: map[string]string{}, asked: map[string][]string{},
+		bodies:   map[string]string{}, lost: map[int]bool{}, version: map[string]string{}, applied: map[string]string{}, asked: map[string][]string{},
 	}
 	p.client = h.server.client(name, isSotW)
 	p.subscribe(cds)
@@ -67,7 +63,7 @@ func (h *history) connect(name string, isSotW bool) *simulated {
 
 // reconnect cuts the stream and says on a new one what the proxy has.
 func (p *simulated) reconnect() {
-	if !p.lds || p.partly[cds] || p.partly[lds] {
+	if !p.lds {
 		return
 	}
 	p.h.note("%s reconnects with %v, subscribed to %v", p.name, p.have, p.asked)
@@ -147,9 +143,6 @@ func (p *simulated) receive(r *received) {
 	}
 	for _, n := range named {
 		delete(numbers, n)
-	}
-	if r.url != rds {
-		p.partly[r.url] = p.isSotW && u.reject != ""
 	}
 	if u.reject == "" {
 		p.applied[r.url] = r.version

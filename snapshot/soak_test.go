@@ -58,7 +58,7 @@ type soak struct {
 func newSoak(t *testing.T, seed uint64) *soak {
 	// Time must not decide: what is late here is late by order alone.
 	s := &soak{options: snapshot.Options{AckTimeout: time.Hour, OrderTimeout: time.Hour, WarmTimeout: time.Hour, Requests: 1e6}}
-	s.history = &history{t: t, rng: rand.New(rand.NewPCG(seed, 1)), world: newWorld(t), refs: map[int]translate.Refs{}, namedOnly: true}
+	s.history = &history{t: t, rng: rand.New(rand.NewPCG(seed, 1)), world: newWorld(t), refs: map[int]translate.Refs{}}
 	s.edit(func(c *content) {
 		s.cluster(c, "c0")
 		s.cluster(c, "c1")
@@ -80,7 +80,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 // round is churn, quiet and the oracle.
 func (s *soak) round(n int) {
 	s.log = nil
-	s.mayFail = s.rng.IntN(2) == 0
+	s.mayFail, s.hostile = s.rng.IntN(2) == 0, s.rng.IntN(2) == 0
 	for range 150 {
 		s.step()
 	}

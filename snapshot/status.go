@@ -159,17 +159,10 @@ func (s *stream) config() []Sent {
 			continue
 		}
 		sent := Sent{Type: k.url()}
-		for _, l := range f.have {
-			for _, r := range l.all() {
-				if f.wants(r.Name) && !f.refuses(r) {
-					sent.Resources = append(sent.Resources, r)
-				}
-			}
-		}
-		for _, r := range f.held {
-			if len(r.Body) > 0 {
-				sent.Resources = append(sent.Resources, r)
-			}
+		if s.complete(k) {
+			sent.Resources = f.has.all()
+		} else {
+			sent.Resources = f.offered()
 		}
 		sort.Slice(sent.Resources, func(i, j int) bool { return sent.Resources[i].Name < sent.Resources[j].Name })
 		out = append(out, sent)
@@ -177,6 +170,23 @@ func (s *stream) config() []Sent {
 	if s.dns.open {
 		if table := s.server.cache.nameTable(s.seat); table != nil && table.Version == s.dns.sent {
 			out = append(out, Sent{translate.NameTableType, []*translate.Resource{table}})
+		}
+	}
+	return out
+}
+
+// offered lists what the client was sent, but for what it refused.
+func (f *feed) offered() (out []*translate.Resource) {
+	for _, l := range f.have {
+		for _, r := range l.all() {
+			if f.wants(r.Name) && !f.refuses(r) {
+				out = append(out, r)
+			}
+		}
+	}
+	for _, r := range f.held {
+		if len(r.Body) > 0 {
+			out = append(out, r)
 		}
 	}
 	return out

@@ -52,6 +52,9 @@ type stream struct {
 	feeds  [kinds]feed
 	// clustersFrom is the view of which clusters were sent last.
 	clustersFrom *view
+	// endpointsBefore were offered on an earlier stream, if it ended in doubt of
+	// what the client has.
+	endpointsBefore layers
 	// warming are new clusters whose endpoints the client has not asked for.
 	warming *names
 	// waitSince is since when listeners or routes wait for clusters.
@@ -187,7 +190,11 @@ func (s *stream) fail(err error) {
 // ack takes the client's acceptance of a response.
 func (s *stream) ack(f *feed, r *response) {
 	f.acked, f.ackedAt, f.lastError, f.used = r.version, time.Now(), "", true
-	f.took(r.items(), nil)
+	if s.complete(r.kind) {
+		f.ackComplete(r)
+	} else {
+		f.took(r.items(), nil)
+	}
 	for _, p := range r.pieces {
 		if r.kind == endpoints || p.accepted.Load() || p.accepted.Swap(true) {
 			continue

@@ -41,7 +41,7 @@ func (l *layers) version() config.Hash {
 	h := config.NewHasher()
 	for _, x := range l {
 		if x != nil {
-			h.Hash(x.hash)
+			h.Hash(x.version)
 		} else {
 			h.Hash(0)
 		}
