@@ -1,9 +1,12 @@
 package up_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +17,9 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/up"
 )
 
-// What a real Envoy refuses is told with object, file and line; its last good
+// A route that a real Envoy refuses is told with object, file and line; its last good
 // version serves on, also from proxies that come later; other objects change.
-func TestRejectedByEnvoy(t *testing.T) {
+func TestRouteRejectedByEnvoy(t *testing.T) {
 	inModes(t, func(t *testing.T, mode up.Mode) {
 		dir := canary(t)
 		m, said := start(t, up.Options{Paths: []string{dir}, Mode: mode})
@@ -49,12 +52,9 @@ func TestRejectedByEnvoy(t *testing.T) {
 			}
 			return ""
 		})
-		w := httptest.NewRecorder()
-		pages := &serve.Pages{Plane: m.Plane()}
-		pages.Monitoring().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-		if !strings.Contains(w.Body.String(), `pilot_total_xds_rejects{type="rds"} `) {
-			t.Error("pilot_total_xds_rejects has no rejected routes")
-		}
+		monitoring := monitoring(t, m)
+		toldOverHTTP(t, monitoring, told)
+		counted(t, monitoring, "rds", "router~")
 		if got := tr.after(t, 400); !within5Sigma(share(got, "v2"), len(got), 0.3) {
 			t.Errorf("of %d requests %d went to v2, want the 30%% of the last good version", len(got), share(got, "v2"))
 		}
@@ -120,12 +120,149 @@ spec:
 			}
 			return ""
 		})
-		if got := tr.after(t, 200); share(got, "v2") != len(got) {
-			t.Errorf("mended: of %d requests %d went to v2", len(got), share(got, "v2"))
+		envoytest.Eventually(t, 20*time.Second, func() string { // the problem goes before the routes have come
+			if got := tr.after(t, 50); share(got, "v2") != len(got) {
+				return fmt.Sprintf("mended: of %d requests %d went to v2", len(got), share(got, "v2"))
+			}
+			return ""
+		})
+		all := tr.end()
+		if f := failures(all); len(f) > 0 {
+			t.Errorf("%d of %d requests failed:\n%s", len(f), len(all), strings.Join(f[:min(len(f), 10)], "\n"))
+		}
+	})
+}
+
+// An EnvoyFilter is code for Envoy, which alone can tell whether it is any good.
+// What it does to a listener that others share spoils nothing of it.
+func TestListenerRejectedByEnvoy(t *testing.T) {
+	inModes(t, func(t *testing.T, mode up.Mode) {
+		dir := canary(t)
+		m, _ := start(t, up.Options{Paths: []string{dir}, Mode: mode})
+		addr, err := m.Gateway("myapp-gateway", 80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newClient(t)
+		tr := startTraffic(t, c, "http://"+addr+"/")
+		write(t, dir, "lua.yaml", `
+# The script does not parse.
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: script}
+spec:
+  workloadSelector: {labels: {istio: ingressgateway}}
+  configPatches:
+  - applyTo: HTTP_FILTER
+    match: {context: GATEWAY, listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager}}}}
+    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: envoy.filters.http.lua
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua
+          default_source_code: {inline_string: "function envoy_on_request("}
+`)
+		monitoring := monitoring(t, m)
+		toldOverHTTP(t, monitoring, config.Problem{
+			Object: config.Key{Group: "networking.istio.io", Kind: "EnvoyFilter", Namespace: "default", Name: "script"},
+			Code:   "ProxyRejected", File: "lua.yaml", Line: 3, Message: "script load error",
+		})
+		counted(t, monitoring, "lds", "router~")
+
+		// A gateway that comes now has never seen the good version. In namespaces
+		// it is of the same class as the first one, which has.
+		edit(t, dir, "gateway.yaml", "name: istio-ingressgateway\nspec:\n  replicas: 1", "name: istio-ingressgateway\nspec:\n  replicas: 2")
+		want := 2
+		if mode == up.Loopback {
+			want = 1 // a class of its own, by its addresses
+		}
+		envoytest.Eventually(t, 30*time.Second, func() string {
+			gateways, serving := m.Gateways(), 0
+			if len(gateways) < 2 {
+				return fmt.Sprintf("gateways %v", gateways)
+			}
+			for _, g := range gateways {
+				if g.Port == 80 && get(c, "http://"+g.Address+"/").err == "" {
+					serving++
+				}
+			}
+			if serving < want {
+				return fmt.Sprintf("%d gateways serve the last good listener", serving)
+			}
+			return ""
+		})
+
+		edit(t, dir, "lua.yaml", "function envoy_on_request(", "function envoy_on_request(h) h:headers():add('x-script', 'ran') end")
+		envoytest.Eventually(t, 20*time.Second, func() string {
+			if page := read(t, monitoring+"/debug/problems"); strings.Contains(page, "ProxyRejected") {
+				return page
+			}
+			return ""
+		})
+		if got := tr.after(t, 200); len(got) == 0 {
+			t.Error("no requests after the script was mended")
 		}
 		all := tr.end()
 		if f := failures(all); len(f) > 0 {
 			t.Errorf("%d of %d requests failed:\n%s", len(f), len(all), strings.Join(f[:min(len(f), 10)], "\n"))
 		}
+	})
+}
+
+// monitoring serves the pages of a mesh's control plane over HTTP.
+func monitoring(t *testing.T, m *up.Mesh) string {
+	t.Helper()
+	s := httptest.NewServer((&serve.Pages{Plane: m.Plane()}).Monitoring())
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func read(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url) //nolint:noctx // a page of this process
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", url, resp.Status, err)
+	}
+	return string(b)
+}
+
+// toldOverHTTP waits until /debug/problems tells a problem: of that object, at
+// that line of a file with that name, whose message holds that text.
+func toldOverHTTP(t *testing.T, monitoring string, want config.Problem) {
+	t.Helper()
+	envoytest.Eventually(t, 20*time.Second, func() string {
+		page := read(t, monitoring+"/debug/problems")
+		var list []config.Problem
+		if err := json.Unmarshal([]byte(page), &list); err != nil {
+			t.Fatalf("%v: %s", err, page)
+		}
+		for _, p := range list {
+			if p.Code == want.Code && p.Object == want.Object && p.Line == want.Line && p.Line > 0 &&
+				strings.HasSuffix(p.File, want.File) && strings.Contains(p.Message, want.Message) {
+				return ""
+			}
+		}
+		return "problems are " + page
+	})
+}
+
+// counted waits until the metrics count a rejection of a type, and name a proxy
+// that made it.
+func counted(t *testing.T, monitoring, kind, proxy string) {
+	t.Helper()
+	total := regexp.MustCompile(`(?m)^pilot_total_xds_rejects\{type="` + kind + `"\} [1-9]`)
+	by := regexp.MustCompile(`(?m)^pilot_xds_` + kind + `_reject\{err="[^"]+",node="` + proxy + `[^"]*"\} [1-9]`)
+	envoytest.Eventually(t, 20*time.Second, func() string {
+		page := read(t, monitoring+"/metrics")
+		if !total.MatchString(page) || !by.MatchString(page) {
+			return "no rejection of " + kind + " in the metrics:\n" + page
+		}
+		return ""
 	})
 }
