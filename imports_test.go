@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"up/echo":             {},
 	"manifests":           {},
 	"install":             {"manifests"},
+	"rollout":             {},
 	"e2e":                 {"*"},
 	"cmd/pilotfish":       {"*"},
 	"cmd/pilotfish-agent": {"agent"},
