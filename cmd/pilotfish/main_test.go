@@ -128,7 +128,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, name := range []string{"", "ask", "test", "lint", "diff", "replay", "wait", "serve", "up", "inject", "version", "completion"} {
+	for _, name := range []string{"", "ask", "test", "lint", "diff", "replay", "rollout", "wait", "serve", "up", "inject", "version", "completion"} {
 		args := append(strings.Fields(name), "--help")
 		code, stdout, stderr := run(args...)
 		if code != exitOK || stderr != "" {

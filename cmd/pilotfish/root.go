@@ -44,6 +44,10 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	if errors.As(err, new(findings)) {
 		return exitFailure
 	}
+	var code exitWith
+	if errors.As(err, &code) {
+		return int(code)
+	}
 	var cannot couldNotRun
 	if errors.As(err, &cannot) {
 		_, _ = fmt.Fprintf(stderr, "pilotfish: %v\n", err)
@@ -96,6 +100,6 @@ translates it to Envoy configuration and serves it to sidecars and gateways.`,
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(newServe(), newUp(), newInject(), newVersion())
 	root.AddCommand(newInstall(), newUninstall(), newVerify(), newTag(), newCA())
-	root.AddCommand(newAsk(), newTest(), newLint(), newDiff(), newReplay(), newWait())
+	root.AddCommand(newAsk(), newTest(), newLint(), newDiff(), newReplay(), newRollout(), newWait())
 	return root
 }
