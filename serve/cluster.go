@@ -28,8 +28,9 @@ type cluster struct {
 	authority *ca.Authority
 	keeper    *ca.Keeper
 	revision  string
-	leader    *Leader // of what all revisions write together
-	own       *Leader // of what this revision writes for itself
+	leader    *Leader   // of what all revisions write together
+	own       *Leader   // of what this revision writes for itself
+	reports   *reporter // nil: how objects fare is not written
 	log       *zap.Logger
 }
 
@@ -67,7 +68,26 @@ func newCluster(o *Options, client kubernetes.Interface, plane *Plane) *cluster 
 		{"addresses of ServiceEntries", (&addressWriter{client: client.Discovery().RESTClient(), mesh: plane.Store.Mesh, changed: plane.Watch()}).Run},
 		{"rotation of the root", func(ctx context.Context) error { return c.keeper.Rotate(ctx, lifetime, lifetime) }},
 	}
+	if !o.NoStatus {
+		c.writeStatus(o, plane)
+	}
 	return c
+}
+
+// writeStatus adds the writers of status: objects that are labelled for a
+// revision, or for a tag of it, are that revision's, the others everybody's.
+func (c *cluster) writeStatus(o *Options, plane *Plane) {
+	c.reports = &reporter{client: c.client, namespace: o.namespace(), identity: o.identity(), revision: c.revision, plane: plane, log: o.Log}
+	all := statusWriter{client: c.client.Discovery().RESTClient(), plane: plane, log: o.Log, written: newStatusWrites(plane.Registry)}
+	shared, own := all, all
+	shared.others = &reports{reporter: *c.reports, seen: map[string]sighting{}}
+	shared.mine = func(revision string) bool { return revision == "" }
+	shared.counts = func(string) bool { return true }
+	own.others = &reports{reporter: *c.reports, seen: map[string]sighting{}}
+	own.mine = func(revision string) bool { return revision != "" && plane.Store.Owns(revision) }
+	own.counts = func(revision string) bool { return revision == c.revision }
+	c.leader.Writers = append(c.leader.Writers, Writer{"status of objects", shared.Run})
+	c.own.Writers = append(c.own.Writers, Writer{"status of the revision's objects", own.Run})
 }
 
 // defaultRevision is the name of the revision that has none.
@@ -127,6 +147,9 @@ func (c *cluster) run(ctx context.Context, r *running) {
 	r.group.Go(func() error { return c.keeper.Run(ctx) })
 	r.group.Go(func() error { return c.leader.Run(ctx) })
 	r.group.Go(func() error { return c.own.Run(ctx) })
+	if c.reports != nil {
+		r.group.Go(func() error { return c.reports.run(ctx) })
+	}
 	r.group.Go(func() error {
 		c.followTrust(ctx, r.plane)
 		return nil

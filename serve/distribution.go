@@ -3,6 +3,7 @@ package serve
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
@@ -23,6 +24,8 @@ type lineage struct {
 type objectVersion struct {
 	sequence uint64 // of the first Mesh that has it
 	meta     *config.Meta
+	// since is when it came into effect; zero for those of the first Mesh.
+	since time.Time
 }
 
 // follow takes the next Mesh in effect.
@@ -31,6 +34,10 @@ func (l *lineage) follow(m *config.Mesh) {
 	defer l.mu.Unlock()
 	if l.of == nil {
 		l.of = map[config.Key][]objectVersion{}
+	}
+	var now time.Time
+	if l.mesh != nil {
+		now = time.Now()
 	}
 	for before, after := range m.ChangedObjects(l.mesh) {
 		if after == nil {
@@ -41,7 +48,7 @@ func (l *lineage) follow(m *config.Mesh) {
 		if len(list) >= keptVersions {
 			list = slices.Clone(list[1:])
 		}
-		l.of[after.Key] = append(list, objectVersion{m.Sequence, after})
+		l.of[after.Key] = append(list, objectVersion{m.Sequence, after, now})
 	}
 	l.mesh = m
 }
@@ -50,6 +57,15 @@ func (l *lineage) versions(key config.Key) []objectVersion {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.of[key]
+}
+
+// newest calls f for each object with its version in effect.
+func (l *lineage) newest(f func(config.Key, objectVersion)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, versions := range l.of {
+		f(key, versions[len(versions)-1])
+	}
 }
 
 // Held is which version of an object one proxy has.
@@ -66,13 +82,23 @@ type Held struct {
 // Distribution is how far the connected proxies are at one moment.
 type Distribution struct {
 	reached []snapshot.Reach
+	through []uint64 // how far they are, sorted
+	older   []int    // places of those that have something older, since it was rejected
 	lineage *lineage
 	refused func(*config.Meta) bool
 }
 
 // Distribution says how far the proxies that are connected to this replica are.
 func (p *Plane) Distribution() *Distribution {
-	return &Distribution{reached: p.Server.Reached(), lineage: &p.lineage, refused: p.Server.Refused}
+	d := &Distribution{reached: p.Server.Reached(), lineage: &p.lineage, refused: p.Server.Refused}
+	for i := range d.reached {
+		d.through = append(d.through, d.reached[i].Sequence)
+		if len(d.reached[i].Older) > 0 {
+			d.older = append(d.older, i)
+		}
+	}
+	slices.Sort(d.through)
+	return d
 }
 
 // Proxies is the number of connected proxies.
@@ -100,12 +126,19 @@ func (d *Distribution) Holders(key config.Key) (effective *config.Meta, n int) {
 	if len(versions) == 0 {
 		return nil, 0
 	}
-	for i := range d.reached {
-		if _, newest := d.heldBy(&d.reached[i], key, versions); newest {
-			n++
+	newest := versions[len(versions)-1]
+	return newest.meta, d.holders(key, newest)
+}
+
+func (d *Distribution) holders(key config.Key, v objectVersion) int {
+	first, _ := slices.BinarySearch(d.through, v.sequence)
+	n := len(d.through) - first
+	for _, i := range d.older {
+		if _, rejected := d.reached[i].Older[key]; rejected && d.reached[i].Sequence >= v.sequence {
+			n--
 		}
 	}
-	return versions[len(versions)-1].meta, n
+	return n
 }
 
 func (d *Distribution) heldBy(r *snapshot.Reach, key config.Key, versions []objectVersion) (generation int64, newest bool) {

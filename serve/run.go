@@ -51,6 +51,8 @@ type Options struct {
 	InternalKeys bool
 	// ReadOnly: write nothing to the API server, and so sign no certificates.
 	ReadOnly bool
+	// NoStatus: do not write how Istio's objects fare into their status.
+	NoStatus bool
 	// Namespace is the control plane's own. Default istio-system.
 	Namespace string
 	// Revision is that of this control plane (label istio.io/rev); empty for

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,6 +46,12 @@ func (f *logFlags) logger(to zapcore.WriteSyncer) (*zap.Logger, error) {
 // inClusterFlags are those of a control plane that is part of a cluster.
 func inClusterFlags(f *pflag.FlagSet, o *serve.Options) {
 	f.BoolVar(&o.ReadOnly, "read-only", false, "write nothing to the API server and sign no certificates (default with --kubeconfig)")
+	f.BoolFunc("object-status", "write into the status of Istio's objects what is wrong with them and how many proxies have them (default true, or what PILOT_ENABLE_STATUS says)", func(v string) error {
+		on, err := strconv.ParseBool(v)
+		o.NoStatus = !on
+		return err
+	})
+	o.NoStatus = strings.EqualFold(os.Getenv("PILOT_ENABLE_STATUS"), "false")
 	f.StringVar(&o.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the control plane's own namespace; istio-system if empty")
 	f.StringVar(&o.StateDir, "state-dir", "/var/lib/pilotfish", "folder for the last good state, served when the API server is away at the start; must exist")
 	f.StringToStringVar(&o.MountedSecrets, "mounted-secrets", map[string]string{"cacerts": "/etc/cacerts", "istio-ca-secret": "/var/run/secrets/istio-ca"},

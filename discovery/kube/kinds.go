@@ -63,8 +63,9 @@ const credentials = "type!=kubernetes.io/service-account-token,type!=bootstrap.k
 	"type!=kubernetes.io/basic-auth,type!=kubernetes.io/ssh-auth," +
 	"type!=helm.sh/release.v1,type!=istio.io/ca-root"
 
-// noRoots leaves out the ConfigMaps that every namespace has.
-const noRoots = "metadata.name!=kube-root-ca.crt,metadata.name!=istio-ca-root-cert"
+// noRoots leaves out the ConfigMaps that every namespace has, and the one in
+// which replicas report.
+const noRoots = "metadata.name!=kube-root-ca.crt,metadata.name!=istio-ca-root-cert,metadata.name!=pilotfish-distribution"
 
 // meshConfig is the ConfigMap that is kept whole, and those whose names begin
 // with its and a dash: the settings of revisions, and of injection.
