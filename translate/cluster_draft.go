@@ -89,6 +89,9 @@ func (d *clusterDraft) finish() {
 		if d.http.UpstreamProtocolOptions == nil {
 			d.http.UpstreamProtocolOptions = explicitHTTP1(nil)
 		}
+		if d.forwards() && d.http.UpstreamHttpProtocolOptions == nil {
+			d.allowInsecure() // there is no TLS by which to check anything
+		}
 		d.out.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsName: packed(d.http)}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 )
 
+const forwardingCluster = "envoy.clusters.dynamic_forward_proxy"
+
 // dnsCache is where a forwarding cluster and the filter before it share what
 // they resolved; Envoy wants both to describe it alike.
 func dnsCache(name string, ipv6Only bool) *dfp.DnsCacheConfig {
@@ -34,13 +36,19 @@ func (d *clusterDraft) forwardByName() {
 	d.setForwarding(d.policy.GetTls().GetMode() == networking.ClientTLSSettings_DISABLE)
 }
 
+// forwards reports whether the cluster sends requests to the host that they ask
+// for.
+func (d *clusterDraft) forwards() bool {
+	return d.out.GetClusterType().GetName() == forwardingCluster
+}
+
 // allowInsecure lets a forwarding cluster go without checking that the server
 // is the host that the request asked for.
 func (d *clusterDraft) allowInsecure() { d.setForwarding(true) }
 
 func (d *clusterDraft) setForwarding(insecure bool) {
 	d.out.ClusterDiscoveryType = &cluster.Cluster_ClusterType{ClusterType: &cluster.Cluster_CustomClusterType{
-		Name: "envoy.clusters.dynamic_forward_proxy",
+		Name: forwardingCluster,
 		TypedConfig: packed(&forward.ClusterConfig{
 			ClusterImplementationSpecifier: &forward.ClusterConfig_DnsCacheConfig{
 				DnsCacheConfig: dnsCache(d.service.Hostname, d.traits.ipv6Only),

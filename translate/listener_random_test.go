@@ -134,17 +134,19 @@ func (d drawn) mesh() *config.Mesh {
 	return b.Mesh()
 }
 
-func put[T proto.Message](b *config.Builder, field func(*config.Mesh) *config.Index[*config.Object[T]], kind, name string, spec T) {
+// put adds an object that passes its checks, and says whether it does.
+func put[T proto.Message](b *config.Builder, field func(*config.Mesh) *config.Index[*config.Object[T]], kind, name string, spec T) bool {
 	meta := config.Meta{
 		Key:     config.Key{Group: "networking.istio.io", Kind: kind, Namespace: "default", Name: name},
 		Version: "v1", Hash: config.NewHasher().Str(kind, name).Proto(spec).Sum(),
 	}
 	for _, p := range translate.Check(&meta, spec) {
 		if p.Severity == config.Error {
-			return
+			return false
 		}
 	}
 	config.Put(b, field, &config.Object[T]{Meta: meta, Spec: spec})
+	return true
 }
 
 func (d drawn) proxies() []*config.Proxy {

@@ -79,7 +79,7 @@ func proxyConfigTables() []Table {
 			{Name: "http_headers_with_underscores_action", Feature: "headers with underscores", Case: "meshconfig/connection_settings"},
 			{Name: "http_merge_slashes", Feature: "repeated slashes in paths", Case: "meshconfig/connection_settings"},
 			{Name: "http_path_with_escaped_slashes_action", Feature: "escaped slashes in paths", Case: "meshconfig/connection_settings"},
-			{Name: "listener_connection_limit", Feature: "connections of the redirected listeners", Elsewhere: byAgent},
+			{Name: "listener_connection_limit", Feature: "connections of each of the two redirected listeners of a sidecar; istiod only checks it", Elsewhere: byAgent},
 			{Name: "global_downstream_connection_limit", Feature: "connections of all listeners", Elsewhere: byAgent},
 		}},
 		{Message: "istio.mesh.v1alpha1.ProxyConfig.ProxyStatsMatcher", Fields: []Field{
