@@ -41,7 +41,7 @@ func (c *Cache) buildClass(a Arrangement, class translate.Class, prev *classStat
 	if reused {
 		return &classState{key: key, resources: prev.resources, layers: prev.layers}
 	}
-	s := &classState{key: key, resources: &resources{Resources: translate()}}
+	s := &classState{key: key, resources: newResources(translate())}
 	s.layers = settle(s.resources.Resources, prev, rejected)
 	return s
 }

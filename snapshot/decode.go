@@ -48,6 +48,10 @@ type (
 	deltaRequest struct{ request }
 )
 
+// manyNames is the length of a request in bytes from which its names are counted
+// first: lists of thousands that grow leave several times their size behind.
+const manyNames = 1 << 12
+
 var errUTF8 = errors.New("a request holds text that is not UTF-8")
 
 // decodeRequest reads a request. data is free afterwards.
@@ -55,6 +59,19 @@ func decodeRequest(p protocol, data mem.BufferSlice, r *request) error {
 	text := materialize(data)
 	f := &requestNumbers[p]
 	*r = request{}
+	names, initial := 0, 0
+	if len(text) > manyNames {
+		_ = eachField(text, func(n protowire.Number, _ string) error {
+			switch n {
+			case f.names:
+				names++
+			case f.initial:
+				initial++
+			}
+			return nil
+		})
+		r.names, r.initial = make([]string, 0, names), make([]string, 0, initial)
+	}
 	return eachField(text, func(n protowire.Number, v string) error {
 		switch n {
 		case 0: // never used; guards the numbers that a protocol does not have

@@ -12,6 +12,9 @@ type resources struct {
 	*translate.Resources
 
 	mu sync.Mutex
+	// reading are the places in Endpoints of those that depend on the viewer at
+	// all: few, and mostly none.
+	reading []int
 	// reads remembers what the endpoints of all clusters together depend on
 	// of a viewer, so that proxies that differ in nothing else share them.
 	reads map[translate.Viewer]translate.Viewer
@@ -22,6 +25,16 @@ type resources struct {
 	// byService finds specs; see specsOf.
 	index     sync.Once
 	byService map[config.ServiceID][]int
+}
+
+func newResources(of *translate.Resources) *resources {
+	r := &resources{Resources: of}
+	for i := range of.Endpoints {
+		if !of.Endpoints[i].ReadsNothing() {
+			r.reading = append(r.reading, i)
+		}
+	}
+	return r
 }
 
 // specsOf are the places in Endpoints of the clusters of a service.
@@ -41,7 +54,7 @@ const maxReads = 10_000
 
 // viewer blanks what of a viewer no assignment depends on.
 func (r *resources) viewer(full translate.Viewer) translate.Viewer {
-	if len(r.Endpoints) == 0 {
+	if len(r.reading) == 0 {
 		return translate.Viewer{}
 	}
 	r.mu.Lock()
@@ -50,7 +63,7 @@ func (r *resources) viewer(full translate.Viewer) translate.Viewer {
 		return v
 	}
 	var v translate.Viewer
-	for i := range r.Endpoints {
+	for _, i := range r.reading {
 		merge(&v, r.Endpoints[i].Reads(full), full)
 	}
 	if r.reads == nil || len(r.reads) >= maxReads {

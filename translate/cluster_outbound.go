@@ -68,30 +68,40 @@ func (b *build) outboundClusters() {
 	b.addLogService(traits)
 	several := len(b.scope.Egress) > 1
 	seen := map[string]bool{}
+	var groups []*clusterGroup
 	for _, e := range b.scope.Egress {
 		for _, v := range slices.Concat(e.Services, e.Destinations) {
 			g := b.clustersOf(traits, v, false)
 			if several {
 				g = g.without(seen)
 			}
-			b.addClusters(g)
+			groups = append(groups, g)
 		}
 	}
 	if b.passesThroughTLS() {
 		for _, e := range b.scope.Egress {
 			for _, v := range e.Services {
 				if !v.External {
-					b.addClusters(b.clustersOf(traits, v, true))
+					groups = append(groups, b.clustersOf(traits, v, true))
 				}
 			}
 		}
 	}
+	b.addClusters(groups)
 }
 
-func (b *build) addClusters(g *clusterGroup) {
-	b.clusters = append(b.clusters, g.clusters...)
-	b.endpoints = append(b.endpoints, g.endpoints...)
-	b.problems = append(b.problems, g.problems...)
+// addClusters adds groups, with room for all of them made at once.
+func (b *build) addClusters(groups []*clusterGroup) {
+	clusters, endpoints := 0, 0
+	for _, g := range groups {
+		clusters, endpoints = clusters+len(g.clusters), endpoints+len(g.endpoints)
+	}
+	b.clusters, b.endpoints = slices.Grow(b.clusters, clusters), slices.Grow(b.endpoints, endpoints)
+	for _, g := range groups {
+		b.clusters = append(b.clusters, g.clusters...)
+		b.endpoints = append(b.endpoints, g.endpoints...)
+		b.problems = append(b.problems, g.problems...)
+	}
 }
 
 // without leaves out what an earlier egress view already has, and records the

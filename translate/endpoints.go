@@ -1,7 +1,8 @@
 package translate
 
 import (
-	"sort"
+	"slices"
+	"strings"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
@@ -34,7 +35,12 @@ type Viewer struct {
 }
 
 func sortEndpointSpecs(s []EndpointSpec) {
-	sort.Slice(s, func(i, j int) bool { return s[i].Cluster < s[j].Cluster })
+	slices.SortFunc(s, func(a, b EndpointSpec) int { return strings.Compare(a.Cluster, b.Cluster) })
+}
+
+// ReadsNothing reports whether all viewers are sent the same assignment.
+func (s *EndpointSpec) ReadsNothing() bool {
+	return s.policy == nil || s.policy.readsNothing()
 }
 
 // Reads blanks what of a viewer this assignment does not depend on: viewers

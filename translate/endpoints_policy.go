@@ -178,6 +178,10 @@ func clusterLocal(s *config.Settings, host string) bool {
 	return local
 }
 
+func (p *endpointPolicy) readsNothing() bool {
+	return !p.nodeLocal && !p.clusterLocal && p.locality.zoneAware == nil && p.locality.setting == nil
+}
+
 func (p *endpointPolicy) reads(v Viewer) Viewer {
 	var out Viewer
 	if p.nodeLocal {

@@ -10,7 +10,14 @@ import (
 // chainClaims are the connections that a listener's chains match, one entry
 // for each combination of what a match lists. Envoy takes no listener in
 // which two chains have one in common.
-type chainClaims map[chainClaim]bool
+//
+// Most listeners have one chain, which is only spread out into its entries when
+// a second one comes.
+type chainClaims struct {
+	some  bool
+	first chainMatch // as long as taken is nil
+	taken map[chainClaim]bool
+}
 
 type chainClaim struct {
 	port                       uint32
@@ -23,7 +30,15 @@ const maxClaims = 1 << 14
 
 // add claims what c matches. Names or destinations that are claimed already
 // are taken out of it and returned; kept is nil if nothing remains.
-func (cc chainClaims) add(c *chain) (kept *chain, lost []string) {
+func (cc *chainClaims) add(c *chain) (kept *chain, lost []string) {
+	if !cc.some {
+		cc.some, cc.first = true, c.match
+		return c, nil
+	}
+	if cc.taken == nil {
+		cc.taken = map[chainClaim]bool{}
+		cc.take(&cc.first)
+	}
 	if cc.free(&c.match) {
 		cc.take(&c.match)
 		return c, nil
@@ -78,18 +93,18 @@ func (b *build) withoutOverlap(chains []*chain) []*chain {
 	return out
 }
 
-func (cc chainClaims) free(m *chainMatch) bool {
+func (cc *chainClaims) free(m *chainMatch) bool {
 	for _, k := range m.claims() {
-		if cc[k] {
+		if cc.taken[k] {
 			return false
 		}
 	}
 	return true
 }
 
-func (cc chainClaims) take(m *chainMatch) {
+func (cc *chainClaims) take(m *chainMatch) {
 	for _, k := range m.claims() {
-		cc[k] = true
+		cc.taken[k] = true
 	}
 }
 

@@ -154,7 +154,7 @@ func sniffed(c *chain) *chain {
 func (o *outbound) newDraft(p *outboundPort, s socket) *outboundDraft {
 	d := &outboundDraft{
 		draft:    draft{socket: s, direction: core.TrafficDirection_OUTBOUND},
-		protocol: p.port.Protocol, owner: p.service, ownerProtocol: p.port.Protocol, claims: chainClaims{},
+		protocol: p.port.Protocol, owner: p.service, ownerProtocol: p.port.Protocol,
 	}
 	o.at[socketKey{s.addresses[0], s.port}] = d
 	o.drafts = append(o.drafts, d)

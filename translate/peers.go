@@ -14,21 +14,33 @@ import (
 type Peers struct {
 	// accounts are namespace/account, sorted.
 	accounts []string
-	// meshTLS are the ports, by name, of which every endpoint takes mesh TLS.
+	// meshTLS are the ports, by name, of which every endpoint takes mesh TLS;
+	// none where no cluster asks.
 	meshTLS []string
 	rules   *peerRules
 	hash    config.Hash
 }
 
 // peersOf gathers what clients must know of a service's endpoints.
-func (ix *Index) peersOf(s *config.Service) *Peers {
+func (ix *Index) peersOf(s *config.Service, rule *Rule) *Peers {
 	out := &Peers{rules: ix.peers.in(s.Namespace)}
 	if eps, ok := ix.mesh.Endpoints.Get(s.Namespace, s.Hostname); ok {
-		out.accounts, out.meshTLS = eps.Accounts, eps.MeshTLS
+		out.accounts = eps.Accounts
+		if mayFollow(ix.mesh.Settings.Mesh, s, rule) {
+			out.meshTLS = eps.MeshTLS
+		}
 	}
 	out.hash = config.NewHasher().Hash(out.rules.hash).
 		Uint(uint64(len(out.accounts))).Str(out.accounts...).Str(out.meshTLS...).Sum()
 	return out
+}
+
+// mayFollow reports whether a cluster of the service may follow a connection's
+// own destination (ORIGINAL_DST), which the service's kind or some policy's load
+// balancer decides. A first endpoint without a sidecar must not change the
+// clusters of all other services.
+func mayFollow(mesh *meshconfig.MeshConfig, s *config.Service, rule *Rule) bool {
+	return s.Resolution == config.ResolvePassthrough || rule != nil || mesh.GetDefaultTrafficPolicy() != nil
 }
 
 // allTakeMeshTLS reports whether connections to whichever endpoint of a port

@@ -1,7 +1,9 @@
 package translate
 
 import (
+	"slices"
 	"sort"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -84,8 +86,8 @@ type Set struct {
 
 // NewSet makes a Set; of two resources of one name the first one stays.
 func NewSet(items []*Resource) *Set {
-	items = append([]*Resource(nil), items...)
-	sort.SliceStable(items, func(i, j int) bool { return items[i].Name < items[j].Name })
+	items = slices.Clone(items)
+	slices.SortStableFunc(items, func(a, b *Resource) int { return strings.Compare(a.Name, b.Name) })
 	out := items[:0]
 	h := config.NewHasher()
 	for _, r := range items {

@@ -177,7 +177,7 @@ func (ix *Index) shareVisible(known *VisibleService, s *config.Service, rule *Ru
 	if known != nil && known.Service == s && ruleHash(known.Rule) == ruleHash(rule) {
 		return known
 	}
-	return newVisibleService(s, rule, s.Ports, ix.inlineEndpoints(s), ix.peersOf(s))
+	return newVisibleService(s, rule, s.Ports, ix.inlineEndpoints(s), ix.peersOf(s, rule))
 }
 
 func newVisibleService(s *config.Service, rule *Rule, inReach []config.ServicePort, inline *config.Endpoints, peers *Peers) *VisibleService {

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"slices"
 	"strings"
 
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -54,7 +55,7 @@ func (b *build) settleDomains(parts []*vhostPart) []*vhostPart {
 }
 
 func findOverlap(parts []*vhostPart) *overlap {
-	owners := make(map[string]int, 8*len(parts))
+	owners := make(map[string]int, 5*len(parts))
 	for _, short := range []bool{false, true} {
 		for _, ruled := range []bool{true, false} {
 			for i, p := range parts {
@@ -71,19 +72,17 @@ func findOverlap(parts []*vhostPart) *overlap {
 	}
 	out := &overlap{}
 	for i, p := range parts {
-		left := make([]string, 0, len(p.names))
+		lost := len(out.lost)
 		for _, d := range p.names {
 			if owner := owners[strings.ToLower(d)]; owner != i {
 				out.lost = append(out.lost, lostDomain{i, owner, d})
-				continue
 			}
-			left = append(left, d)
 		}
-		if len(left) < len(p.names) {
+		if len(out.lost) > lost {
 			if out.left == nil {
 				out.left = map[int][]string{}
 			}
-			out.left[i] = left
+			out.left[i] = slices.DeleteFunc(slices.Clone(p.names), func(d string) bool { return owners[strings.ToLower(d)] != i })
 		}
 	}
 	return out
