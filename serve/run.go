@@ -250,6 +250,10 @@ func (r *running) run(ctx context.Context) error {
 	log := r.options.Log
 	r.group, ctx = errgroup.WithContext(ctx)
 	r.group.Go(func() error { return r.plane.Run(ctx) })
+	r.group.Go(func() error {
+		returnMemory(ctx)
+		return nil
+	})
 	pages := &Pages{Plane: r.plane, Build: r.options.Build, Draining: r.draining, Pprof: r.options.Pprof, Stale: r.stale}
 	var err error
 	if r.tools, err = newTools(r.plane, pages.debug(), r.options); err != nil {
