@@ -53,6 +53,9 @@ type Traits struct {
 	Certificates bool
 	// Telemetry: an agent makes metrics of the proxy's access log.
 	Telemetry bool
+	// TLSMode: the workload's label says that it takes mesh TLS. Inbound side of
+	// gRPC servers only.
+	TLSMode bool
 	// SetsState: the Envoy has no Istio filters, but can set filter state for a
 	// request, by which requests tell a mesh TLS connection what they are.
 	SetsState bool
@@ -137,6 +140,9 @@ func (ix *Index) Classes(p *config.Proxy) []Class {
 	in := t
 	in.Near = Viewer{}
 	in.Ports = ix.namedPorts(p)
+	if p.Generator == grpcGenerator {
+		in.Addresses, in.TLSMode = strings.Join(p.IPs, ","), p.Labels["security.istio.io/tlsMode"] == tlsModeIstio
+	}
 	if p.Type == config.Router {
 		in.Near = t.Near
 		return []Class{{GatewaySide, p.Namespace, canonicalLabels(p.Labels, ix.testedGateway), in}}

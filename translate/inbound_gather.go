@@ -49,7 +49,7 @@ func (ix *Index) gatherInbound(s *Scope) {
 		s.Inbound = ingressPorts(ingress)
 		return
 	}
-	if s.Class.Traits.Interception == config.NoneMode && s.Class.Traits.Local.Outbound == "" {
+	if s.Class.Traits.Generator != grpcGenerator && s.Class.Traits.Interception == config.NoneMode && s.Class.Traits.Local.Outbound == "" {
 		// The application has its ports itself; only a Sidecar can say which
 		// others the proxy may listen on.
 		return

@@ -23,7 +23,7 @@ const (
 
 // addFilters configures, for one route, filters that every connection manager
 // has.
-func addFilters(made *route.Route, rule *httpRule) {
+func addFilters(made *route.Route, rule *httpRule, env *routeEnv) {
 	set := func(name string, config *anypb.Any) {
 		if made.TypedPerFilterConfig == nil {
 			made.TypedPerFilterConfig = map[string]*anypb.Any{}
@@ -33,7 +33,7 @@ func addFilters(made *route.Route, rule *httpRule) {
 	if f := faultInjection(rule.GetFault()); f != nil {
 		set(faultFilter, packed(f))
 	}
-	if rule.GetCorsPolicy() != nil {
+	if rule.GetCorsPolicy() != nil && !env.grpc { // which would refuse the whole table
 		set(corsFilter, packed(corsPolicy(rule.GetCorsPolicy())))
 	}
 }

@@ -34,7 +34,7 @@ func (b *build) newRouteEnv(withPorts bool) *routeEnv {
 		retries:       s.Settings.Mesh.GetDefaultHttpRetryPolicy(),
 		attemptCount:  !headers.GetAttemptCount().GetDisabled().GetValue(),
 		forwardedHost: headers.GetXForwardedHost().GetEnabled().GetValue(),
-		grpc:          s.Class.Traits.Generator == "grpc",
+		grpc:          s.Class.Traits.Generator == grpcGenerator,
 	}
 	env.withPorts, env.traced = withPorts || env.grpc, len(s.patches) > 0
 	h := config.NewHasher().Bool(env.traced).Bool(env.attemptCount).Bool(env.forwardedHost).Bool(env.grpc).Bool(env.withPorts)

@@ -114,7 +114,7 @@ func (o *madeRoutes) add(r *ruled, rule *httpRule, m *networking.HTTPMatchReques
 		d.lead(made)
 	}
 	made.Decorator = &route.Decorator{Operation: operation(made, r)}
-	addFilters(made, rule)
+	addFilters(made, rule, r.env)
 	if err := made.ValidateAll(); err != nil {
 		field := rule.field
 		if m != nil {

@@ -58,6 +58,14 @@ type build struct {
 // Translate makes a Scope's resources.
 func (t *Translator) Translate(s *Scope) *Resources {
 	b := &build{t: t, scope: s}
+	switch grpc := s.Class.Traits.Generator == grpcGenerator; {
+	case grpc && s.Class.Side == Outbound:
+		b.grpcClient()
+		return b.resources()
+	case grpc && s.Class.Side == Inbound:
+		b.grpcServer()
+		return b.resources()
+	}
 	switch s.Class.Side {
 	case Outbound:
 		b.outboundClusters()
@@ -72,6 +80,12 @@ func (t *Translator) Translate(s *Scope) *Resources {
 		b.gatewayRoutes()
 	}
 	b.patch()
+	return b.resources()
+}
+
+// resources are what has been built.
+func (b *build) resources() *Resources {
+	s := b.scope
 	sortEndpointSpecs(b.endpoints)
 	return &Resources{
 		Key: s.key, Clusters: NewSet(b.clusters), Listeners: NewSet(b.listeners),

@@ -66,7 +66,7 @@ spec:
 		"its bootstrap":  {[]string{"proxy-config", "bootstrap", pod}, []string{"sidecar~", `"INSTANCE_IPS": "` + web.Status.PodIP + `",`}},
 		"what it is":     {[]string{"experimental", "describe", "pod", pod}, []string{"Service: web.tools", "Port: http 80/HTTP", "VirtualService: web.tools"}},
 		"mistakes":       {[]string{"analyze", "-n", "tools"}, []string{"No validation issues found when analyzing namespace: tools."}},
-		"a debug page":   {[]string{"experimental", "internal-debug", "syncz"}, []string{pod}},
+		"a debug page":   {[]string{"experimental", "internal-debug", "syncz", "--all"}, []string{pod}},
 		"a page of each": {[]string{"experimental", "internal-debug", "connections", "--all"}, []string{"istiod-", "totalClients"}},
 	} {
 		t.Run(name, func(t *testing.T) {
