@@ -60,6 +60,9 @@ type Bootstrap struct {
 	Stats *StatsMatcher
 	// CompressStats offers gzip to who scrapes the statistics.
 	CompressStats bool
+	// OutlierLog is the file in which Envoy logs what outlier detection does;
+	// empty for none.
+	OutlierLog string
 	// Statsd is an IP address and port where a statsd takes statistics over UDP;
 	// without a host there is none.
 	Statsd Address
@@ -106,6 +109,9 @@ func (b *Bootstrap) JSON() ([]byte, error) {
 		"staticResources":  object{"listeners": b.staticListeners(), "clusters": b.clusters()},
 		"layeredRuntime":   b.runtimeLayers(),
 		"statsConfig":      statsConfig(b.Stats),
+	}
+	if b.OutlierLog != "" {
+		out["clusterManager"] = object{"outlierDetection": object{"eventLogPath": b.OutlierLog}}
 	}
 	if sinks := b.statsSinks(); len(sinks) > 0 {
 		out["statsSinks"] = sinks

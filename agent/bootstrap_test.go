@@ -91,7 +91,7 @@ func TestBootstrapIsEnvoysMessage(t *testing.T) {
 		Admin: agent.Address{Host: "127.0.0.1", Port: 15000}, DNS: agent.Address{Host: "10.0.0.1", Port: 53}, StaticHost: "::",
 		Stats: &agent.StatsMatcher{Prefixes: []string{"server"}, Suffixes: []string{"downstream_cx_active"}, Regexes: []string{"a.*"}},
 
-		CompressStats: true, Statsd: agent.Address{Host: "10.0.0.5", Port: 9125}, Runtime: map[string]any{"a.b": "7"},
+		OutlierLog: "/dev/stdout", CompressStats: true, Statsd: agent.Address{Host: "10.0.0.5", Port: 9125}, Runtime: map[string]any{"a.b": "7"},
 		Metrics: &agent.Remote{
 			Address: agent.Address{Host: "metrics.example.com", Port: 443}, Keepalive: &agent.Keepalive{Probes: 3},
 			TLS: &agent.RemoteTLS{Certificate: "/c.pem", Key: "/k.pem", Authorities: "/ca.pem", Name: "metrics.example.com"},
@@ -99,6 +99,9 @@ func TestBootstrapIsEnvoysMessage(t *testing.T) {
 	})
 	if got := p.LayeredRuntime.Layers[0].GetStaticLayer().AsMap()["a.b"]; got != "7" {
 		t.Errorf("runtime a.b is %v", got)
+	}
+	if got := p.ClusterManager.GetOutlierDetection().GetEventLogPath(); got != "/dev/stdout" {
+		t.Errorf("outlier detection is logged to %q", got)
 	}
 	if n := len(p.StatsSinks); n != 2 {
 		t.Errorf("%d sinks of statistics", n)

@@ -31,6 +31,10 @@ type Options struct {
 	// Identity is asked for: spiffe://<trust domain>/ns/<ns>/sa/<account>.
 	Identity string
 	Signer   Signer
+	// Files hold the certificate instead of having one signed; nil for none.
+	Files *Files
+	// Output is where certificate and roots are written, too.
+	Output Output
 	// RootsFile holds the authorities to trust, PEM. It is read again whenever
 	// it changes. Empty, or as long as it does not exist, the root that came
 	// with the certificate is trusted.
@@ -94,6 +98,10 @@ func (s *Source) Run(ctx context.Context) {
 	var wait sync.WaitGroup
 	wait.Go(func() { s.followRoots(ctx) })
 	defer wait.Wait()
+	if s.options.Files != nil {
+		s.runFiles(ctx)
+		return
+	}
 	pause := firstPause
 	for ctx.Err() == nil {
 		c, err := s.obtain(ctx)
@@ -163,11 +171,16 @@ func (s *Source) obtain(ctx context.Context) (*Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.take(c)
+	return c, nil
+}
+
+// take puts a new certificate into use.
+func (s *Source) take(c *Certificate) {
 	s.replace(func(n *state) { n.cert = c })
 	if s.options.Obtained != nil {
 		s.options.Obtained(c)
 	}
-	return c, nil
 }
 
 // replace publishes a changed state.
@@ -188,6 +201,9 @@ func (s *Source) replace(change func(*state)) {
 	}
 	s.current.Store(n)
 	close(old.changed)
+	if err := s.options.Output.write(n); err != nil {
+		s.options.Log.Error("certificates cannot be written", zap.String("folder", s.options.Output.Dir), zap.Error(err))
+	}
 	if len(n.versions) == 2 {
 		s.once.Do(func() { close(s.ready) })
 	}

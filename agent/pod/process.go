@@ -188,7 +188,7 @@ func (s *settings) bootstrap(socket, telemetry string) (*agent.Bootstrap, error)
 	b := &agent.Bootstrap{
 		Node: s.node, Discovery: discovery,
 		Secrets: agent.Address{Path: socket}, Telemetry: agent.Address{Path: telemetry},
-		Agent: agent.Address{Host: "127.0.0.1", Port: s.statusPort()},
+		Agent: agent.Address{Host: "127.0.0.1", Port: s.statusPort()}, OutlierLog: s.OutlierLog,
 		Admin: agent.Address{Host: "127.0.0.1", Port: uint32(s.proxy.ProxyAdminPort)},
 		Stats: s.statsMatcher(), CompressStats: s.proxy.StatsCompression == nil || *s.proxy.StatsCompression,
 	}

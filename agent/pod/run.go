@@ -3,6 +3,7 @@ package pod
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -115,9 +116,10 @@ func (r *runner) newSource() *identity.Source {
 		ClusterID: s.clusterID, CertSigner: s.get("ISTIO_META_CERT_SIGNER", ""), Lifetime: s.lifetime,
 	}
 	source := identity.New(identity.Options{
-		Identity: s.identity(), Signer: remote, RootsFile: s.file(rootsFile), RSABits: s.rsaBits, Log: r.log.Named("identity"),
+		Identity: s.identity(), Signer: remote, RootsFile: s.roots, RSABits: s.rsaBits, Log: r.log.Named("identity"),
+		Files: s.mounted, Output: s.output,
 	})
-	remote.Certificate = source.Present
+	remote.Certificate = func() *tls.Certificate { return s.present(source) }
 	return source
 }
 

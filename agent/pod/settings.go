@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pilotfish-mesh/pilotfish/agent"
+	"github.com/pilotfish-mesh/pilotfish/agent/identity"
 )
 
 // Where injection mounts things in a pod.
@@ -61,9 +62,16 @@ type settings struct {
 	ca          string // host:port of the certificate authority
 	trustDomain string
 	caRoots     string // file, empty for the system's
+	roots       string // file of the authorities that the mesh trusts
 	clusterID   string
 	lifetime    time.Duration // of certificates
 	rsaBits     int
+	// mounted is a certificate that somebody else keeps; nil for none.
+	mounted *identity.Files
+	output  identity.Output
+	// provisioned is a folder with a certificate to ask for the first one with,
+	// where there is no token; empty for none.
+	provisioned string
 
 	exitOnZero   bool // wait for the last connection rather than for a time
 	minimumDrain time.Duration
@@ -120,6 +128,7 @@ func (s *settings) truth(name string) bool {
 
 func (s *settings) readRest() (err error) {
 	s.ca = s.get("CA_ADDR", s.proxy.DiscoveryAddress)
+	s.roots = s.file(rootsFile)
 	s.trustDomain = s.get("TRUST_DOMAIN", "cluster.local")
 	s.clusterID = s.get("ISTIO_META_CLUSTER_ID", "Kubernetes")
 	s.exitOnZero = s.truth("EXIT_ON_ZERO_ACTIVE_CONNECTIONS")
@@ -143,7 +152,7 @@ func (s *settings) readRest() (err error) {
 	default:
 		return fmt.Errorf("environment PILOT_CERT_PROVIDER=%q: want istiod, kubernetes, custom, system or none", p)
 	}
-	return nil
+	return s.readCertificates()
 }
 
 func (s *settings) identity() string {
