@@ -117,9 +117,14 @@ func (ix *Index) serverProblems(gw *config.Gateway, i int, s *networking.Server,
 func (ix *Index) credentialProblems(gw *config.Gateway, name string, namespaces []string) []config.Problem {
 	t := NewTranslator(1)
 	if len(namespaces) == 0 {
+		root := ix.mesh.RootNamespace()
 		_, here := t.Secret(ix.mesh, gw.Namespace, name)
-		if _, there := t.Secret(ix.mesh, ix.mesh.RootNamespace(), name); len(there) == 0 {
+		_, there := t.Secret(ix.mesh, root, name)
+		if len(here) == 0 || len(there) == 0 {
 			return nil
+		}
+		if gw.Namespace != root {
+			here[0].Message += fmt.Sprintf(" (namespace %s, where such a gateway may run, has no usable one either)", root)
 		}
 		return here
 	}
