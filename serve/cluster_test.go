@@ -291,6 +291,9 @@ func TestProxiesProveWhoTheyAre(t *testing.T) {
 	if err := r.kube.CoreV1().Pods("shop").Delete(t.Context(), "gone", metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
 		t.Fatal(err)
 	}
+	at := func(claim string, then time.Duration) string {
+		return s.Resign(t, web, func(claims map[string]any) { claims[claim] = time.Now().Add(then).Unix() })
+	}
 	conn := r.dial("shop", "127.0.0.11", nil)
 	for name, c := range map[string]struct {
 		token, san string
@@ -298,17 +301,20 @@ func TestProxiesProveWhoTheyAre(t *testing.T) {
 		want       codes.Code
 		says       string
 	}{
-		"its own":              {token: web, san: webID},
-		"no name asked for":    {token: web},
-		"another identity":     {token: web, san: adminID, want: codes.PermissionDenied, says: "the caller is " + webID},
-		"no token":             {want: codes.Unauthenticated, says: "no credential"},
-		"not a token":          {token: "x.y", want: codes.Unauthenticated, says: "no JSON web token"},
-		"a wrong audience":     {token: r.token("shop", "web", "web-1", "vault"), want: codes.Unauthenticated, says: `for audiences ["vault"]`},
-		"a deleted pod's":      {token: gone, want: codes.Unauthenticated, says: "refuses the token"},
-		"a changed token":      {token: web[:len(web)-8] + "AAAAAAAA", want: codes.Unauthenticated, says: "refuses the token"},
-		"stolen":               {token: admin, want: codes.PermissionDenied, says: "comes from pod web-1.shop"},
-		"through some gateway": {token: admin, from: "127.0.0.99"},
-		"bound to no pod":      {token: r.token("shop", "web", "", "istio-ca")},
+		"its own":                {token: web, san: webID},
+		"no name asked for":      {token: web},
+		"another identity":       {token: web, san: adminID, want: codes.PermissionDenied, says: "the caller is " + webID},
+		"no token":               {want: codes.Unauthenticated, says: "no credential"},
+		"not a token":            {token: "x.y", want: codes.Unauthenticated, says: "no JSON web token"},
+		"a wrong audience":       {token: r.token("shop", "web", "web-1", "vault"), want: codes.Unauthenticated, says: `for audiences ["vault"]`},
+		"a deleted pod's":        {token: gone, want: codes.Unauthenticated, says: "refuses the token"},
+		"signed again, and good": {token: s.Resign(t, web, func(map[string]any) {})},
+		"expired long ago":       {token: at("exp", -time.Hour), want: codes.Unauthenticated, says: "the token has expired at"},
+		"not valid yet":          {token: at("nbf", time.Hour), want: codes.Unauthenticated, says: "refuses the token"},
+		"a changed token":        {token: web[:len(web)-8] + "AAAAAAAA", want: codes.Unauthenticated, says: "refuses the token"},
+		"stolen":                 {token: admin, want: codes.PermissionDenied, says: "comes from pod web-1.shop"},
+		"through some gateway":   {token: admin, from: "127.0.0.99"},
+		"bound to no pod":        {token: r.token("shop", "web", "", "istio-ca")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := conn
@@ -363,8 +369,8 @@ func TestProxiesProveWhoTheyAre(t *testing.T) {
 	}
 	_, metrics := get(t, "http://"+r.at["serving metrics and debug pages"]+"/metrics")
 	for _, want := range []string{
-		"citadel_server_success_cert_issuance_count 6", `citadel_server_csr_sign_err_count{error="other_identity"} 3`,
-		"citadel_server_id_extraction_err_count 3", `citadel_server_csr_sign_err_count{error="unauthenticated"} 5`,
+		"citadel_server_success_cert_issuance_count 7", `citadel_server_csr_sign_err_count{error="other_identity"} 3`,
+		"citadel_server_id_extraction_err_count 3", `citadel_server_csr_sign_err_count{error="unauthenticated"} 7`,
 		"citadel_server_root_cert_expiry_timestamp 2", `pilotfish_refused_callers_total{reason="claim"} 7`,
 	} {
 		if !strings.Contains(metrics, want) {

@@ -3,11 +3,13 @@ package webhook_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 
@@ -134,4 +136,42 @@ func (zeroes) Read(b []byte) (int, error) {
 		b[i] = ' '
 	}
 	return len(b), nil
+}
+
+// A caller that sends its review slower than the server waits is let go, counted,
+// and keeps nobody else from being served.
+func TestSlowRequest(t *testing.T) {
+	t.Parallel() // it waits for the server's patience to end
+	url, failures := serve(t)
+	slow, never := io.Pipe()
+	defer func() { _ = never.Close() }()
+	done := make(chan error, 1)
+	go func() {
+		resp, err := http.Post(url, "application/json", slow)
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode != http.StatusBadRequest {
+				err = errors.New(resp.Status)
+			}
+		}
+		done <- err
+	}()
+	if _, err := never.Write([]byte(`{"apiVersion":`)); err != nil {
+		t.Fatal(err)
+	}
+	if code, body := post(t, url, "application/json", strings.NewReader(
+		`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","name":"good"}}`)); code != 200 {
+		t.Errorf("another caller meanwhile: %d %s", code, body)
+	}
+	select {
+	case err := <-done:
+		if err != nil && !strings.Contains(err.Error(), "EOF") && !strings.Contains(err.Error(), "reset") {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it is still waited for")
+	}
+	if len(*failures) != 1 || !strings.Contains((*failures)[0], "reading the AdmissionReview") {
+		t.Errorf("counted %q", *failures)
+	}
 }

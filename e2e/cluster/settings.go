@@ -133,7 +133,7 @@ var processes = []process{
 		--listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379
 		--listen-peer-urls http://127.0.0.1:2380`},
 	{name: "kube-apiserver", ready: "https://127.0.0.1:6443/readyz", argv: `$BIN/kube-apiserver --etcd-servers http://127.0.0.1:2379
-		--secure-port 6443 --advertise-address $NODE_IP --tls-cert-file $PKI/apiserver.crt --tls-private-key-file $PKI/apiserver.key
+		--secure-port 6443 --advertise-address $NODE_IP --tls-cert-file $PKI/server.crt --tls-private-key-file $PKI/server.key
 		--client-ca-file $PKI/ca.crt --service-cluster-ip-range $SERVICE_RANGE
 		--service-account-issuer https://kubernetes.default.svc.cluster.local
 		--service-account-key-file $PKI/sa.pub --service-account-signing-key-file $PKI/sa.key

@@ -78,7 +78,7 @@ func (n *Node) start(ctx context.Context, self string, w io.Writer, pause string
 			return err
 		}
 	}
-	if err := n.writePKI(at.node.Addr()); err != nil {
+	if err := n.writeCredentials(at.node.Addr()); err != nil {
 		return err
 	}
 	for name, text := range settings {

@@ -16,6 +16,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/pilotfish-mesh/pilotfish/e2e/pki"
 )
 
 // startTimeout bounds every wait for a process. Starts take seconds; a loaded
@@ -26,7 +28,7 @@ const startTimeout = 2 * time.Minute
 type Server struct {
 	bin  string
 	dir  string
-	pki  *pki
+	pki  *pki.PKI
 	etcd string // its URL
 	port int
 	args []string // more of the API server's
@@ -59,7 +61,7 @@ func start(bin string, args ...string) (*Server, error) {
 	}
 	s := &Server{bin: bin, dir: dir, args: args, processes: map[string]*process{}, gone: make(chan struct{})}
 	s.stopOnSignal()
-	if s.pki, err = newPKI(filepath.Join(dir, "pki")); err != nil {
+	if s.pki, err = pki.Write(filepath.Join(dir, "pki"), []string{"localhost", "kubernetes.default.svc"}, net.IPv4(127, 0, 0, 1)); err != nil {
 		s.end()
 		return nil, err
 	}
@@ -115,11 +117,11 @@ func (s *Server) startAPIServer() error {
 		"--advertise-address", "127.0.0.1",
 		// Its own address is no test's business; it would appear and vanish.
 		"--endpoint-reconciler-type", "none",
-		"--tls-cert-file", s.pki.path("server.crt"), "--tls-private-key-file", s.pki.path("server.key"),
-		"--client-ca-file", s.pki.path("ca.crt"),
+		"--tls-cert-file", s.pki.Path("server.crt"), "--tls-private-key-file", s.pki.Path("server.key"),
+		"--client-ca-file", s.pki.Path("ca.crt"),
 		"--service-account-issuer", "https://kubernetes.default.svc",
-		"--service-account-key-file", s.pki.path("sa.pub"),
-		"--service-account-signing-key-file", s.pki.path("sa.key"),
+		"--service-account-key-file", s.pki.Path("sa.pub"),
+		"--service-account-signing-key-file", s.pki.Path("sa.key"),
 		"--service-cluster-ip-range", "10.96.0.0/16,fd00:10:96::/112",
 		"--authorization-mode", "RBAC",
 		"--allow-privileged",
@@ -142,7 +144,7 @@ func (s *Server) Config() *rest.Config {
 	return &rest.Config{
 		Host: s.url(),
 		TLSClientConfig: rest.TLSClientConfig{
-			CAData: s.pki.ca.certPEM, CertData: s.pki.admin.certPEM, KeyData: s.pki.admin.keyPEM,
+			CAData: s.pki.CA.Cert, CertData: s.pki.Admin.Cert, KeyData: s.pki.Admin.KeyPEM,
 		},
 		QPS:                       -1, // tests need no protection of the server
 		WarningHandlerWithContext: rest.NoWarnings{},
