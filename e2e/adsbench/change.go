@@ -20,7 +20,9 @@ var virtualServices = schema.GroupVersionResource{Group: "networking.istio.io", 
 // resource of every proxy will contain once it has the change, and the call
 // that makes it.
 type change struct {
-	name    string
+	name string
+	// local: only the proxies of ns-0 see it.
+	local   bool
 	prepare func(ctx context.Context, round int) (text string, apply func() error, err error)
 }
 
@@ -34,7 +36,10 @@ type mesh struct {
 }
 
 func (m *mesh) changes() []change {
-	return []change{{"endpoint", m.endpoint}, {"route", m.route}, {"service", m.service}}
+	return []change{
+		{"endpoint", false, m.endpoint}, {"route", false, m.route}, {"route of one namespace", true, m.localRoute},
+		{"service", false, m.service},
+	}
 }
 
 // endpoint gives svc-0 one other address.
@@ -56,16 +61,25 @@ func (m *mesh) endpoint(ctx context.Context, round int) (string, func() error, e
 
 // route changes the VirtualService of svc-0.
 func (m *mesh) route(ctx context.Context, round int) (string, func() error, error) {
-	mark := fmt.Sprintf("mark-%s-%d-", m.run, round)
+	return m.virtualService(ctx, "canary", "*", round)
+}
+
+// localRoute changes one that only its own namespace sees.
+func (m *mesh) localRoute(ctx context.Context, round int) (string, func() error, error) {
+	return m.virtualService(ctx, "a-local-canary", ".", round)
+}
+
+func (m *mesh) virtualService(ctx context.Context, name, exportTo string, round int) (string, func() error, error) {
+	mark := fmt.Sprintf("%s-%s-%d-", name, m.run, round)
 	body := fmt.Sprintf(`{"apiVersion":"networking.istio.io/v1","kind":"VirtualService",
- "metadata":{"name":"canary","namespace":"ns-0"},
- "spec":{"hosts":["svc-0.ns-0.svc.cluster.local"],"http":[{"name":%q,
+ "metadata":{"name":%q,"namespace":"ns-0"},
+ "spec":{"exportTo":[%q],"hosts":["svc-0.ns-0.svc.cluster.local"],"http":[{"name":%q,
   "headers":{"response":{"set":{"x-mark":%q}}},
   "route":[{"destination":{"host":"svc-0.ns-0.svc.cluster.local"},"weight":%d},
            {"destination":{"host":"svc-1.ns-%d.svc.cluster.local"},"weight":%d}]}]}}`,
-		mark, mark, 99-round%90, 1%m.shape.namespaces, 1+round%90)
+		name, exportTo, mark, mark, 99-round%90, 1%m.shape.namespaces, 1+round%90)
 	return mark, func() error {
-		_, err := m.dynamic.Resource(virtualServices).Namespace("ns-0").Patch(ctx, "canary",
+		_, err := m.dynamic.Resource(virtualServices).Namespace("ns-0").Patch(ctx, name,
 			types.ApplyPatchType, []byte(body), metav1.PatchOptions{FieldManager: "adsbench", Force: ptr(true)})
 		return err
 	}, nil
@@ -104,6 +118,11 @@ func (m *mesh) restore(ctx context.Context) error {
 	if _, err := slices.Update(ctx, slice, metav1.UpdateOptions{}); err != nil {
 		return err
 	}
-	err = m.dynamic.Resource(virtualServices).Namespace("ns-0").Delete(ctx, "canary", metav1.DeleteOptions{})
-	return ignoreNotFound(err)
+	for _, name := range []string{"canary", "a-local-canary"} {
+		err = m.dynamic.Resource(virtualServices).Namespace("ns-0").Delete(ctx, name, metav1.DeleteOptions{})
+		if err := ignoreNotFound(err); err != nil {
+			return err
+		}
+	}
+	return nil
 }

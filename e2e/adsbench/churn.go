@@ -39,7 +39,7 @@ func (r *runner) churned(ctx context.Context, s *server, f *fleet, idle usage) e
 	var took []time.Duration
 	missed := 0
 	for round := r.rounds; work.Err() == nil; round++ {
-		n, err := r.once(ctx, f, change{"churn", r.mesh.endpoint}, round, &took)
+		n, err := r.once(ctx, f, change{"churn", false, r.mesh.endpoint}, round, &took)
 		if err != nil {
 			return err
 		}

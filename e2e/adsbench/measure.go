@@ -150,7 +150,7 @@ func (r *runner) once(ctx context.Context, f *fleet, c change, round int, took *
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", c.name, err)
 	}
-	w := &watch{text: []byte(text), want: r.concerned(), done: make(chan struct{}), start: time.Now()}
+	w := &watch{text: []byte(text), want: r.concerned(c.local), done: make(chan struct{}), start: time.Now()}
 	f.watch.Store(w)
 	if err := apply(); err != nil {
 		return 0, fmt.Errorf("%s: %w", c.name, err)
@@ -167,9 +167,9 @@ func (r *runner) once(ctx context.Context, f *fleet, c change, round int, took *
 	return w.want - len(w.took), nil
 }
 
-// concerned is how many proxies see what happens in ns-0.
-func (r *runner) concerned() int {
-	if !r.scoped {
+// concerned is how many proxies see what happens in ns-0, to all or to itself.
+func (r *runner) concerned(local bool) int {
+	if !r.scoped && !local {
 		return r.proxies
 	}
 	n := 0
