@@ -28,6 +28,10 @@ type request struct {
 	// names are resource_names (SotW) or resource_names_subscribe (delta).
 	names       []string
 	unsubscribe []string
+	// run holds, encoded, what would be names: a long list that a SotW client
+	// repeats with every acknowledgement, and which is mostly only compared
+	// (spell).
+	run string
 	// initial are initial_resource_versions, encoded (delta).
 	initial []string
 }
@@ -59,8 +63,16 @@ func decodeRequest(p protocol, data mem.BufferSlice, r *request) error {
 	text := materialize(data)
 	f := &requestNumbers[p]
 	*r = request{}
-	names, initial := 0, 0
+	if p == sotw && len(text) > manyNames {
+		begin, end := runOf(text, f.names)
+		r.run = text[begin:end]
+		if err := r.read(f, text[:begin]); err != nil {
+			return err
+		}
+		return r.read(f, text[end:])
+	}
 	if len(text) > manyNames {
+		names, initial := 0, 0
 		_ = eachField(text, func(n protowire.Number, _ string) error {
 			switch n {
 			case f.names:
@@ -72,6 +84,11 @@ func decodeRequest(p protocol, data mem.BufferSlice, r *request) error {
 		})
 		r.names, r.initial = make([]string, 0, names), make([]string, 0, initial)
 	}
+	return r.read(f, text)
+}
+
+// read takes the fields of a text into a request.
+func (r *request) read(f *requestFields, text string) error {
 	return eachField(text, func(n protowire.Number, v string) error {
 		switch n {
 		case 0: // never used; guards the numbers that a protocol does not have
@@ -109,6 +126,67 @@ func decodeRequest(p protocol, data mem.BufferSlice, r *request) error {
 		}
 		return nil
 	})
+}
+
+// spell lists the names of a run.
+func (r *request) spell() error {
+	if r.run == "" {
+		return nil
+	}
+	run := r.run
+	r.run = ""
+	n := 0
+	count := func(protowire.Number, string) error { n++; return nil }
+	if err := eachField(run, count); err != nil {
+		return err
+	}
+	after := r.names
+	r.names = make([]string, 0, n+len(after))
+	err := eachField(run, func(_ protowire.Number, v string) error {
+		if !utf8.ValidString(v) {
+			return errUTF8
+		}
+		r.names = append(r.names, v)
+		return nil
+	})
+	r.names = append(r.names, after...)
+	return err
+}
+
+// runOf finds the first run of fields of one number, empty if there is none or
+// the text is malformed before its end.
+func runOf(text string, number protowire.Number) (begin, end int) {
+	for at := 0; at < len(text); {
+		tag, n := varint(text[at:])
+		if n <= 0 {
+			return begin, end
+		}
+		of, wire := protowire.DecodeTag(tag)
+		switch {
+		case wire != protowire.BytesType && end == 0:
+			skip := protowire.ConsumeFieldValue(of, wire, []byte(text[at+n:]))
+			if skip < 0 {
+				return 0, 0
+			}
+			at += n + skip
+			continue
+		case end > 0 && (of != number || wire != protowire.BytesType):
+			return begin, end
+		}
+		size, m := varint(text[at+n:])
+		if m <= 0 || size > uint64(len(text)-at-n-m) {
+			return begin, end
+		}
+		next := at + n + m + int(size)
+		if of == number {
+			if end == 0 {
+				begin = at
+			}
+			end = next
+		}
+		at = next
+	}
+	return begin, end
 }
 
 func materialize(data mem.BufferSlice) string {

@@ -1,6 +1,9 @@
 package snapshot
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -59,12 +62,42 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
+// TestManyNames: long lists are read by another road.
+func TestManyNames(t *testing.T) {
+	m := &discovery.DiscoveryRequest{VersionInfo: "v", Node: &core.Node{Id: "n"}, TypeUrl: "t", ResponseNonce: "3"}
+	for i := range 1000 {
+		m.ResourceNames = append(m.ResourceNames, fmt.Sprintf("outbound|80||svc-%d.ns.svc.cluster.local", i))
+	}
+	want := request{node: m.Node, url: "t", nonce: "3", version: "v", names: m.ResourceNames}
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, sotw, b, want, nil)
+	// A second run, after other fields, which protobuf allows.
+	want.names = append(slices.Clone(want.names), "x")
+	compare(t, sotw, append(slices.Clone(b), 3<<3|2, 1, 'x'), want, nil)
+	// A field of another wire type before.
+	compare(t, sotw, append([]byte{9 << 3, 1}, append(slices.Clone(b), 3<<3|2, 1, 'x')...), want, nil)
+	var r request
+	bad := bytes.Replace(b, []byte("svc-500."), []byte("\xffvc-500."), 1)
+	if err = decodeRequest(sotw, mem.BufferSlice{mem.SliceBuffer(bad)}, &r); err == nil {
+		err = r.spell()
+	}
+	if !errors.Is(err, errUTF8) {
+		t.Error("a name that is not UTF-8 was taken")
+	}
+}
+
 func compare(t *testing.T, p protocol, b []byte, want request, known map[string]string) {
 	t.Helper()
 	var got request
 	// The message in two parts, as it may arrive.
 	err := decodeRequest(p, mem.BufferSlice{mem.SliceBuffer(b[:len(b)/3]), mem.SliceBuffer(b[len(b)/3:])}, &got)
 	if err != nil {
+		t.Fatalf("%s: %v", p, err)
+	}
+	if err := got.spell(); err != nil {
 		t.Fatalf("%s: %v", p, err)
 	}
 	versions := map[string]string{}

@@ -17,6 +17,7 @@ type feed struct {
 	wildcard bool
 	legacy   bool   // wildcard since the first request named nothing
 	only     *names // named explicitly
+	run      uint64 // the request that only is of, see stream.runOf (SotW)
 
 	// have is what the client was last offered, completely.
 	have layers

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"hash/maphash"
 	"slices"
 	"time"
 
@@ -139,6 +140,12 @@ func (s *stream) onSotW(req *request) error {
 	if err != nil {
 		return err
 	}
+	run := s.runOf(req)
+	if !ok || k == secrets || !s.repeats(k, run) {
+		if err := req.spell(); err != nil {
+			return err
+		}
+	}
 	if !ok {
 		return s.beside(req)
 	}
@@ -151,6 +158,7 @@ func (s *stream) onSotW(req *request) error {
 	s.noteSecrets(k)
 	if !f.open {
 		s.openSotW(k, f, req)
+		f.run = run
 	} else if nonce := req.nonce; nonce != "" && f.nonce != 0 {
 		if n, ok := parseNonce(nonce); !ok || n != f.nonce {
 			// The client will answer the newer response with all its names.
@@ -158,12 +166,38 @@ func (s *stream) onSotW(req *request) error {
 			return nil
 		}
 		s.answered(k, req)
-		s.renew(f, req.names)
+		s.renewBy(f, req, run)
 	} else {
-		s.renew(f, req.names)
+		s.renewBy(f, req, run)
 	}
 	s.kick()
 	return nil
+}
+
+// runOf identifies the names of a request that are not spelled out; 0 if there
+// are others.
+func (s *stream) runOf(req *request) uint64 {
+	if req.run == "" || len(req.names) > 0 {
+		return 0
+	}
+	return max(maphash.String(s.names().seed, req.run), 1)
+}
+
+// repeats reports whether a run is what the client asked for last. Only the
+// stream's reader changes that.
+func (s *stream) repeats(k kind, run uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := &s.feeds[k]
+	return run != 0 && f.open && f.run == run
+}
+
+// renewBy takes the names of a later request, unless it repeats those before.
+func (s *stream) renewBy(f *feed, req *request, run uint64) {
+	if req.run == "" {
+		s.renew(f, req.names)
+		f.run = run
+	}
 }
 
 // noteSecrets remembers that the stream asks for secrets.
