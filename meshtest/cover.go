@@ -185,27 +185,29 @@ func (c *Coverage) Files() []string {
 	return slices.Compact(out)
 }
 
-// Annotate is a file's text with the number of cases before each line that
-// holds a match, route, policy or rule, and a mark where there are none. A line
-// that holds several has the number of the one with the fewest.
-func (c *Coverage) Annotate(file, text string) string {
-	counts := map[int]int{} // the fewest of what a line holds
+// AnnotatedLine is one line of a file. Cases is the number of cases that reach
+// the match, route, policy or rule on it, of several that of the one with the
+// fewest; -1 for a line without one.
+type AnnotatedLine struct {
+	Cases int
+	Text  string
+}
+
+// Annotate is a file's text with the number of cases that reach each line.
+func (c *Coverage) Annotate(file, text string) []AnnotatedLine {
+	counts := map[int]int{}
 	for _, i := range c.Items {
 		if n, ok := counts[i.Line]; i.File == file && (!ok || i.Cases < n) {
 			counts[i.Line] = i.Cases
 		}
 	}
-	var b strings.Builder
-	n := 0
+	var out []AnnotatedLine
 	for line := range strings.Lines(text) {
-		n++
-		mark := "      "
-		if cases, ok := counts[n]; ok && cases == 0 {
-			mark = "!!!!! "
-		} else if ok {
-			mark = fmt.Sprintf("%5d ", cases)
+		cases, ok := counts[len(out)+1]
+		if !ok {
+			cases = -1
 		}
-		b.WriteString(mark + line)
+		out = append(out, AnnotatedLine{cases, strings.TrimRight(line, "\r\n")})
 	}
-	return b.String()
+	return out
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
 // Pages are the control plane's HTTP views.
@@ -19,6 +21,9 @@ type Pages struct {
 	// Draining is closed when the control plane is about to end.
 	Draining <-chan struct{}
 	Pprof    bool
+	// Page makes the page about the configuration, below /config/; nil for
+	// none.
+	Page func(mesh func() *config.Mesh) http.Handler
 	// Unready says what besides the mesh is not ready to be served; nil for
 	// nothing.
 	Unready func() error
@@ -73,6 +78,9 @@ func (p *Pages) Monitoring() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.Plane.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, r, versions{p.Build, p.Build.istio()}) })
 	mux.Handle("/debug/", onlyLocal(p.debug()))
+	if p.Page != nil {
+		mux.Handle("/config/", onlyLocal(http.StripPrefix("/config", p.Page(p.Plane.Store.Mesh))))
+	}
 	if p.Pprof {
 		mux.Handle("/debug/pprof/", onlyLocal(http.HandlerFunc(pprof.Index)))
 		mux.Handle("/debug/pprof/cmdline", onlyLocal(http.HandlerFunc(pprof.Cmdline)))

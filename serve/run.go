@@ -43,6 +43,9 @@ type Options struct {
 	MonitoringAddress string
 	HTTPAddress       string
 	Pprof             bool
+	// Page makes the page about the configuration, for /config/ of the
+	// monitoring address; nil for none.
+	Page func(mesh func() *config.Mesh) http.Handler
 	// Authority is that of the TLS addresses. Nil means the cluster's own, whose
 	// keys Secrets hold, or without a cluster one in memory.
 	Authority Authority
@@ -254,7 +257,7 @@ func (r *running) run(ctx context.Context) error {
 		returnMemory(ctx)
 		return nil
 	})
-	pages := &Pages{Plane: r.plane, Build: r.options.Build, Draining: r.draining, Pprof: r.options.Pprof, Stale: r.stale}
+	pages := &Pages{Plane: r.plane, Build: r.options.Build, Draining: r.draining, Pprof: r.options.Pprof, Page: r.options.Page, Stale: r.stale}
 	var err error
 	if r.tools, err = newTools(r.plane, pages.debug(), r.options); err != nil {
 		return err

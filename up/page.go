@@ -11,6 +11,7 @@ import (
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/dashboard"
+	"github.com/pilotfish-mesh/pilotfish/dashboard/report"
 	"github.com/pilotfish-mesh/pilotfish/dashboard/weightfile"
 	"github.com/pilotfish-mesh/pilotfish/serve"
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
@@ -40,11 +41,16 @@ func (m *Mesh) servePage(ctx context.Context) {
 		mux.Handle(path, monitoring)
 	}
 	m.serveScrapes(mux)
-	page := dashboard.New(m.pageOptions())
+	options := m.pageOptions()
+	page := dashboard.New(options)
 	mux.Handle("/", page)
+	live := report.NewLive(options.Title, m.plane.Store.Mesh, m.tests)
+	live.Above = true
+	mux.Handle("/config/", http.StripPrefix("/config", live))
 	// The debug pages tell as much as the page: other sites must not read them.
 	s := &http.Server{Handler: dashboard.Guard(nil, mux), ReadHeaderTimeout: 10 * time.Second}
 	m.running.Go(func() { page.Run(ctx) })
+	m.running.Go(func() { live.Run(ctx) })
 	m.running.Go(func() { _ = s.Serve(m.pageListener) })
 	m.running.Go(func() {
 		<-ctx.Done()

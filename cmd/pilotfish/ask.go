@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
+	"github.com/pilotfish-mesh/pilotfish/dashboard/report"
 	"github.com/pilotfish-mesh/pilotfish/simulate"
 )
 
@@ -64,9 +65,12 @@ client without a sidecar. URL is http://, https://, tcp:// or tls://.
 			if !explain {
 				a.Brief()
 			}
-			if out.value == "text" {
+			switch out.value {
+			case "text":
 				err = writeAnswer(cmd.OutOrStdout(), a, explain)
-			} else {
+			case "html":
+				err = (&report.Page{Title: "ask", Answer: report.AnswerOf(a, explain)}).Write(cmd.OutOrStdout())
+			default:
 				err = writeData(cmd.OutOrStdout(), out.value, a)
 			}
 			if err == nil && broken {
@@ -85,7 +89,7 @@ client without a sidecar. URL is http://, https://, tcp:// or tls://.
 	f.BoolVar(&explain, "explain", false, "also say why what came before did not match")
 	_ = cmd.MarkFlagRequired("from")
 	c.add(cmd)
-	out.add(cmd, "text", "json", "yaml")
+	out.add(cmd, "text", "json", "yaml", "html")
 	return cmd
 }
 

@@ -101,7 +101,7 @@ func TestAskMistakes(t *testing.T) {
 		{[]string{"--from", "web.shop", "tcp://ledger.bank"}, `pilotfish: URL "tcp://ledger.bank": a tcp connection needs a port`},
 		{[]string{"--from", "web.shop", "http://reviews:x/"}, `pilotfish: URL "http://reviews:x/": parse "http://reviews:x/": invalid port ":x" after host`},
 		{[]string{"--from", "web.shop", "http://reviews/", "-H", "x"}, `pilotfish: --header "x": want "name: value"`},
-		{[]string{"--from", "web.shop", "http://reviews/", "-o", "xml"}, `pilotfish: --output "xml": want text, json or yaml`},
+		{[]string{"--from", "web.shop", "http://reviews/", "-o", "xml"}, `pilotfish: --output "xml": want text, json, yaml or html`},
 		{[]string{"--from", "web.shop", "http://reviews/", "--jwt", filepath.Join(dir, "missing")}, "pilotfish: --jwt: open " + filepath.Join(dir, "missing") + ": no such file or directory"},
 		{[]string{"--from", "web.shop", "http://reviews/", "--config", filepath.Join(dir, "nowhere")}, "pilotfish: --config: stat " + filepath.Join(dir, "nowhere") + ": no such file or directory"},
 		{[]string{"--from", "web.shop", "http://reviews/", "--config", broken}, broken + `:4: error: VirtualService default/x: spec.http[0].rout: unknown field "rout": did you mean "route"? (UnknownField)`},

@@ -4,282 +4,38 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
+	"github.com/pilotfish-mesh/pilotfish/dashboard/report"
 	"github.com/pilotfish-mesh/pilotfish/simulate"
 )
 
-// answerText writes an Answer for people.
-type answerText struct {
-	b       strings.Builder
-	explain bool
-	told    map[*simulate.Hop]bool
-}
+const labelWidth = 14
 
+// writeAnswer writes an Answer as text.
 func writeAnswer(to io.Writer, a *simulate.Answer, explain bool) error {
-	t := &answerText{explain: explain, told: map[*simulate.Hop]bool{}}
-	fmt.Fprintf(&t.b, "%s from %s\n", a.Request, a.From)
-	if a.Address != "" {
-		fmt.Fprintf(&t.b, "connects to %s", a.Address)
-		if a.Service != "" {
-			fmt.Fprintf(&t.b, " (%s)", a.Service)
-		}
-		t.b.WriteString("\n")
+	v := report.AnswerOf(a, explain)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s from %s\n", v.Request, v.From)
+	if v.Connects != "" {
+		fmt.Fprintf(&b, "connects to %s\n", v.Connects)
 	}
-	t.hop(a.Hop)
-	t.results(a)
-	_, err := io.WriteString(to, t.b.String())
+	for _, h := range v.Hops {
+		fmt.Fprintf(&b, "\n%s\n", h.Title)
+		writeLines(&b, h.Lines)
+	}
+	b.WriteString("\nresult\n")
+	writeLines(&b, v.Results)
+	_, err := io.WriteString(to, b.String())
 	return err
 }
 
-const labelWidth = 14
-
-// line writes one fact with the object that made it.
-func (t *answerText) line(label, text string, source *simulate.Source) {
-	fmt.Fprintf(&t.b, "  %-*s%s", labelWidth, label, text)
-	if source != nil {
-		fmt.Fprintf(&t.b, "  <- %s", source)
-	}
-	t.b.WriteString("\n")
-}
-
-func (t *answerText) hop(h *simulate.Hop) {
-	if h == nil || t.told[h] {
-		return
-	}
-	t.told[h] = true
-	fmt.Fprintf(&t.b, "\n%s, %s\n", h.Proxy, h.Side)
-	if h.Side == "inbound" && !t.explain {
-		t.brief(h)
-		return
-	}
-	t.decision("listener", h.Listener)
-	t.decision("filter chain", h.Chain)
-	t.downstream(h.Downstream)
-	for i := range h.Filters {
-		t.verdict(&h.Filters[i])
-	}
-	t.decision("virtual host", h.VirtualHost)
-	t.decision("route", h.Route)
-	t.action(h)
-	if h.Reply != nil {
-		t.reply(h.Reply)
-	}
-	for i := range h.To {
-		t.destination(&h.To[i])
-	}
-	for _, u := range h.Unknown {
-		t.line("not known", u, nil)
-	}
-	for i := range h.To {
-		for j := range h.To[i].Endpoints {
-			t.hop(h.To[i].Endpoints[j].Server)
+// writeLines writes each fact with the object that made it.
+func writeLines(b *strings.Builder, lines []report.Line) {
+	for _, l := range lines {
+		fmt.Fprintf(b, "  %-*s%s", labelWidth, l.Label, l.Text)
+		if l.Source != nil {
+			fmt.Fprintf(b, "  <- %s", l.Source)
 		}
+		b.WriteString("\n")
 	}
-}
-
-// brief leaves out of a server's side what is the same for every request: its
-// own listener and the one route to the application.
-func (t *answerText) brief(h *simulate.Hop) {
-	t.decision("filter chain", h.Chain)
-	t.downstream(h.Downstream)
-	for i := range h.Filters {
-		t.verdict(&h.Filters[i])
-	}
-	if h.Reply != nil {
-		t.reply(h.Reply)
-	}
-	for i := range h.To {
-		t.destination(&h.To[i])
-	}
-	for _, u := range h.Unknown {
-		t.line("not known", u, nil)
-	}
-}
-
-func (t *answerText) decision(label string, d *simulate.Decision) {
-	if d == nil {
-		return
-	}
-	if t.explain {
-		for _, p := range d.Passed {
-			t.line("", fmt.Sprintf("not %s: %s", p.Name, p.Why), p.Source)
-		}
-	}
-	if d.Name == "" {
-		return
-	}
-	text := d.Name
-	if d.Why != "" {
-		text += ": " + d.Why
-	}
-	t.line(label, text, d.Source)
-}
-
-func (t *answerText) downstream(s *simulate.Security) {
-	if s == nil {
-		return
-	}
-	text := s.Mode
-	switch {
-	case s.Passthrough:
-		text += " between the applications"
-	case s.Identity != "":
-		text += ", the client is " + s.Identity
-	}
-	t.line("connection", text, nil)
-}
-
-func (t *answerText) verdict(v *simulate.Verdict) {
-	if t.explain {
-		for _, p := range v.Passed {
-			t.line("", fmt.Sprintf("not %s: %s", p.Name, p.Why), p.Source)
-		}
-	}
-	word := "denied"
-	if v.Allowed {
-		word = "allowed"
-	}
-	if v.Dry {
-		word = "would be " + word
-	}
-	t.line(shortFilter(v.Filter), word+": "+v.Why, v.Source)
-}
-
-func shortFilter(name string) string {
-	return name[strings.LastIndexByte(name, '.')+1:]
-}
-
-func (t *answerText) action(h *simulate.Hop) {
-	if f := h.Fault; f != nil {
-		if f.DelayPercent > 0 {
-			t.line("fault", fmt.Sprintf("%s of the requests wait %s", percent(f.DelayPercent), f.Delay), nil)
-		}
-		if f.AbortPercent > 0 {
-			t.line("fault", fmt.Sprintf("%s of the requests are answered %d", percent(f.AbortPercent), f.Abort), nil)
-		}
-	}
-	if h.Reply == nil && !h.Timeout.IsZero() && !h.Timeout.Default {
-		t.line("timeout", h.Timeout.String(), nil)
-	}
-	if r := h.Retries; r != nil && h.Reply == nil {
-		text := fmt.Sprintf("%d on %s", r.Attempts, r.On)
-		if r.PerTry > 0 {
-			text += ", each within " + r.PerTry.Round(time.Millisecond).String()
-		}
-		t.line("retries", text, nil)
-	}
-	t.sent(h.Sent)
-	for _, m := range h.Mirrors {
-		t.line("mirror", fmt.Sprintf("%s to %s", percent(m.Percent), m.Cluster), nil)
-	}
-}
-
-func (t *answerText) sent(s *simulate.Sent) {
-	if s == nil {
-		return
-	}
-	t.line("sends", strings.TrimSpace(s.Method+" "+s.Authority+s.Path), nil)
-	for _, c := range s.Changes {
-		t.line("header", changeText(c), nil)
-	}
-	for _, c := range s.Response {
-		t.line("in the answer", changeText(c), nil)
-	}
-}
-
-func changeText(c simulate.HeaderChange) string {
-	if c.Op == "remove" {
-		return "remove " + c.Name
-	}
-	return fmt.Sprintf("%s %s: %s", c.Op, c.Name, c.Value)
-}
-
-func (t *answerText) reply(r *simulate.Reply) {
-	text := r.Reason
-	if r.Status != 0 {
-		text = fmt.Sprintf("%d: %s", r.Status, r.Reason)
-	}
-	if r.Location != "" {
-		text += ", to " + r.Location
-	}
-	t.line("answers", text, r.Source)
-}
-
-func (t *answerText) destination(d *simulate.Destination) {
-	t.line("to", fmt.Sprintf("%s %s", d.Cluster, percent(d.Percent)), d.Source)
-	t.sent(d.Sent)
-	if d.Reply != nil {
-		t.reply(d.Reply)
-	}
-	left := 0
-	for i := range d.Endpoints {
-		ep := &d.Endpoints[i]
-		if i >= 10 && !t.explain || ep.Percent == 0 && !t.explain {
-			left++
-			continue
-		}
-		t.line("", endpointText(ep), nil)
-	}
-	if left > 0 {
-		t.line("", fmt.Sprintf("and %d more (--explain lists them)", left), nil)
-	}
-}
-
-func endpointText(ep *simulate.Endpoint) string {
-	text := ep.Address
-	if ep.Workload != "" {
-		text += " " + ep.Workload
-	}
-	text += " " + percent(ep.Percent)
-	for _, part := range []string{ep.Locality, ep.Health} {
-		if part != "" {
-			text += ", " + part
-		}
-	}
-	if ep.Priority > 0 {
-		text += fmt.Sprintf(", priority %d", ep.Priority)
-	}
-	if s := ep.Security; s != nil {
-		text += ", " + s.Mode
-		if s.Passthrough {
-			text += " between the applications"
-		}
-		if s.Identity != "" {
-			text += " as " + s.Identity
-		}
-	}
-	return text
-}
-
-func percent(p float64) string {
-	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", p), "0"), ".") + " %"
-}
-
-func (t *answerText) results(a *simulate.Answer) {
-	t.b.WriteString("\nresult\n")
-	for i := range a.Results {
-		r := &a.Results[i]
-		t.line(percent(r.Percent), resultText(r), r.Source)
-	}
-	for _, u := range a.Unknown {
-		t.line("not certain", u, nil)
-	}
-}
-
-func resultText(r *simulate.Result) string {
-	if r.Delivered {
-		text := r.Workload
-		if text == "" {
-			text = r.Address
-		}
-		if v := r.Labels["version"]; v != "" {
-			text += " version " + v
-		}
-		return text + ", " + r.Security
-	}
-	if r.Status == 0 {
-		return r.Reason + ", by " + r.By
-	}
-	return fmt.Sprintf("%d: %s, by %s", r.Status, r.Reason, r.By)
 }

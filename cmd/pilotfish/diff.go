@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/dashboard/report"
 	"github.com/pilotfish-mesh/pilotfish/discovery/inputs"
 	"github.com/pilotfish-mesh/pilotfish/meshtest"
 	"github.com/pilotfish-mesh/pilotfish/simulate"
@@ -48,7 +49,7 @@ Exit codes: 0 no request is answered differently, 1 some are, 2 could not run.`,
 	fl.BoolVar(&f.xds, "xds", false, "also show how the resources differ")
 	fl.BoolVar(&f.order, "order", false, "also give an order of applying without a failed request in between")
 	f.config.add(cmd)
-	f.out.add(cmd, "text", "json", "yaml", "markdown")
+	f.out.add(cmd, "text", "json", "yaml", "markdown", "html")
 	return cmd
 }
 
@@ -177,6 +178,9 @@ func resourceDiffs(d *meshtest.Difference, before, after *simulate.World) []reso
 func writeDiff(to io.Writer, format string, r *diffReport) error {
 	if format == "json" || format == "yaml" {
 		return writeData(to, format, r)
+	}
+	if format == "html" {
+		return (&report.Page{Title: "diff", Diff: &report.Diff{Difference: r.Difference, Order: r.Order}}).Write(to)
 	}
 	t := &diffText{markdown: format == "markdown"}
 	t.write(r)

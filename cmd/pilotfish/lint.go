@@ -62,7 +62,7 @@ Exit codes: 0 nothing found, 1 findings of the level --fail-on or worse, 2 could
 	fl.StringVar(&f.level, "fail-on", "warning", "info, warning or error")
 	fl.BoolVar(&f.all, "all", false, "also show what is ignored")
 	f.config.add(cmd)
-	f.out.add(cmd, "text", "json", "yaml", "sarif", "junit", "markdown", "github")
+	f.out.add(cmd, "text", "json", "yaml", "sarif", "junit", "markdown", "github", "html")
 	return cmd
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/dashboard/report"
 	"github.com/pilotfish-mesh/pilotfish/meshtest"
 )
 
@@ -16,6 +17,8 @@ func writeFindings(to io.Writer, format string, list []meshtest.Finding) error {
 	switch format {
 	case "json", "yaml":
 		return writeData(to, format, map[string]any{"findings": append([]meshtest.Finding{}, list...)})
+	case "html":
+		return (&report.Page{Title: "lint", Findings: &report.Findings{List: list}}).Write(to)
 	case "sarif":
 		return writeSARIF(to, list)
 	case "junit":

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pilotfish-mesh/pilotfish/dashboard/report"
 	"github.com/pilotfish-mesh/pilotfish/meshtest"
 )
 
@@ -109,7 +110,7 @@ func writeReplay(to io.Writer, format string, r *meshtest.Replayed) error {
 	if r.Requests > 0 {
 		share = 100 * float64(r.Different) / float64(r.Requests)
 	}
-	t.title("%d requests: %s answered differently, %d fail now that worked", r.Requests, percent(share), r.Failing)
+	t.title("%d requests: %s answered differently, %d fail now that worked", r.Requests, report.Percent(share), r.Failing)
 	for _, g := range r.Groups {
 		t.item("%s: %s", g.Cause, count(g.Count, "request", "requests"))
 		t.detail("before", g.Before)

@@ -116,6 +116,7 @@ only, such as those that come by a port-forward.`,
 				}
 			}
 			o.Log, o.Build = log, buildInfo()
+			o.Page = configPage(cmd.Context())
 			return serve.Run(cmd.Context(), o)
 		},
 	}

@@ -75,12 +75,14 @@ func TestServePages(t *testing.T) {
 	}
 	at := "http://" + logged(c, "serving metrics and debug pages")
 	for path, want := range map[string]string{
-		"/debug/configz":    `"kind":"VirtualService","metadata":{"name":"myapp-virtualservice","namespace":"default"}`,
-		"/debug/registryz":  `"hostname":"myapp.default.svc.cluster.local"`,
-		"/debug/endpointz":  `"myapp.default.svc.cluster.local":{"default":{"Shards":{"Kubernetes/Kubernetes":[`,
-		"/debug/problems":   `[`,
-		"/debug/syncz":      `[]`,
-		"/debug/adsz":       `{"totalClients":0}`,
+		"/debug/configz":   `"kind":"VirtualService","metadata":{"name":"myapp-virtualservice","namespace":"default"}`,
+		"/debug/registryz": `"hostname":"myapp.default.svc.cluster.local"`,
+		"/debug/endpointz": `"myapp.default.svc.cluster.local":{"default":{"Shards":{"Kubernetes/Kubernetes":[`,
+		"/debug/problems":  `[`,
+		"/debug/syncz":     `[]`,
+		"/debug/adsz":      `{"totalClients":0}`,
+		"/config/":         `Who may call whom`,
+		"/config/?from=default/myapp-v1&url=http://myapp/": `connects to`,
 		"/version":          `"version":"unknown"`,
 		"/metrics":          `pilot_services 2`,
 		"/debug/registryz?": `"clusterVIPs"`,

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -72,7 +71,7 @@ Exit codes: 0 all passed, 1 some failed, 2 something could not run.
 	fl.BoolVar(&f.mutate, "mutate", false, "change the configuration a little and say what no case notices")
 	fl.Float64Var(&f.under, "fail-under", 0, "fail if the coverage is below this percentage; implies --cover")
 	f.config.add(cmd)
-	f.out.add(cmd, "text", "json", "yaml", "junit", "markdown", "github")
+	f.out.add(cmd, "text", "json", "yaml", "junit", "markdown", "github", "html")
 	return cmd
 }
 
@@ -195,7 +194,7 @@ func (f *testFlags) verdict(stderr io.Writer, r *testRun) error {
 func (f *testFlags) read(cmd *cobra.Command, args []string, r *testRun) error {
 	byPaths := map[string]*suite{}
 	for _, arg := range args {
-		files, err := testFiles(arg)
+		files, err := meshtest.Files(arg)
 		if err != nil {
 			return couldNotRun{err}
 		}
@@ -251,30 +250,6 @@ func (f *testFlags) configOf(arg, name string, tests *meshtest.File) []string {
 		return []string{filepath.Dir(name)}
 	}
 	return []string{arg}
-}
-
-// testFiles are the test files at or below a path.
-func testFiles(path string) ([]string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.IsDir() {
-		return []string{path}, nil
-	}
-	var out []string
-	err = filepath.WalkDir(path, func(at string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && at != path && strings.HasPrefix(d.Name(), "."):
-			return filepath.SkipDir
-		case !d.IsDir() && (strings.HasSuffix(at, "_test.yaml") || strings.HasSuffix(at, "_test.yml")):
-			out = append(out, at)
-		}
-		return nil
-	})
-	return out, err
 }
 
 func (f *testFlags) pattern() *regexp.Regexp {

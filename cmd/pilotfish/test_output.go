@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/dashboard/report"
 	"github.com/pilotfish-mesh/pilotfish/meshtest"
 )
 
@@ -18,6 +19,8 @@ func (f *testFlags) write(to io.Writer, r *testRun) error {
 		return writeData(to, f.out.value, dataOf(r))
 	case "junit":
 		return writeJUnit(to, r)
+	case "html":
+		return f.writeTestHTML(to, r)
 	case "github":
 		return writeTestAnnotations(to, r)
 	case "markdown":
@@ -106,13 +109,39 @@ func coverageText(b *strings.Builder, r *testRun) {
 	fmt.Fprintf(b, "coverage: %.1f %% of %d matches, routes, policies and rules\n", r.coverage.Percent(), len(r.coverage.Items))
 }
 
+func (f *testFlags) writeTestHTML(to io.Writer, r *testRun) error {
+	t := &report.Tests{Results: r.results, Problems: r.problems, Coverage: r.coverage}
+	if r.mutants != nil {
+		t.Mutants, t.Tried = r.mutants.Survived, r.mutants.Tried
+	}
+	if f.annotate {
+		for _, name := range r.coverage.Files() {
+			if text, err := os.ReadFile(name); err == nil { //nolint:gosec // it was read as configuration
+				t.Annotated = append(t.Annotated, report.Annotated{File: name, Lines: r.coverage.Annotate(name, string(text))})
+			}
+		}
+	}
+	return (&report.Page{Title: "test", Tests: t}).Write(to)
+}
+
 // annotateFiles writes the files that hold what can be reached, as far as they
 // are files.
 func annotateFiles(b *strings.Builder, c *meshtest.Coverage) {
 	for _, name := range c.Files() {
 		text, err := os.ReadFile(name) //nolint:gosec // it was read as configuration
-		if err == nil {
-			fmt.Fprintf(b, "--- %s\n%s", name, c.Annotate(name, string(text)))
+		if err != nil {
+			continue // of an overlay, standard input or a revision
+		}
+		fmt.Fprintf(b, "--- %s\n", name)
+		for _, l := range c.Annotate(name, string(text)) {
+			mark := "      "
+			switch {
+			case l.Cases == 0:
+				mark = "!!!!! "
+			case l.Cases > 0:
+				mark = fmt.Sprintf("%5d ", l.Cases)
+			}
+			b.WriteString(mark + l.Text + "\n")
 		}
 	}
 }

@@ -259,7 +259,7 @@ func poll(patience, interval time.Duration, ask func() bool) bool {
 // UntilShown waits until the page shows a text.
 func (p *Tab) UntilShown(text string) {
 	p.t.Helper()
-	p.Until(fmt.Sprintf("document.body.innerText.includes(%q)", text))
+	p.Until(fmt.Sprintf("document.body?.innerText.includes(%q) === true", text)) // there is no body while a page loads
 }
 
 // Type replaces a field's content, as a user does, and presses Enter.

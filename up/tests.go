@@ -1,0 +1,39 @@
+package up
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/dashboard/report"
+	"github.com/pilotfish-mesh/pilotfish/meshtest"
+)
+
+// tests reads the test files of the mesh's folders, for its page.
+func (m *Mesh) tests() *report.Tests {
+	out := &report.Tests{}
+	for _, at := range m.options.Paths {
+		files, err := meshtest.Files(at)
+		if err != nil {
+			out.Problems = append(out.Problems, config.Problem{Severity: config.Error, Message: err.Error(), File: at})
+		}
+		for _, name := range files {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				out.Problems = append(out.Problems, config.Problem{Severity: config.Error, Message: err.Error(), File: name})
+				continue
+			}
+			tests, problems := meshtest.Parse(name, data)
+			if len(tests.Config) > 0 {
+				out.Note += fmt.Sprintf("%s is about another configuration. ", name)
+				continue
+			}
+			out.Problems = append(out.Problems, problems...)
+			out.Cases = append(out.Cases, tests.Cases...)
+		}
+	}
+	if len(out.Cases) == 0 {
+		out.Note += "No case in a file *_test.yaml is about this mesh."
+	}
+	return out
+}
