@@ -70,14 +70,19 @@ spec:
 		"a page of each": {[]string{"experimental", "internal-debug", "connections", "--all"}, []string{"istiod-", "totalClients"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			var before error
 			w.await(t, fmt.Sprint("istioctl ", c.args), func(ctx context.Context) error {
 				out, err := w.istioctl(ctx, c.args...)
-				if err != nil {
+				if ctx.Err() != nil {
+					return before // the end of patience says nothing
+				}
+				if before = err; err != nil {
 					return err
 				}
 				for _, want := range c.wants {
 					if !strings.Contains(out, want) {
-						return fmt.Errorf("lacks %q:\n%s", want, out)
+						before = fmt.Errorf("lacks %q:\n%s", want, out)
+						return before
 					}
 				}
 				return nil
