@@ -55,6 +55,12 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	s := kubetest.Shared(t)
 	s.Client(t).Apply(t, mesh)
+	return startWorld(t, s, serve.Options{})
+}
+
+// startWorld starts the control plane of a server that holds the mesh.
+func startWorld(t *testing.T, s *kubetest.Server, o serve.Options) *world {
+	t.Helper()
 	kube, err := kubernetes.NewForConfig(s.Config())
 	if err != nil {
 		t.Fatal(err)
@@ -66,12 +72,9 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { _ = os.RemoveAll(w.root) })
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() {
-		ended <- serve.Run(ctx, serve.Options{
-			Kubeconfig: s.Kubeconfig(), SecureXDSAddress: w.address, HTTPAddress: "127.0.0.1:8080", Identity: "pilotfish-1",
-			Log: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)),
-		})
-	}()
+	o.Kubeconfig, o.SecureXDSAddress, o.HTTPAddress, o.Identity = s.Kubeconfig(), w.address, "127.0.0.1:8080", "pilotfish-1"
+	o.Log = zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
+	go func() { ended <- serve.Run(ctx, o) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
