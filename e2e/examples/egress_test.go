@@ -62,3 +62,23 @@ func TestEgressGatewayTLS(t *testing.T) {
 		}
 	}
 }
+
+func TestEgressServices(t *testing.T) {
+	stage.NeedNamespaces(t)
+	s := run(t, "egress-services", up.Namespaces, nil)
+	for name, c := range map[string]*stage.Caller{
+		"alias": s.Inside("client", "http://alias"), "listed": s.Inside("client", "http://listed"),
+	} {
+		if a := c.Get(t, "/"); a.Status != http.StatusOK || a.Echo.Workload != "outside" {
+			t.Errorf("%s: %v, want 200 from outside", name, a)
+		}
+	}
+	for _, host := range []string{"alias.example", "listed.example"} {
+		if a := outside(s).Get(t, "/", "Host", host); a.Status != http.StatusOK || a.Echo.Workload != "outside" {
+			t.Errorf("%s through the gateway: %v, want 200 from outside", host, a)
+		}
+	}
+	if a := s.Inside("client", "http://listed").Get(t, "/?delay=3s"); a.Status != http.StatusGatewayTimeout || a.Took < time.Second-stage.Early {
+		t.Errorf("listed: %v after %v, want 504 after 1 s", a, a.Took)
+	}
+}
