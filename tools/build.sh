@@ -24,6 +24,7 @@ locate() {
 			ldflags="$ldflags -X $v.gitVersion=v$version -X $v.gitMajor=${version%%.*} -X $v.gitMinor=$minor"
 		done
 		;;
+	flagger) module=flagger package=github.com/fluxcd/flagger/cmd/flagger ;;
 	coredns) module=coredns package=github.com/coredns/coredns ;;
 	etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;
 	istioctl | pilot-agent)
@@ -53,6 +54,8 @@ build() {
 		extra=''
 		[ "$1" = pilot-agent ] && extra=$(cd "$here/$module" && GOWORK=off go list -m -f '{{.Dir}}' istio.io/istio)/tools/packaging/common/envoy_bootstrap.json
 		[ -z "$extra" ] || install -m 644 "$extra" "$bin/envoy_bootstrap.json" # its template of Envoy's bootstrap
+		[ "$1" != flagger ] || install -m 644 \
+			"$(cd "$here/$module" && GOWORK=off go list -m -f '{{.Dir}}' github.com/fluxcd/flagger)/charts/flagger/crds/crd.yaml" "$bin/flagger-crds.yaml"
 		# Renamed when whole: nobody sees half a binary, and one in use lives on.
 		mv "$bin/.$1.new" "$bin/$1"
 		echo "$want" >"$bin/.$1.stamp"

@@ -7,8 +7,8 @@
 kube-binaries: ## Build etcd and kube-apiserver for the tests of discovery (minutes, once)
 	tools/build.sh etcd kube-apiserver
 
-cluster-binaries: kube-binaries ## Build the rest of a one-node cluster, and Istio's tools, as well
-	tools/build.sh kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns istioctl pilot-agent
+cluster-binaries: kube-binaries ## Build the rest of a one-node cluster, Istio's tools and Flagger as well
+	tools/build.sh kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns istioctl pilot-agent flagger
 
 golangci-lint:
 	@tools/build.sh golangci-lint >/dev/null

@@ -1,7 +1,7 @@
 //go:build linux
 
 // Command app is what the pods of the cluster tests run, from an image of its
-// own: an application that says who it is (serve), a steady load that checks
+// own: an application that says who it is (serve), or fails half of the time (broken), a steady load that checks
 // every response (drive), and the process of a pod's sandbox (pause). It
 // consumes arguments and the pod's environment, and package e2e/mesh talks to
 // it over HTTP.
@@ -31,6 +31,8 @@ func main() {
 	switch role {
 	case "serve":
 		err = serve(ctx, args)
+	case "broken":
+		err = broken(ctx, args)
 	case "drive":
 		err = drive(ctx, args)
 	case "once":
@@ -40,7 +42,7 @@ func main() {
 	case "pause":
 		pause(ctx)
 	default:
-		err = fmt.Errorf("unknown role %q: want serve, drive, once, check or pause", role)
+		err = fmt.Errorf("unknown role %q: want serve, broken, drive, once, check or pause", role)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "app:", err)
