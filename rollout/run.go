@@ -124,10 +124,14 @@ func (r *Rollout) applyStage(ctx context.Context, i int) error {
 			return err
 		}
 		held = err.Error()
-		if err := r.target.look(ctx); err != nil && (errors.As(err, new(errLost)) || final(err)) {
-			return err
+		if lost := r.target.look(ctx); lost != nil && final(lost) {
+			return lost
 		}
-		if !wait(ctx, r.Plan.beat()) {
+		pause := r.Plan.beat()
+		if apierrors.IsConflict(err) {
+			pause = 100 * time.Millisecond // its status was written, or its labels
+		}
+		if !wait(ctx, pause) {
 			return r.late(ctx, held)
 		}
 	}
