@@ -4,18 +4,25 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// istioctl runs Istio's own command line.
+// istioctl runs Istio's own command line, and returns all that it says: some
+// of its answers go to the standard error.
 func (w *world) istioctl(ctx context.Context, args ...string) (string, error) {
 	dir := os.Getenv("KUBE_BIN_DIR")
 	if dir == "" {
 		dir = filepath.Join(w.root, ".cache", "bin")
 	}
-	return w.command(ctx, filepath.Join(dir, "istioctl"), append(args, "--kubeconfig", w.kubeconfig)...)
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, "istioctl"), append(args, "--kubeconfig", w.kubeconfig)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("istioctl %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
 }
 
 // Istio's own command line finds control plane and proxies in the cluster, and
