@@ -16,13 +16,15 @@ const (
 	StatsPort  = 15090 // /stats/prometheus
 )
 
-// The static clusters. Translation names sds-grpc and pilotfish-telemetry.
+// The static clusters. Translation names sds-grpc, pilotfish-telemetry and
+// pilotfish-modules.
 const (
 	xdsCluster   = "xds-grpc"
 	sdsCluster   = "sds-grpc"
 	adminCluster = "prometheus_stats"
 	agentCluster = "agent"
 	logCluster   = "pilotfish-telemetry"
+	wasmCluster  = "pilotfish-modules"
 	// The name that Istio's bootstrap has for it.
 	metricsCluster = "envoy_metrics_service"
 )
@@ -53,6 +55,9 @@ type Bootstrap struct {
 	// Telemetry is the socket of an agent that takes Envoy's access log; without
 	// a path there is none.
 	Telemetry Address
+	// Modules is the socket of an agent that serves Wasm extensions with their
+	// modules in place; without a path there is none.
+	Modules Address
 	// Agent answers /healthz/ready and knows more than Envoy's admin interface,
 	// which answers if Agent has no host.
 	Agent Address
@@ -101,6 +106,9 @@ func (b *Bootstrap) JSON() ([]byte, error) {
 	}
 	if b.Telemetry.Path != "" {
 		node["metadata"].(object)["PILOTFISH_TELEMETRY"] = "true"
+	}
+	if b.Modules.Path != "" {
+		node["metadata"].(object)["PILOTFISH_MODULES"] = "true"
 	}
 	out := object{
 		"node":             node,
@@ -177,6 +185,11 @@ func (b *Bootstrap) clusters() list {
 		als := staticCluster(logCluster, b.Telemetry)
 		als["typedExtensionProtocolOptions"] = http2()
 		out = append(out, als)
+	}
+	if b.Modules.Path != "" {
+		ecds := staticCluster(wasmCluster, b.Modules)
+		ecds["typedExtensionProtocolOptions"] = http2()
+		out = append(out, ecds)
 	}
 	if b.Agent.Host != "" {
 		out = append(out, staticCluster(agentCluster, b.Agent))

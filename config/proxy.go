@@ -44,6 +44,10 @@ type Proxy struct {
 	// Telemetry: an agent beside the proxy takes its access log, on the
 	// bootstrap's cluster pilotfish-telemetry, and makes metrics of it.
 	Telemetry bool
+	// Modules: an agent beside the proxy serves the configuration of Wasm
+	// extensions over ECDS, on the bootstrap's cluster pilotfish-modules, with
+	// the modules in place.
+	Modules bool
 	// Extensions are the names in Node.extensions, sorted. A stock Envoy does
 	// not carry Istio's own.
 	Extensions []string

@@ -43,6 +43,7 @@ func ParseNode(n *core.Node) (*config.Proxy, error) {
 	// certificates. Ours says so itself.
 	p.Certificates = md.truth("PILOTFISH_CERTIFICATES") || md.text("ISTIO_VERSION") != ""
 	p.Telemetry = md.truth("PILOTFISH_TELEMETRY")
+	p.Modules = md.truth("PILOTFISH_MODULES")
 	if p.Interception, err = interception(md.text("INTERCEPTION_MODE")); err != nil {
 		return nil, err
 	}

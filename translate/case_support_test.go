@@ -135,6 +135,7 @@ type proxySection struct {
 	Extensions     []string          `json:"extensions"`
 	Certificates   bool              `json:"certificates"`
 	Generator      string            `json:"generator"`
+	Modules        bool              `json:"modules"`
 	Version        string            `json:"version"`
 	ProxyConfig    string            `json:"proxyConfig"` // JSON, as in metadata PROXY_CONFIG
 	Local          *struct {
@@ -172,7 +173,7 @@ func makeProxy(s proxySection) *config.Proxy {
 		Interception: config.Interception(or(s.Interception, "REDIRECT")), Locality: config.ParseLocality(s.Locality),
 		Network: s.Network, NodeName: s.Node, Cluster: or(s.Cluster, "Kubernetes"), Workload: name,
 		Unprivileged: s.Unprivileged, DNSCapture: s.DNSCapture, Extensions: s.Extensions, Certificates: s.Certificates,
-		Generator: s.Generator, Raw: map[string]string{},
+		Generator: s.Generator, Modules: s.Modules, Raw: map[string]string{},
 	}
 	if len(p.IPs) == 0 {
 		p.IPs = []string{"10.1.0.1"}

@@ -56,6 +56,8 @@ type Traits struct {
 	// TLSMode: the workload's label says that it takes mesh TLS. Inbound side of
 	// gRPC servers only.
 	TLSMode bool
+	// Modules: an agent fetches Wasm modules for the proxy.
+	Modules bool
 	// SetsState: the Envoy has no Istio filters, but can set filter state for a
 	// request, by which requests tell a mesh TLS connection what they are.
 	SetsState bool
@@ -164,6 +166,7 @@ func traitsOf(p *config.Proxy) Traits {
 		IstioFilters: p.HasExtension("istio.stats"),
 		Certificates: p.Certificates,
 		Telemetry:    p.Telemetry,
+		Modules:      p.Modules,
 		SetsState:    p.HasExtension(stateFilter) && !p.HasExtension("istio.stats"),
 		DNSCluster:   p.HasExtension(dnsClusterName),
 		Generator:    p.Generator,

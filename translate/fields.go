@@ -107,8 +107,6 @@ func whyUnsupported(kind string) string {
 	switch kind {
 	case "Telemetry":
 		return comesWithTelemetry
-	case "TrafficExtension", "WasmPlugin":
-		return "it comes with the extension of proxies"
 	}
 	return "nothing applies this kind"
 }
@@ -191,7 +189,7 @@ func Tables() []Table {
 	for _, list := range [][]Table{
 		virtualServiceTables(), destinationRuleTables(), gatewayTables(), sidecarTables(),
 		serviceEntryTables(), workloadTables(), meshConfigTables(),
-		securityTables(), envoyFilterTables(), proxyConfigKindTables(),
+		securityTables(), envoyFilterTables(), proxyConfigKindTables(), extensionTables(),
 	} {
 		out = append(out, list...)
 	}

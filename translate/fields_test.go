@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+	extensions "istio.io/api/extensions/v1alpha1"
 	meshconfig "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
 	networkingv1beta1 "istio.io/api/networking/v1beta1"
@@ -28,6 +29,8 @@ func roots() []protoreflect.MessageDescriptor {
 		(&security.AuthorizationPolicy{}).ProtoReflect().Descriptor(),
 		(&networking.EnvoyFilter{}).ProtoReflect().Descriptor(),
 		(&networkingv1beta1.ProxyConfig{}).ProtoReflect().Descriptor(),
+		(&extensions.WasmPlugin{}).ProtoReflect().Descriptor(),
+		(&extensions.TrafficExtension{}).ProtoReflect().Descriptor(),
 		(&meshconfig.MeshConfig{}).ProtoReflect().Descriptor(),
 	}
 }

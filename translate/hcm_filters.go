@@ -23,13 +23,17 @@ func (t *listenerTexts) httpFilters(c *httpChain) []*hcm.HttpFilter {
 	var out []*hcm.HttpFilter
 	for _, step := range [][]*hcm.HttpFilter{
 		grpcWebFilter(c),
+		t.requestExtensions(beforeTokens),
 		t.env.tokenFilter(c),
+		t.requestExtensions(beforeAccess),
 		t.accessFilters(c),
+		t.requestExtensions(afterAccess),
 		t.env.alpnFilter(c),
 		t.env.announceFilter(c),
 		httpFilter("envoy.filters.http.fault", &fault.HTTPFault{}), // configured by routes
 		httpFilter("envoy.filters.http.cors", &cors.Cors{}),        // configured by routes
 		t.env.dynamicForwardFilters(c),
+		t.requestExtensions(atTheEnd),
 		httpFilter("envoy.filters.http.router", &router.Router{
 			SuppressEnvoyHeaders: t.env.proxy.GetProxyHeaders().GetEnvoyDebugHeaders().GetDisabled().GetValue(),
 		}),

@@ -83,9 +83,7 @@ func (ix *Index) outboundLabelKeys() []string {
 	for t := range m.Telemetries.All() {
 		keys.add(t.Spec.GetSelector().GetMatchLabels())
 	}
-	for w := range m.WasmPlugins.All() {
-		keys.add(w.Spec.GetSelector().GetMatchLabels())
-	}
+	addExtensionLabels(keys, m)
 	return keys.sorted()
 }
 
@@ -107,9 +105,7 @@ func (ix *Index) inboundLabelKeys() []string {
 	for t := range m.Telemetries.All() {
 		keys.add(t.Spec.GetSelector().GetMatchLabels())
 	}
-	for w := range m.WasmPlugins.All() {
-		keys.add(w.Spec.GetSelector().GetMatchLabels())
-	}
+	addExtensionLabels(keys, m)
 	ix.addPolicyLabels(keys)
 	return keys.sorted()
 }

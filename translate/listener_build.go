@@ -23,6 +23,8 @@ type listenerTexts struct {
 	b    *build
 	env  listenerEnv
 	refs refCollector
+	// port is that of the chain at hand, 0 for one of all ports.
+	port uint32
 }
 
 // refCollector notes what the listener being encoded points to.
@@ -112,9 +114,12 @@ func (t *listenerTexts) filterChain(d *draft, c *chain) *listener.FilterChain {
 	if t.env.side == GatewaySide {
 		fc.TransportSocketConnectTimeout = durationpb.New(gatewayHandshakeTimeout)
 	}
+	if t.port = c.match.port; t.port == 0 && d.original == notRedirected {
+		t.port = d.socket.port
+	}
 	switch {
 	case c.http != nil:
-		fc.Filters = []*listener.Filter{networkFilter(hcmFilterName, t.hcm(c.http))}
+		fc.Filters = append(t.connectionExtensions(beforeTokens, beforeAccess, afterAccess, atTheEnd), networkFilter(hcmFilterName, t.hcm(c.http)))
 	case c.tcp != nil:
 		fc.Filters = t.tcpFilters(c.tcp)
 	}

@@ -15,6 +15,8 @@ type listenerEnv struct {
 	side   Side
 	// policies are what requests and connections must pass.
 	policies *policies
+	// extensions are the user's own filters, in order.
+	extensions []*extension
 	// key covers all of the above that listeners read.
 	key config.Hash
 }
@@ -22,11 +24,12 @@ type listenerEnv struct {
 func newListenerEnv(s *Scope) listenerEnv {
 	t := s.Class.Traits
 	h := config.NewHasher().Hash(s.Settings.Hash).Uint(uint64(s.Class.Side))
-	h.Str(string(t.Interception), t.ProxyConfig).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.IstioFilters).Bool(t.DNSCapture).Bool(t.Certificates).Bool(t.SetsState).Bool(t.Telemetry)
+	h.Str(string(t.Interception), t.ProxyConfig).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.IstioFilters).Bool(t.DNSCapture).Bool(t.Certificates).Bool(t.SetsState).Bool(t.Telemetry).Bool(t.Modules)
 	s.policies.addTo(h)
+	addExtensions(h, s.extensions)
 	return listenerEnv{
-		policies: &s.policies,
-		mesh:     s.Settings.Mesh, proxy: s.proxyConfig(), traits: t, side: s.Class.Side, key: h.Sum(),
+		policies: &s.policies, extensions: s.extensions,
+		mesh: s.Settings.Mesh, proxy: s.proxyConfig(), traits: t, side: s.Class.Side, key: h.Sum(),
 	}
 }
 

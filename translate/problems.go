@@ -16,6 +16,7 @@ func (ix *Index) Problems() []config.Problem {
 		ix.peerAuthenticationProblems,
 		ix.requestAuthenticationProblems,
 		ix.authorizationPolicyProblems,
+		ix.extensionProblems,
 		ix.meshConfigProblems,
 		ix.proxyConfigProblems,
 	} {

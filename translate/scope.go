@@ -36,6 +36,9 @@ type Scope struct {
 	// GatewaySide only.
 	policies policies
 
+	// extensions are filters of the user's own, in order.
+	extensions []*extension
+
 	// patches are those of EnvoyFilters, in order.
 	patches []*patch
 
@@ -110,6 +113,7 @@ func (ix *Index) Scope(c Class) *Scope {
 		ix.gatherPolicies(s)
 		ix.gatherEgress(s)
 	}
+	ix.gatherExtensions(s)
 	ix.gatherPatches(s)
 	s.key = s.hash()
 	return s
@@ -121,7 +125,8 @@ func (s *Scope) hash() config.Hash {
 	t := &c.Traits
 	h.Uint(uint64(c.Side)).Str(c.Namespace, c.Labels)
 	h.Str(string(t.Interception), t.DNSDomain, t.Addresses, t.Local.Outbound, t.Local.App, t.Generator, t.EnvoyVersion, t.Ports, t.ProxyConfig)
-	h.Uint(uint64(t.Local.PortBase)).Bool(t.Local.OwnResolver).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.Unprivileged).Bool(t.DNSCapture).Bool(t.IstioFilters).Bool(t.Certificates).Bool(t.SetsState).Bool(t.DNSCluster).Bool(t.Telemetry).Bool(t.TLSMode)
+	h.Uint(uint64(t.Local.PortBase)).Bool(t.Local.OwnResolver).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.Unprivileged).Bool(t.DNSCapture).Bool(t.IstioFilters).Bool(t.Certificates).Bool(t.SetsState).Bool(t.DNSCluster).Bool(t.Telemetry).Bool(t.TLSMode).Bool(t.Modules)
+	addExtensions(h, s.extensions)
 	t.Near.addTo(h)
 	h.Hash(s.Settings.Hash)
 	if s.Sidecar != nil {

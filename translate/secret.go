@@ -17,7 +17,8 @@ const systemRootsFile = "/etc/ssl/certs/ca-certificates.crt"
 
 // Secret makes the SDS resource of a name, for a proxy of namespace:
 //
-//	kubernetes://[ns/]name          a Secret's certificate and key
+//	kubernetes://[ns/]name          a Secret's certificate and key, or a
+//	                                registry's credentials for agents
 //	kubernetes-gateway://ns/name    the same
 //	either with suffix -cacert      the Secret's certificate authority
 //	configmap://ns/name-cacert      a ConfigMap's certificate authority
@@ -49,6 +50,9 @@ func (t *Translator) Secret(m *config.Mesh, namespace, name string) (*Resource, 
 		return nil, []config.Problem{missingSecret(ref.meta())}
 	}
 	return t.rememberedSecret(name, s.Hash, &s.Meta, func() (*tls.Secret, *config.Problem) {
+		if pull := pullSecretOf(s); pull != nil {
+			return &tls.Secret{Name: name, Type: &tls.Secret_GenericSecret{GenericSecret: &tls.GenericSecret{Secret: inlineSource(pull)}}}, nil
+		}
 		pair, p := keyPairOf(s)
 		if p != nil {
 			return nil, p

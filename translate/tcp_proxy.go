@@ -2,6 +2,7 @@ package translate
 
 import (
 	"net"
+	"slices"
 	"strconv"
 
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -98,7 +99,7 @@ func (t *listenerTexts) tcpFilters(c *tcpChain) []*listener.Filter {
 	}
 	var out []*listener.Filter
 	if !c.silent {
-		out = t.connectionFilters()
+		out = slices.Concat(t.connectionExtensions(beforeTokens, beforeAccess), t.connectionFilters(), t.connectionExtensions(afterAccess, atTheEnd))
 	}
 	if c.dynamic != nil {
 		out = append(out, t.env.sniForwardFilter(c.dynamic))

@@ -79,6 +79,7 @@ func (t *Translator) Translate(s *Scope) *Resources {
 		b.gatewayListeners()
 		b.gatewayRoutes()
 	}
+	b.extensionConfigs()
 	b.patch()
 	return b.resources()
 }

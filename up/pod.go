@@ -35,6 +35,7 @@ type pod struct {
 	node   *agent.Node // nil for plain pods
 	certs  *certified  // nil for plain pods
 	meter  *metered    // nil for plain pods
+	wasm   *extended   // nil for plain pods
 	forget func()      // takes the pod out of the directory
 
 	mu        sync.Mutex // guards what follows
@@ -208,9 +209,14 @@ func (p *pod) startProxy(s *surroundings) error {
 		return err
 	}
 	p.meter = meter
+	wasm, extensions, err := s.extend(p.plan, dir, as)
+	if err != nil {
+		return err
+	}
+	p.wasm = wasm
 	b := agent.Bootstrap{
 		Node: node, Discovery: s.discovery, DNS: s.dns, Admin: agent.Address{Path: socket}, StateOfTheWorld: s.sotw, Secrets: secrets,
-		Telemetry: logs,
+		Telemetry: logs, Modules: extensions,
 	}
 	if p.place.local != nil {
 		b.StaticHost = p.place.addr.String()
@@ -288,6 +294,7 @@ func (p *pod) stop() {
 	p.proxy.stop()
 	p.certs.close()
 	p.meter.close()
+	p.wasm.close()
 	p.forget()
 	if p.admin != nil {
 		p.admin.CloseIdleConnections()

@@ -180,14 +180,14 @@ func (s *settings) envoyArgs(bootstrap string) ([]string, error) {
 }
 
 // bootstrap is what Envoy starts with.
-func (s *settings) bootstrap(socket, telemetry string) (*agent.Bootstrap, error) {
+func (s *settings) bootstrap(at *sockets) (*agent.Bootstrap, error) {
 	discovery, err := parseAddress(s.proxy.DiscoveryAddress)
 	if err != nil {
 		return nil, fmt.Errorf("discoveryAddress: %w", err)
 	}
 	b := &agent.Bootstrap{
 		Node: s.node, Discovery: discovery,
-		Secrets: agent.Address{Path: socket}, Telemetry: agent.Address{Path: telemetry},
+		Secrets: agent.Address{Path: at.secrets}, Telemetry: agent.Address{Path: at.logs}, Modules: agent.Address{Path: at.modules},
 		Agent: agent.Address{Host: "127.0.0.1", Port: s.statusPort()}, OutlierLog: s.OutlierLog,
 		Admin: agent.Address{Host: "127.0.0.1", Port: uint32(s.proxy.ProxyAdminPort)},
 		Stats: s.statsMatcher(), CompressStats: s.proxy.StatsCompression == nil || *s.proxy.StatsCompression,

@@ -23,6 +23,7 @@ import (
 
 	"github.com/pilotfish-mesh/pilotfish/agent"
 	"github.com/pilotfish-mesh/pilotfish/agent/identity"
+	"github.com/pilotfish-mesh/pilotfish/agent/modules"
 	"github.com/pilotfish-mesh/pilotfish/agent/names"
 	"github.com/pilotfish-mesh/pilotfish/agent/telemetry"
 )
@@ -36,6 +37,7 @@ type runner struct {
 	names    *names.Server    // nil unless DNS is captured
 	// telemetry is nil if it is switched off.
 	telemetry *telemetry.Receiver
+	modules   *modules.Server
 	scraper   *scraper
 	drainer   *drainer
 	restarts  atomic.Uint64
@@ -77,7 +79,11 @@ func Run(ctx context.Context, o Options, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	return r.runEnvoy(ctx, socket, logSocket)
+	moduleSocket, err := r.serveModules(serving)
+	if err != nil {
+		return err
+	}
+	return r.runEnvoy(ctx, &sockets{socket, logSocket, moduleSocket})
 }
 
 // serveSecrets starts to keep the workload's certificate, and returns the
@@ -215,9 +221,9 @@ func (r *runner) serveTelemetry() (string, error) {
 }
 
 // runEnvoy writes the bootstrap and keeps Envoy running until ctx ends.
-func (r *runner) runEnvoy(ctx context.Context, secrets, logs string) error {
+func (r *runner) runEnvoy(ctx context.Context, at *sockets) error {
 	s := r.settings
-	b, err := s.bootstrap(secrets, logs)
+	b, err := s.bootstrap(at)
 	if err != nil {
 		return err
 	}
@@ -265,6 +271,9 @@ func (r *runner) writeMetrics(w io.Writer) {
 		counter("pilotfish_agent_dns_local_total", "Questions answered from the mesh's names.", r.names.Local.Load())
 		counter("pilotfish_agent_dns_forwarded_total", "Questions answered by the pod's DNS servers.", r.names.Forwarded.Load())
 		counter("pilotfish_agent_dns_failures_total", "Questions that nobody answered.", r.names.Failed.Load())
+	}
+	if r.modules != nil {
+		counter("pilotfish_agent_module_failures_total", "Failed attempts to fetch a Wasm module, and modules that Envoy refused.", r.modules.Failures())
 	}
 	if r.source != nil {
 		obtained, failed := r.source.Attempts()

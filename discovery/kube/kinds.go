@@ -57,9 +57,10 @@ func coreVersions() []schema.GroupVersion {
 const unfinished = "status.phase!=Succeeded,status.phase!=Failed"
 
 // credentials selects the types of Secrets that a Gateway or a DestinationRule
-// can name: kubernetes.io/tls, Opaque and those that users invent.
+// can name, kubernetes.io/tls, Opaque and those that users invent, and that a
+// WasmPlugin can, kubernetes.io/dockerconfigjson.
 const credentials = "type!=kubernetes.io/service-account-token,type!=bootstrap.kubernetes.io/token," +
-	"type!=kubernetes.io/dockercfg,type!=kubernetes.io/dockerconfigjson," +
+	"type!=kubernetes.io/dockercfg," +
 	"type!=kubernetes.io/basic-auth,type!=kubernetes.io/ssh-auth," +
 	"type!=helm.sh/release.v1,type!=istio.io/ca-root"
 
@@ -72,12 +73,14 @@ const noRoots = "metadata.name!=kube-root-ca.crt,metadata.name!=istio-ca-root-ce
 var meshConfig = types.NamespacedName{Namespace: "istio-system", Name: "istio"}
 
 // credentialKeys are the keys of a Secret's data that such a Secret may have
-// (the API's documentation of ServerTLSSettings.credentialName). A ConfigMap can
+// (the API's documentation of ServerTLSSettings.credentialName and
+// WasmPlugin.imagePullSecret). A ConfigMap can
 // hold the CA and its revocation list (caCertCredentialName). Other data is not
 // kept.
 var credentialKeys = []string{
 	"tls.crt", "tls.key", "tls.ocsp-staple", "ca.crt", "ca.crl",
 	"cert", "key", "cacert", "crl",
+	".dockerconfigjson",
 }
 
 // object is a pointer to a Kubernetes type.
