@@ -87,7 +87,7 @@ func bootstrapWith(t *testing.T, listeners []json.RawMessage) []byte {
 		}},
 		"static_resources": map[string]any{
 			"listeners": listeners,
-			"clusters":  []any{staticCluster("ads"), staticCluster("sds-grpc"), staticCluster("envoy_accesslog_service")},
+			"clusters":  []any{staticCluster("ads"), staticCluster("sds-grpc"), staticCluster("envoy_accesslog_service"), staticCluster("pilotfish-modules")},
 		},
 	})
 	if err != nil {
