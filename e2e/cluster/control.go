@@ -66,6 +66,25 @@ func (n *Node) Run(ctx context.Context, argv ...string) (string, error) {
 	return n.call(ctx, http.MethodPost, "/run", bytes.NewReader(body))
 }
 
+// KillContainers kills the containers of a name, in whatever pods, without
+// asking the API server, and returns how many there were.
+func (n *Node) KillContainers(ctx context.Context, name string) (int, error) {
+	ctr := func(args ...string) (string, error) {
+		return n.Run(ctx, append([]string{"ctr", "--address", runtimeSock, "-n", "k8s.io"}, args...)...)
+	}
+	found, err := ctr("containers", "ls", "-q", `labels."io.kubernetes.container.name"==`+name)
+	if err != nil {
+		return 0, err
+	}
+	killed := 0
+	for _, id := range strings.Fields(found) {
+		if _, err := ctr("tasks", "kill", "-s", "SIGKILL", id); err == nil { // else it has ended already
+			killed++
+		}
+	}
+	return killed, nil
+}
+
 // Load gives the node the images of docker archives.
 func (n *Node) Load(ctx context.Context, archives ...string) error {
 	for _, a := range archives {

@@ -108,6 +108,7 @@ func TestCanary(t *testing.T) {
 		w.apply(t, "canary", text)
 		w.apply(t, "canary", inMesh(100-v2, v2))
 		weights(v2)
+		w.everywhere(t, "canary", "virtualservice/myapp-virtualservice")
 	}
 
 	// The old version goes: first from the routes, then its pods, then its subset.
@@ -140,6 +141,25 @@ spec:
 	weights(100)
 	outside.end(t, "gateway")
 	inside.end(t, "sidecar")
+}
+
+// everywhere waits until an object's status says that every proxy has its newest
+// version.
+func (w *world) everywhere(t *testing.T, namespace, object string) {
+	t.Helper()
+	w.await(t, object+" to be everywhere", func(ctx context.Context) error {
+		out, err := w.kubectl(ctx, "", "get", "-n", namespace, object, "-o",
+			`jsonpath={.metadata.generation} {.status.observedGeneration} {.status.conditions[?(@.type=="Reconciled")].message}`)
+		if err != nil {
+			return err
+		}
+		var generation, observed, holders, proxies int
+		if n, _ := fmt.Sscanf(out, "%d %d %d of %d proxies have this version", &generation, &observed, &holders, &proxies); n < 4 ||
+			generation != observed || holders != proxies || proxies < 4 { // the gateway, two pods and the client
+			return fmt.Errorf("its status says %q", out)
+		}
+		return nil
+	})
 }
 
 // shares waits until a load's answers come from v2 as often as its weight

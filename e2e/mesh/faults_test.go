@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -21,10 +22,14 @@ type pair struct {
 	service, entry string // their URLs
 }
 
-// pairs makes a pair in a namespace of its own.
-func (w *world) pair(t *testing.T, namespace string) *pair {
+// pair makes a pair in a namespace of its own, with labels in place of
+// istio-injection=enabled.
+func (w *world) pair(t *testing.T, namespace string, labels ...string) *pair {
 	t.Helper()
-	w.namespace(t, namespace, "istio-injection=enabled")
+	if len(labels) == 0 {
+		labels = []string{"istio-injection=enabled"}
+	}
+	w.namespace(t, namespace, labels...)
 	w.namespace(t, namespace+"-outside")
 	w.apply(t, namespace, service("server")+application("server", "v1", 2))
 	p := &pair{
@@ -116,19 +121,19 @@ func during(t *testing.T, d, beat time.Duration, f func(n int)) {
 	}
 }
 
-// TestControlPlaneKilled kills a replica every five seconds, and once both:
-// requests go on, and so do new pods and changes.
+// TestControlPlaneKilled kills a replica every five seconds for two minutes, and
+// some times both: requests go on, and so do new pods and changes.
 func TestControlPlaneKilled(t *testing.T) {
 	w := need(t)
 	p := w.pair(t, "killed")
 	none := int64(0)
-	during(t, 30*time.Second, 5*time.Second, func(n int) {
+	during(t, 2*time.Minute, 5*time.Second, func(n int) {
 		pods, err := w.kube.CoreV1().Pods("istio-system").List(t.Context(), metav1.ListOptions{LabelSelector: "app=istiod"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i, pod := range pods.Items {
-			if i == 0 || n == 3 {
+			if i == 0 || n%8 == 3 {
 				if err := w.kube.CoreV1().Pods("istio-system").Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &none}); err != nil {
 					t.Log(err) // it may have ended by itself
 				}
@@ -161,24 +166,49 @@ func TestRollingUpgrade(t *testing.T) {
 	p.end(t)
 }
 
-// TestAPIServerAway: with no API server requests go on; once it is back, so do
-// changes.
+// TestAPIServerAway: with no API server for two minutes requests go on, and no
+// less when the control plane has to start again meanwhile: it serves what it
+// has saved, so that proxies find it. Once the server is back, so are changes.
 func TestAPIServerAway(t *testing.T) {
 	w := need(t)
 	if w.node == nil {
 		t.Skip("only a node of our own can lose its API server")
 	}
 	p := w.pair(t, "away")
+	since := metav1.Now()
 	if err := w.node.Stop(t.Context(), "kube-apiserver"); err != nil {
 		t.Fatal(err)
 	}
-	during(t, 20*time.Second, 5*time.Second, func(int) {})
+	during(t, 40*time.Second, 5*time.Second, func(int) {}) // warm
+	killed, err := w.node.KillContainers(t.Context(), "discovery")
+	if err != nil || killed < 2 {
+		t.Errorf("%d replicas were killed (%v), want 2", killed, err)
+	}
+	during(t, 80*time.Second, 5*time.Second, func(int) {}) // cold
 	if err := w.node.Start(t.Context(), "kube-apiserver"); err != nil {
 		t.Fatal(err)
 	}
-	w.ready(t, "istio-system", "app=istiod", 2)
+	for _, pod := range w.ready(t, "istio-system", "app=istiod", 2) {
+		w.servedSaved(t, pod.Name, since)
+	}
 	p.changes(t, "after-it-is-back")
 	p.end(t)
+}
+
+// servedSaved proves by the log of a replica that it started while the API
+// server was away, served what it had saved, and that proxies came to it then.
+func (w *world) servedSaved(t *testing.T, pod string, since metav1.Time) {
+	t.Helper()
+	text, err := w.kube.CoreV1().Pods("istio-system").GetLogs(pod, &corev1.PodLogOptions{SinceTime: &since}).DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	saved := strings.Index(string(text), "serving the state that was saved")
+	ready := strings.Index(string(text), "ready: the first mesh is in service")
+	caught := strings.Index(string(text), "caught up with the API server")
+	if saved < 0 || ready < saved || caught < ready {
+		t.Errorf("%s did not serve the saved state before it caught up:\n%s", pod, text)
+	}
 }
 
 // TestNodeRestarts kills kubelet and containerd and starts them again, as an
@@ -210,6 +240,7 @@ func TestNodeRestarts(t *testing.T) {
 // load, and so is the root that signs them; no connection is lost by it.
 func TestCertificatesRotate(t *testing.T) {
 	w := need(t)
+	t.Parallel() // it mostly waits
 	w.namespace(t, "rotate", "istio-injection=enabled")
 	w.namespace(t, "rotate-outside")
 	short := `      annotations: {proxy.istio.io/config: "proxyMetadata: {SECRET_TTL: 60s}"}` + "\n"

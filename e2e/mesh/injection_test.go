@@ -129,6 +129,7 @@ spec:
 // out: their pods work, and Jobs end although their sidecar would not.
 func TestKindsOfPods(t *testing.T) {
 	w := need(t)
+	t.Parallel() // it mostly waits
 	w.namespace(t, "kinds", "istio-injection=enabled")
 	w.apply(t, "kinds", careful)
 	pods := w.ready(t, "kinds", "app=careful", 1)
