@@ -41,7 +41,7 @@ CLUSTER := $(CACHE)/bin/cluster-ctl --state $(CACHE)/cluster --bin $(CACHE)/bin
 
 .PHONY: e2e
 e2e: prerequisites envoy cluster-binaries ## Test pilotfish in a real cluster: this machine's own, or KUBECONFIG's
-	ENVOY="$$(tools/envoy.sh)" $(GO) test -count=1 -timeout 30m -v ./e2e/mesh
+	ENVOY="$$(tools/envoy.sh)" $(GO) test -count=1 -timeout 40m -v ./e2e/mesh
 
 .PHONY: cluster-tools
 cluster-tools: prerequisites cluster-binaries
@@ -66,7 +66,7 @@ run: build envoy ## Start the canary example on this machine and print its page'
 test: prerequisites envoy cluster-binaries ## Run everything that CI runs, but for lint
 	$(GO) vet ./...
 	ENVOY="$$(tools/envoy.sh)" $(GO) test -timeout 30m $$($(GO) list ./... | grep -v '/e2e/mesh$$')
-	ENVOY="$$(tools/envoy.sh)" $(GO) test -timeout 20m ./e2e/mesh # alone: it loads the machine and measures
+	ENVOY="$$(tools/envoy.sh)" $(GO) test -timeout 40m ./e2e/mesh # alone: it loads the machine and measures
 	ENVOY="$$(tools/envoy.sh)" $(GO) test -race -short -timeout 20m $(RACE)
 
 FUZZTIME ?= 30s

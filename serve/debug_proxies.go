@@ -21,6 +21,7 @@ func (p *Pages) proxyPages() []debugPage {
 		{"adsz", p.adsz},
 		{"connections", p.connections},
 		{"config_dump", p.configDump},
+		{"config_distribution", p.configDistribution},
 		{"edsz", p.typedDump("eds")},
 		{"ecdsz", p.typedDump("ecds")},
 		{"ndsz", p.typedDump("nds")},

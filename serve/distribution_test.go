@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -180,6 +183,23 @@ func TestDistribution(t *testing.T) {
 	expect("generation 2: a has 1; 0 of 1")
 	a.mu.Unlock()
 	expect("generation 2: a has 2; 1 of 1")
+
+	page := (&serve.Pages{Plane: plane}).Monitoring()
+	for resource, want := range map[string]string{
+		"VirtualService/shop/web":                        `"cluster_acked":"2"`,
+		"networking.istio.io/v1/VirtualService/shop/web": `"newest":true`,
+		"VirtualService/shop/none":                       "no version of VirtualService shop/none is in effect",
+		"Pod/shop/web":                                   "want Kind/namespace/name of one of Istio's kinds",
+		"":                                               "want Kind/namespace/name",
+		"VirtualService/shop/web&proxy_namespace=another": "[]",
+	} {
+		r, got := httptest.NewRequest(http.MethodGet, "/debug/config_distribution?resource="+resource, nil), httptest.NewRecorder()
+		r.RemoteAddr = "127.0.0.1:1"
+		page.ServeHTTP(got, r)
+		if !strings.Contains(got.Body.String(), want) {
+			t.Errorf("%s: %s, want %s", resource, got.Body, want)
+		}
+	}
 
 	// What a proxy rejects nobody else is sent.
 	a.mu.Lock()

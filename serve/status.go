@@ -229,3 +229,13 @@ func plural(kind string) string {
 func isIstio(group string) bool {
 	return slices.ContainsFunc(discovery.Kinds(), func(k discovery.Kind) bool { return k.Group == group })
 }
+
+// istioGroup is the API group of one of Istio's kinds.
+func istioGroup(kind string) (group string, ok bool) {
+	for _, k := range discovery.Kinds() {
+		if k.Kind == kind {
+			return k.Group, true
+		}
+	}
+	return "", false
+}

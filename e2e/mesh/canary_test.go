@@ -10,7 +10,9 @@ import (
 	"testing"
 )
 
-// application is a Deployment of one version, whose pods say who they are.
+// application is a Deployment of one version, whose pods say who they are. As
+// Kubernetes asks of every application, they go on answering for as long as
+// others may not have heard of their end.
 func application(name, version string, replicas int) string {
 	return fmt.Sprintf(`
 apiVersion: apps/v1
@@ -35,6 +37,7 @@ spec:
         ports:
         - {name: http, containerPort: 8080}
         readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+        lifecycle: {preStop: {sleep: {seconds: 4}}}
 ---
 `, name, version, replicas, appImage)
 }

@@ -195,20 +195,25 @@ func TestAPIServerAway(t *testing.T) {
 	p.end(t)
 }
 
-// servedSaved proves by the log of a replica that it started while the API
-// server was away, served what it had saved, and that proxies came to it then.
+// servedSaved waits for the log of a replica to say that it started while the
+// API server was away, served what it had saved, and caught up.
 func (w *world) servedSaved(t *testing.T, pod string, since metav1.Time) {
 	t.Helper()
-	text, err := w.kube.CoreV1().Pods("istio-system").GetLogs(pod, &corev1.PodLogOptions{SinceTime: &since}).DoRaw(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	saved := strings.Index(string(text), "serving the state that was saved")
-	ready := strings.Index(string(text), "ready: the first mesh is in service")
-	caught := strings.Index(string(text), "caught up with the API server")
-	if saved < 0 || ready < saved || caught < ready {
-		t.Errorf("%s did not serve the saved state before it caught up:\n%s", pod, text)
-	}
+	w.await(t, pod+" to tell that it served the saved state, and has caught up", func(ctx context.Context) error {
+		b, err := w.kube.CoreV1().Pods("istio-system").GetLogs(pod, &corev1.PodLogOptions{SinceTime: &since}).DoRaw(ctx)
+		if err != nil {
+			return err
+		}
+		text, at := string(b), 0
+		for _, line := range []string{"serving the state that was saved", "ready: the first mesh is in service", "caught up with the API server"} {
+			next := strings.Index(text[at:], line)
+			if next < 0 {
+				return fmt.Errorf("no %q after what came before:\n%s", line, text)
+			}
+			at += next
+		}
+		return nil
+	})
 }
 
 // TestNodeRestarts kills kubelet and containerd and starts them again, as an
