@@ -70,9 +70,7 @@ func TestAnyOrder(t *testing.T) {
 			t.Fatalf("in order %s", strings.Join(order, ", "))
 		}
 	}
-	if n := inside.end(t, "steady").Requests; n < 100 {
-		t.Errorf("the load made only %d requests", n)
-	}
+	inside.end(t, "steady")
 }
 
 // answers waits until the gateway answers requests for a host with a status.
