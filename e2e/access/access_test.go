@@ -38,6 +38,7 @@ type request struct {
 const (
 	ok              = "200"
 	badRequest      = "400"
+	tooLarge        = "431"
 	denied          = "403"
 	unauthenticated = "401"
 	closed          = "closed"
@@ -159,7 +160,7 @@ func (w *world) outcome(r request) string {
 	if r.header != "" {
 		header = strings.ReplaceAll(r.header, "\n", "\r\n") + "\r\n"
 	}
-	if _, err := fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: %s\r\n%sConnection: close\r\n\r\n", method, path, host, header); err != nil {
+	if _, err := fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: %s\r\n%sConnection: close\r\n\r\n", method, path, host, header); err != nil && r.want != tooLarge { // which is said while the request is still being written
 		return closed
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)

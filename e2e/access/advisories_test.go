@@ -3,7 +3,7 @@ package access
 import "testing"
 
 // TestAdvisories repeats what published advisories about meshes of this kind
-// found. Others have tests where the fault would be: hostnames of
+// found. Others have tests where the fault would be (docs/security.md): hostnames of
 // AUTO_PASSTHROUGH gateways in translate/testdata/gateway, Secrets across
 // namespaces in snapshot, key sets in discovery/jwks.
 func TestAdvisories(t *testing.T) {

@@ -95,6 +95,10 @@ func TestTokens(t *testing.T) {
 	for i := range 500 {
 		many[fmt.Sprint("claim", i)] = i
 	}
+	huge := claims{}
+	for i := range 10_000 {
+		huge[fmt.Sprint("claim", i)] = i
+	}
 	start(t).decide([]theme{
 		{"a token must be good", authentication(a.rule("")), []request{
 			{header: bearer(stranger.token(t, nil)), want: unauthenticated}, {header: good, want: ok}, {want: ok},
@@ -102,6 +106,7 @@ func TestTokens(t *testing.T) {
 			{header: bearer(a.token(t, claims{"exp": 1000})), want: unauthenticated},
 			{header: bearer(a.token(t, claims{"nbf": time.Now().Add(time.Hour).Unix()})), want: unauthenticated},
 			{header: bearer(b.token(t, nil)), want: unauthenticated}, {header: bearer(a.token(t, many)), want: ok},
+			{header: bearer(stranger.token(t, huge)), want: tooLarge}, {header: bearer(a.token(t, huge)), want: tooLarge}, {header: good, want: ok},
 			{header: bearer(good + "x"), want: unauthenticated}, {method: "OPTIONS", header: "Origin: x\nAccess-Control-Request-Method: GET", want: ok},
 		}},
 		{"audiences", authentication(a.rule("    audiences: [web]\n")), []request{
