@@ -14,24 +14,28 @@ func TestReturnsMemory(t *testing.T) {
 	const burst = 256 << 20
 	synctest.Test(t, func(t *testing.T) {
 		go returnMemory(t.Context())
-		var list [][]byte
-		for range burst >> 20 {
-			list = append(list, make([]byte, 1<<20))
-		}
-		runtime.KeepAlive(list)
-		list = nil
+		allocate(burst)
 		full := resident()
-		time.Sleep(3 * calmAfter / 2) // of the bubble's clock: the first look is a burst's
+		<-time.After(3 * calmAfter / 2) // of the bubble's clock: the first look is a burst's
 		synctest.Wait()
 		if now := resident(); now < full {
 			t.Errorf("memory was returned in the middle of work: %d MiB of %d", now>>20, full>>20)
 		}
-		time.Sleep(calmAfter)
+		<-time.After(calmAfter)
 		synctest.Wait()
 		if now := resident(); now+burst/2 > full {
 			t.Errorf("of %d MiB, %d are left", full>>20, now>>20)
 		}
 	})
+}
+
+// allocate holds n bytes, until it returns.
+func allocate(n int) {
+	var list [][]byte
+	for range n >> 20 {
+		list = append(list, make([]byte, 1<<20))
+	}
+	runtime.KeepAlive(list)
 }
 
 // resident is the heap that the system has not got back, in bytes.
