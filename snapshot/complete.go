@@ -206,6 +206,20 @@ func (s *stream) composeGroup(k kind) bool {
 	return false
 }
 
+// doubt has the Cache remember what the client has while it may be something
+// else than the version says that it acknowledged last. That is not left to the
+// end of the stream, since the client's next one may come before.
+func (s *stream) doubt(k kind, f *feed) {
+	if !s.complete(k) {
+		return
+	}
+	assigned := s.view.layers[endpoints]
+	if before := s.endpointsBefore; f.ackedAt.IsZero() && before != (layers{}) {
+		assigned = before
+	}
+	s.server.cache.past.leave(s.proxy.ID, k, f, assigned)
+}
+
 // ackComplete takes it that the client has what a response gave it.
 func (f *feed) ackComplete(r *response) {
 	for name := range f.refused {

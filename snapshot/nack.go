@@ -24,6 +24,7 @@ func (s *stream) nack(k kind, f *feed, r *response, detail *rpc.Status) {
 	var bad []*translate.Resource
 	if s.complete(k) {
 		bad = s.nackComplete(k, f, r, text)
+		s.doubt(k, f)
 	} else {
 		bad = s.nackPart(k, f, r, text)
 	}

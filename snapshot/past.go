@@ -21,8 +21,8 @@ type pastKey struct {
 // matter on which stream or from which replica a client has one.
 type history struct {
 	versions *lru.Cache[pastKey, contents]
-	// left are proxies whose stream ended while they may have had something else
-	// than the version says that they had acknowledged.
+	// left are proxies that may have something else than the version says that
+	// they acknowledged last.
 	left *lru.Cache[leftKey, left]
 }
 
@@ -67,7 +67,7 @@ func (h history) sent(k kind, gives contents) config.Hash {
 	return version
 }
 
-// leave remembers what a client has whose stream ends.
+// leave remembers what a client has, should its stream end now.
 func (h history) leave(proxy string, k kind, f *feed, endpoints layers) {
 	if key := (leftKey{k, proxy}); len(f.sent) > 0 || f.has.version() != f.acked {
 		h.left.Add(key, left{f.acked, f.has, endpoints})

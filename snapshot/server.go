@@ -125,11 +125,6 @@ func (s *Server) serve(st *stream, recv func() error) error {
 	seat := st.seat
 	st.gone = true
 	entered := st.entered
-	for k := range kinds {
-		if seat != nil && st.complete(k) && st.feeds[k].open {
-			s.cache.past.leave(st.proxy.ID, k, &st.feeds[k], st.view.layers[endpoints])
-		}
-	}
 	st.mu.Unlock()
 	if entered {
 		s.proxies.leave(st.proxy.ID)

@@ -155,6 +155,7 @@ func (s *stream) prepare() *message {
 	r.nonce, r.at = f.nonce, now
 	f.version, f.sentAt = r.version, now
 	f.await(r)
+	s.doubt(r.kind, f)
 	size := 64 + len(r.kind.url())
 	for _, n := range r.removed {
 		size += len(n) + 4
@@ -192,6 +193,7 @@ func (s *stream) ack(f *feed, r *response) {
 	f.acked, f.ackedAt, f.lastError, f.used = r.version, time.Now(), "", true
 	if s.complete(r.kind) {
 		f.ackComplete(r)
+		s.doubt(r.kind, f)
 	} else {
 		f.took(r.items(), nil)
 	}
