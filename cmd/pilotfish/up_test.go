@@ -153,8 +153,12 @@ type traces struct {
 func tracesOf(t *testing.T, pid int) traces {
 	t.Helper()
 	tr := traces{namespaces: map[string]uint64{}}
-	all := processes()
-	for _, p := range all {
+	// Not the command's: its first thread may be in a pod's just now.
+	own, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range processes() {
 		if p.parent != pid {
 			continue
 		}
@@ -162,7 +166,7 @@ func tracesOf(t *testing.T, pid int) traces {
 		if _, dir, ok := strings.Cut(p.args, "up-reaper "); ok {
 			tr.dir = strings.TrimSpace(dir)
 		}
-		if p.netns == all[pid].netns || tr.namespaces[p.netns] != 0 {
+		if p.netns == own || tr.namespaces[p.netns] != 0 {
 			continue
 		}
 		cookie := p.namespace()
