@@ -1,6 +1,7 @@
 #!/bin/sh
 # tools/build.sh NAME...: builds pinned tools into .cache/bin, each only once.
-# Every tool is a Go tool of one of the modules beside this file, so the
+# Every tool is a Go tool of one of the modules beside this file, or the main in
+# it, so the
 # versions and checksums stand in their go.mod and go.sum. Prints each
 # binary's path. CGO is off: no C compiler is needed, and the binaries are
 # static, so that a container image can hold nothing else.
@@ -26,6 +27,7 @@ locate() {
 		;;
 	flagger) module=flagger package=github.com/fluxcd/flagger/cmd/flagger ;;
 	coredns) module=coredns package=github.com/coredns/coredns ;;
+	otelcol) module=otelcol package=. ;;
 	etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;
 	istioctl | pilot-agent)
 		module=istio
@@ -42,6 +44,7 @@ locate() {
 stamp() {
 	echo "$package $ldflags $(go env GOVERSION GOOS GOARCH | tr '\n' ' ')"
 	cat "$here/$module/go.mod" "$here/$module/go.sum"
+	[ "$package" != . ] || cat "$here/$module"/*.go
 }
 
 build() {

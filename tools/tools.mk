@@ -2,13 +2,16 @@
 # beside this file. Included by the top-level Makefile; paths are relative to
 # the repository's root.
 
-.PHONY: kube-binaries cluster-binaries golangci-lint envoy
+.PHONY: kube-binaries cluster-binaries otelcol golangci-lint envoy
 
 kube-binaries: ## Build etcd and kube-apiserver for the tests of discovery (minutes, once)
 	tools/build.sh etcd kube-apiserver
 
 cluster-binaries: kube-binaries ## Build the rest of a one-node cluster, Istio's tools and Flagger as well
 	tools/build.sh kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns istioctl pilot-agent flagger
+
+otelcol: ## Build the OpenTelemetry collector for the tests of traces and logs
+	tools/build.sh otelcol
 
 golangci-lint:
 	@tools/build.sh golangci-lint >/dev/null
