@@ -38,6 +38,7 @@ type Proxy struct {
 	Locality       Locality
 	Interception   Interception
 	Workload       string // WORKLOAD_NAME
+	ServiceCluster string // Envoy's own name for itself and its like
 	// Certificates: an agent beside the proxy serves it a certificate of the
 	// mesh's authority, so it can speak mesh TLS.
 	Certificates bool

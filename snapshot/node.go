@@ -36,6 +36,7 @@ func ParseNode(n *core.Node) (*config.Proxy, error) {
 	p.NodeName = md.text("NODE_NAME")
 	p.Network = md.text("NETWORK")
 	p.Workload = md.text("WORKLOAD_NAME")
+	p.ServiceCluster = n.GetCluster()
 	p.Generator = md.text("GENERATOR")
 	p.DNSCapture = md.truth("DNS_CAPTURE")
 	p.Unprivileged = md.truth("UNPRIVILEGED_POD")

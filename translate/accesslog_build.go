@@ -8,6 +8,7 @@ import (
 	file "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
 	grpclog "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	meshconfig "istio.io/api/mesh/v1alpha1"
 )
@@ -31,12 +32,12 @@ func (e *listenerEnv) logsListener(d *draft) bool {
 	return e.side != Outbound || d.original == handOff
 }
 
-// accessLogs are the logs of one place: those of the default providers, or
+// accessLogs are the logs of one place: those of the providers in effect, or
 // the mesh's log file and log service where no provider is named.
-func (e *listenerEnv) accessLogs(place logPlace) []*accesslog.AccessLog {
+func (t *listenerTexts) accessLogs(place logPlace) []*accesslog.AccessLog {
+	e := &t.env
 	var out []*accesslog.AccessLog
-	names := e.mesh.GetDefaultProviders().GetAccessLogging()
-	if len(names) == 0 {
+	if !e.telemetry.logs.said {
 		if path := e.mesh.GetAccessLogFile(); path != "" {
 			out = append(out, fileLog(path, e.meshLogFormat()))
 		}
@@ -44,39 +45,52 @@ func (e *listenerEnv) accessLogs(place logPlace) []*accesslog.AccessLog {
 			out = append(out, serviceLog(place))
 		}
 	}
-	for _, name := range names {
-		if f := e.fileProvider(name); f != nil {
-			out = append(out, e.providerLog(name, f))
+	for _, r := range e.telemetry.logs.rules {
+		if l := t.providerLog(r.provider, place); l != nil {
+			l.Filter = expressionFilter(r.filter)
+			out = append(out, l)
 		}
 	}
-	if e.traits.Telemetry && place != listenerLog {
-		out = append(out, e.telemetryLog(place))
-	}
-	if place == listenerLog {
+	switch {
+	case place == listenerLog:
 		for _, l := range out {
-			l.Filter = unmatchedOnly()
+			l.Filter = both(unmatchedOnly(), l.Filter)
 		}
+	case e.countsConnections() && place == tcpLog:
+		for _, l := range out {
+			l.Filter = both(endsOnly(), l.Filter)
+		}
+	}
+	if place != listenerLog {
+		out = append(out, e.telemetryLog(place)...)
 	}
 	return out
 }
 
-type fileLogProvider = meshconfig.MeshConfig_ExtensionProvider_EnvoyFileAccessLogProvider
-
-// builtinLog is the extension provider that exists without being configured:
-// the mesh's log format on standard output.
-const builtinLog = "envoy"
-
-func (e *listenerEnv) fileProvider(name string) *fileLogProvider {
-	for _, p := range e.mesh.GetExtensionProviders() {
-		if p.GetName() == name {
-			return p.GetEnvoyFileAccessLog()
-		}
+// providerLog is the log of one provider; nil where it takes none of the
+// place.
+func (t *listenerTexts) providerLog(name string, place logPlace) *accesslog.AccessLog {
+	p := provider(t.env.mesh, name)
+	to := t.env.telemetry.used[name]
+	if to != nil {
+		t.refs.clusters = append(t.refs.clusters, to.cluster())
 	}
-	if name == builtinLog {
-		return &fileLogProvider{}
+	switch {
+	case p.GetEnvoyFileAccessLog() != nil:
+		return t.env.fileProviderLog(name, p.GetEnvoyFileAccessLog())
+	case to == nil:
+		return nil
+	case p.GetEnvoyHttpAls() != nil && place != tcpLog:
+		return httpServiceLog(p.GetEnvoyHttpAls(), to, place)
+	case p.GetEnvoyTcpAls() != nil && place != httpLog:
+		return tcpServiceLog(p.GetEnvoyTcpAls(), to, place)
+	case p.GetEnvoyOtelAls() != nil:
+		return otelLog(p.GetEnvoyOtelAls(), to)
 	}
 	return nil
 }
+
+type fileLogProvider = meshconfig.MeshConfig_ExtensionProvider_EnvoyFileAccessLogProvider
 
 // unmatchedOnly keeps entries of connections that no filter chain took; those
 // of others are written by the chain.
@@ -87,13 +101,9 @@ func unmatchedOnly() *accesslog.AccessLogFilter {
 }
 
 func fileLog(path string, format *core.SubstitutionFormatString) *accesslog.AccessLog {
-	return &accesslog.AccessLog{
-		Name: "envoy.access_loggers.file",
-		ConfigType: &accesslog.AccessLog_TypedConfig{TypedConfig: packed(&file.FileAccessLog{
-			Path:            path,
-			AccessLogFormat: &file.FileAccessLog_LogFormat{LogFormat: format},
-		})},
-	}
+	return typedLog("envoy.access_loggers.file", &file.FileAccessLog{
+		Path: path, AccessLogFormat: &file.FileAccessLog_LogFormat{LogFormat: format},
+	})
 }
 
 // meshLogFormat is MeshConfig.accessLogFormat in accessLogEncoding.
@@ -109,7 +119,7 @@ func (e *listenerEnv) meshLogFormat() *core.SubstitutionFormatString {
 	return jsonLogFormat(fields)
 }
 
-func (e *listenerEnv) providerLog(name string, p *fileLogProvider) *accesslog.AccessLog {
+func (e *listenerEnv) fileProviderLog(name string, p *fileLogProvider) *accesslog.AccessLog {
 	path := p.GetPath()
 	if path == "" {
 		path = "/dev/stdout"
@@ -150,40 +160,40 @@ func jsonLogFormat(fields *structpb.Struct) *core.SubstitutionFormatString {
 	if fieldsFault(structpb.NewStructValue(fields)) != "" { // a Problem of the mesh config
 		fields = defaultLogFields()
 	}
-	var texts []string
-	for _, v := range fields.GetFields() {
-		texts = append(texts, v.GetStringValue())
-	}
 	return &core.SubstitutionFormatString{
 		Format:     &core.SubstitutionFormatString_JsonFormat{JsonFormat: fields},
-		Formatters: logFormatters(texts...),
+		Formatters: logFormatters(textsOf(structpb.NewStructValue(fields))...),
 	}
+}
+
+// logNames are those that services are told if nobody says others.
+var logNames = map[logPlace]string{
+	httpLog: "http_envoy_accesslog", tcpLog: "tcp_envoy_accesslog", listenerLog: "listener_envoy_accesslog",
 }
 
 // serviceLog sends entries to the proxy's log service.
 func serviceLog(place logPlace) *accesslog.AccessLog {
-	names := map[logPlace]string{
-		httpLog: "http_envoy_accesslog", tcpLog: "tcp_envoy_accesslog", listenerLog: "listener_envoy_accesslog",
-	}
 	common := &grpclog.CommonGrpcAccessLogConfig{
-		LogName:             names[place],
+		LogName:             logNames[place],
 		TransportApiVersion: core.ApiVersion_V3,
 		GrpcService: &core.GrpcService{TargetSpecifier: &core.GrpcService_EnvoyGrpc_{
 			EnvoyGrpc: &core.GrpcService_EnvoyGrpc{ClusterName: alsCluster},
 		}},
 	}
 	if place == httpLog {
-		return &accesslog.AccessLog{
-			Name: "envoy.access_loggers.http_grpc",
-			ConfigType: &accesslog.AccessLog_TypedConfig{
-				TypedConfig: packed(&grpclog.HttpGrpcAccessLogConfig{CommonConfig: common}),
-			},
-		}
+		return httpGRPCLog(&grpclog.HttpGrpcAccessLogConfig{CommonConfig: common})
 	}
-	return &accesslog.AccessLog{
-		Name: "envoy.access_loggers.tcp_grpc",
-		ConfigType: &accesslog.AccessLog_TypedConfig{
-			TypedConfig: packed(&grpclog.TcpGrpcAccessLogConfig{CommonConfig: common}),
-		},
-	}
+	return tcpGRPCLog(common)
+}
+
+func httpGRPCLog(m *grpclog.HttpGrpcAccessLogConfig) *accesslog.AccessLog {
+	return typedLog("envoy.access_loggers.http_grpc", m)
+}
+
+func tcpGRPCLog(common *grpclog.CommonGrpcAccessLogConfig) *accesslog.AccessLog {
+	return typedLog("envoy.access_loggers.tcp_grpc", &grpclog.TcpGrpcAccessLogConfig{CommonConfig: common})
+}
+
+func typedLog(name string, m proto.Message) *accesslog.AccessLog {
+	return &accesslog.AccessLog{Name: name, ConfigType: &accesslog.AccessLog_TypedConfig{TypedConfig: packed(m)}}
 }

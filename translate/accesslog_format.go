@@ -1,10 +1,14 @@
 package translate
 
 import (
+	"slices"
 	"strings"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	formatcel "github.com/envoyproxy/go-control-plane/envoy/extensions/formatter/cel/v3"
+	formatmetadata "github.com/envoyproxy/go-control-plane/envoy/extensions/formatter/metadata/v3"
 	withoutquery "github.com/envoyproxy/go-control-plane/envoy/extensions/formatter/req_without_query/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
@@ -55,13 +59,30 @@ func defaultLogFields() *structpb.Struct {
 
 // logFormatters are the extensions that a format's operators need.
 func logFormatters(texts ...string) []*core.TypedExtensionConfig {
-	for _, t := range texts {
-		if strings.Contains(t, "%REQ_WITHOUT_QUERY") {
-			return []*core.TypedExtensionConfig{{
-				Name:        "envoy.formatter.req_without_query",
-				TypedConfig: packed(&withoutquery.ReqWithoutQuery{}),
-			}}
+	var out []*core.TypedExtensionConfig
+	for _, f := range []struct {
+		operator, name string
+		config         proto.Message
+	}{
+		{"%REQ_WITHOUT_QUERY", "envoy.formatter.req_without_query", &withoutquery.ReqWithoutQuery{}},
+		{"%METADATA(", "envoy.formatter.metadata", &formatmetadata.Metadata{}},
+		{"%CEL(", "envoy.formatter.cel", &formatcel.Cel{CelConfig: stringFunctions}},
+	} {
+		if slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(t, f.operator) }) {
+			out = append(out, &core.TypedExtensionConfig{Name: f.name, TypedConfig: packed(f.config)})
 		}
 	}
-	return nil
+	return out
+}
+
+// textsOf are all texts in a value.
+func textsOf(v *structpb.Value) []string {
+	out := []string{v.GetStringValue()}
+	for _, name := range sortedKeys(v.GetStructValue().GetFields()) {
+		out = append(out, textsOf(v.GetStructValue().GetFields()[name])...)
+	}
+	for _, e := range v.GetListValue().GetValues() {
+		out = append(out, textsOf(e)...)
+	}
+	return out
 }

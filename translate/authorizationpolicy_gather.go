@@ -2,7 +2,6 @@ package translate
 
 import (
 	"strconv"
-	"strings"
 
 	"istio.io/api/annotation"
 	meshconfig "istio.io/api/mesh/v1alpha1"
@@ -69,16 +68,8 @@ func (ix *Index) authorizer(name, namespace string) *authorizer {
 			continue
 		}
 		service, port := authorizerService(p)
-		ns, host, qualified := strings.Cut(service, "/")
-		if !qualified {
-			ns, host = "", service
-		}
-		host = plainHost(host)
-		for _, s := range ix.services.all[host] {
-			if _, ok := s.Port(port); !ok || qualified && s.Namespace != ns || !s.ExportTo.To(namespace) {
-				continue
-			}
-			return &authorizer{provider: p, cluster: OutboundCluster(port, "", host), host: host}
+		if at, ok := ix.site(service, port, namespace); ok {
+			return &authorizer{provider: p, cluster: at.cluster(), host: at.host()}
 		}
 	}
 	return nil

@@ -136,6 +136,8 @@ type proxySection struct {
 	Certificates   bool              `json:"certificates"`
 	Generator      string            `json:"generator"`
 	Modules        bool              `json:"modules"`
+	Telemetry      bool              `json:"telemetry"`
+	ServiceCluster string            `json:"serviceCluster"`
 	Version        string            `json:"version"`
 	ProxyConfig    string            `json:"proxyConfig"` // JSON, as in metadata PROXY_CONFIG
 	Local          *struct {
@@ -173,6 +175,7 @@ func makeProxy(s proxySection) *config.Proxy {
 		Interception: config.Interception(or(s.Interception, "REDIRECT")), Locality: config.ParseLocality(s.Locality),
 		Network: s.Network, NodeName: s.Node, Cluster: or(s.Cluster, "Kubernetes"), Workload: name,
 		Unprivileged: s.Unprivileged, DNSCapture: s.DNSCapture, Extensions: s.Extensions, Certificates: s.Certificates,
+		Telemetry: s.Telemetry, ServiceCluster: s.ServiceCluster,
 		Generator: s.Generator, Modules: s.Modules, Raw: map[string]string{},
 	}
 	if len(p.IPs) == 0 {

@@ -75,6 +75,12 @@ type Traits struct {
 	// ProxyConfig is the canonical JSON of the proxy's own ProxyConfig
 	// metadata, as far as translation reads it.
 	ProxyConfig string
+	// FollowsParent: the Envoy's OpenTelemetry tracer has samplers that follow a
+	// decision made before.
+	FollowsParent bool
+	// ServiceCluster is Envoy's, by which traces name the proxy; set only where
+	// a tracer wants it from its configuration (see Index.tracedAs).
+	ServiceCluster string
 	// Version and Metadata are what of the proxy's metadata some EnvoyFilter
 	// tests: its version, and lines of "key"="value".
 	Version, Metadata string
@@ -138,6 +144,7 @@ func (l labelKeys) sorted() []string {
 func (ix *Index) Classes(p *config.Proxy) []Class {
 	t := traitsOf(p)
 	t.Near = ix.nearOf(p)
+	t.ServiceCluster = ix.tracedAs(p)
 	ix.envoyFilters.addTo(&t, p)
 	in := t
 	in.Near = Viewer{}
@@ -157,20 +164,21 @@ func (ix *Index) Classes(p *config.Proxy) []Class {
 
 func traitsOf(p *config.Proxy) Traits {
 	t := Traits{
-		Interception: p.Interception,
-		DNSDomain:    p.DNSDomain,
-		IPv6Only:     p.IPv6Only(),
-		DualStack:    bothFamilies(p.IPs),
-		Unprivileged: p.Unprivileged,
-		DNSCapture:   p.DNSCapture,
-		IstioFilters: p.HasExtension("istio.stats"),
-		Certificates: p.Certificates,
-		Telemetry:    p.Telemetry,
-		Modules:      p.Modules,
-		SetsState:    p.HasExtension(stateFilter) && !p.HasExtension("istio.stats"),
-		DNSCluster:   p.HasExtension(dnsClusterName),
-		Generator:    p.Generator,
-		ProxyConfig:  p.Raw["PROXY_CONFIG"],
+		Interception:  p.Interception,
+		DNSDomain:     p.DNSDomain,
+		IPv6Only:      p.IPv6Only(),
+		DualStack:     bothFamilies(p.IPs),
+		Unprivileged:  p.Unprivileged,
+		DNSCapture:    p.DNSCapture,
+		IstioFilters:  p.HasExtension("istio.stats"),
+		Certificates:  p.Certificates,
+		Telemetry:     p.Telemetry,
+		Modules:       p.Modules,
+		SetsState:     p.HasExtension(stateFilter) && !p.HasExtension("istio.stats"),
+		DNSCluster:    p.HasExtension(dnsClusterName),
+		FollowsParent: p.HasExtension(parentSampler) && p.HasExtension(ratioSampler),
+		Generator:     p.Generator,
+		ProxyConfig:   p.Raw["PROXY_CONFIG"],
 	}
 	if p.Interception == config.NoneMode {
 		t.Addresses = strings.Join(p.IPs, ",")

@@ -36,37 +36,57 @@ func hostPort(address string) (host string, port uint32, ok bool) {
 	return host, uint32(n), err == nil && n > 0
 }
 
-// addLogService adds the log service's cluster where logs are sent to it.
-func (b *build) addLogService(traits clusterTraits) {
+// outsideService is one that proxies send to by a host and port of their
+// ProxyConfig, rather than by a service of the mesh.
+type outsideService struct {
+	cluster string
+	host    string
+	port    uint32
+	grpc    bool
+	tls     *networking.ClientTLSSettings
+	alive   *networking.ConnectionPoolSettings_TCPSettings_TcpKeepalive
+}
+
+// addOutsideServices adds the clusters of a log service and of an older tracer,
+// where logs or spans are sent to them.
+func (b *build) addOutsideServices(traits clusterTraits) {
 	pc := b.scope.proxyConfig()
-	host, port, ok := logsTo(b.scope.Settings.Mesh, pc)
-	if !ok {
-		return
+	var list []*outsideService
+	if host, port, ok := logsTo(b.scope.Settings.Mesh, pc); ok {
+		to := pc.GetEnvoyAccessLogService()
+		list = append(list, &outsideService{alsCluster, host, port, true, to.GetTlsSettings(), to.GetTcpKeepalive()})
 	}
-	h := config.NewHasher().Str("log service", b.scope.Class.Traits.ProxyConfig).Hash(b.scope.Settings.Hash)
-	traits.addTo(h)
-	r := b.resource(h.Sum(), func() (string, proto.Message, Refs, []*config.Meta, []config.Problem) {
-		d := b.logService(traits, host, port, pc.GetEnvoyAccessLogService())
-		return alsCluster, d.out, d.refs, nil, nil
-	})
-	if r != nil {
-		b.clusters = append(b.clusters, r)
+	if name, host, port := olderTarget(pc); name != "" && b.scope.Settings.Mesh.GetEnableTracing() && !b.scope.telemetry.trace.said {
+		list = append(list, &outsideService{cluster: name, host: host, port: port, grpc: name == lightstepCluster, tls: pc.GetTracing().GetTlsSettings()})
+	}
+	for _, to := range list {
+		h := config.NewHasher().Str("outside service", to.cluster, b.scope.Class.Traits.ProxyConfig).Hash(b.scope.Settings.Hash)
+		traits.addTo(h)
+		r := b.resource(h.Sum(), func() (string, proto.Message, Refs, []*config.Meta, []config.Problem) {
+			d := b.outsideService(traits, to)
+			return to.cluster, d.out, d.refs, nil, nil
+		})
+		if r != nil {
+			b.clusters = append(b.clusters, r)
+		}
 	}
 }
 
-func (b *build) logService(traits clusterTraits, host string, port uint32, to *meshconfig.RemoteService) *clusterDraft {
+func (b *build) outsideService(traits clusterTraits, to *outsideService) *clusterDraft {
 	d := &clusterDraft{
 		settings: b.scope.Settings, traits: traits,
-		service: &VisibleService{Service: &config.Service{Hostname: host, Resolution: config.ResolveDNS, External: true}},
-		port:    config.ServicePort{Number: port},
+		service: &VisibleService{Service: &config.Service{Hostname: to.host, Resolution: config.ResolveDNS, External: true}},
+		port:    config.ServicePort{Number: to.port},
 		policy: &networking.TrafficPolicy{
-			Tls:            serviceTLS(to.GetTlsSettings(), host),
-			ConnectionPool: &networking.ConnectionPoolSettings{Tcp: &networking.ConnectionPoolSettings_TCPSettings{TcpKeepalive: to.GetTcpKeepalive()}},
+			Tls:            serviceTLS(to.tls, to.host),
+			ConnectionPool: &networking.ConnectionPoolSettings{Tcp: &networking.ConnectionPoolSettings_TCPSettings{TcpKeepalive: to.alive}},
 		},
-		out: &cluster.Cluster{Name: alsCluster, AltStatName: alsCluster + statSuffix},
+		out: &cluster.Cluster{Name: to.cluster, AltStatName: to.cluster + statSuffix},
 	}
 	d.discover()
-	d.httpOptions().UpstreamProtocolOptions = explicitHTTP2()
+	if to.grpc {
+		d.httpOptions().UpstreamProtocolOptions = explicitHTTP2()
+	}
 	d.connectionPool()
 	d.tls()
 	d.finish()

@@ -65,18 +65,21 @@ type clusterGroup struct {
 func (b *build) outboundClusters() {
 	traits := b.clusterTraits()
 	b.addSpecialClusters(traits)
-	b.addLogService(traits)
+	b.addOutsideServices(traits)
 	several := len(b.scope.Egress) > 1
 	seen := map[string]bool{}
 	var groups []*clusterGroup
 	for _, e := range b.scope.Egress {
 		for _, v := range slices.Concat(e.Services, e.Destinations) {
 			g := b.clustersOf(traits, v, false)
-			if several {
+			if several || len(b.scope.collectors) > 0 {
 				g = g.without(seen)
 			}
 			groups = append(groups, g)
 		}
+	}
+	for _, v := range b.scope.collectors {
+		groups = append(groups, b.clustersOf(traits, v, false).without(seen))
 	}
 	if b.passesThroughTLS() {
 		for _, e := range b.scope.Egress {

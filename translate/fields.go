@@ -97,18 +97,9 @@ func (r *Report) in(step string, f func()) {
 // must not be put into effect.
 func Check(meta *config.Meta, spec proto.Message) []config.Problem {
 	if tableOf(spec.ProtoReflect().Descriptor().FullName()) == nil {
-		return []config.Problem{config.At(meta, "", config.Warning, "KindUnsupported", "has no effect: %s", whyUnsupported(meta.Kind))}
+		return []config.Problem{config.At(meta, "", config.Warning, "KindUnsupported", "has no effect: nothing applies this kind")}
 	}
 	return checkUnder("spec", meta, spec)
-}
-
-// whyUnsupported says why a kind that is read has no table.
-func whyUnsupported(kind string) string {
-	switch kind {
-	case "Telemetry":
-		return comesWithTelemetry
-	}
-	return "nothing applies this kind"
 }
 
 // checkUnder is Check for a message that stands at another place of its
@@ -189,7 +180,7 @@ func Tables() []Table {
 	for _, list := range [][]Table{
 		virtualServiceTables(), destinationRuleTables(), gatewayTables(), sidecarTables(),
 		serviceEntryTables(), workloadTables(), meshConfigTables(),
-		securityTables(), envoyFilterTables(), proxyConfigKindTables(), extensionTables(),
+		securityTables(), envoyFilterTables(), proxyConfigKindTables(), extensionTables(), telemetryTables(),
 	} {
 		out = append(out, list...)
 	}

@@ -12,6 +12,7 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 	networkingv1beta1 "istio.io/api/networking/v1beta1"
 	security "istio.io/api/security/v1beta1"
+	telemetry "istio.io/api/telemetry/v1alpha1"
 )
 
 // roots are the messages whose every field must have one owner.
@@ -31,6 +32,7 @@ func roots() []protoreflect.MessageDescriptor {
 		(&networkingv1beta1.ProxyConfig{}).ProtoReflect().Descriptor(),
 		(&extensions.WasmPlugin{}).ProtoReflect().Descriptor(),
 		(&extensions.TrafficExtension{}).ProtoReflect().Descriptor(),
+		(&telemetry.Telemetry{}).ProtoReflect().Descriptor(),
 		(&meshconfig.MeshConfig{}).ProtoReflect().Descriptor(),
 	}
 }

@@ -50,7 +50,7 @@ func (t *listenerTexts) hcm(c *httpChain) *hcm.HttpConnectionManager {
 		UseRemoteAddress:  wrapperspb.Bool(c.from == GatewaySide),
 		UpgradeConfigs:    []*hcm.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 		StreamIdleTimeout: durationpb.New(0),
-		AccessLog:         t.env.accessLogs(httpLog),
+		AccessLog:         t.accessLogs(httpLog),
 		HttpFilters:       t.httpFilters(c),
 	}
 	if c.http3 {
@@ -63,6 +63,7 @@ func (t *listenerTexts) hcm(c *httpChain) *hcm.HttpConnectionManager {
 	normalizePaths(m, t.env.mesh.GetPathNormalization().GetNormalization())
 	t.env.proxyHeaders(m, c.from)
 	t.env.connectionSettings(m)
+	t.tracing(m)
 	t.routeSource(m, c)
 	return m
 }

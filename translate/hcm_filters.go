@@ -22,7 +22,9 @@ import (
 func (t *listenerTexts) httpFilters(c *httpChain) []*hcm.HttpFilter {
 	var out []*hcm.HttpFilter
 	for _, step := range [][]*hcm.HttpFilter{
+		t.env.istioPeersFilter(c),
 		grpcWebFilter(c),
+		t.env.grpcStatsFilter(),
 		t.requestExtensions(beforeTokens),
 		t.env.tokenFilter(c),
 		t.requestExtensions(beforeAccess),
@@ -34,6 +36,7 @@ func (t *listenerTexts) httpFilters(c *httpChain) []*hcm.HttpFilter {
 		httpFilter("envoy.filters.http.cors", &cors.Cors{}),        // configured by routes
 		t.env.dynamicForwardFilters(c),
 		t.requestExtensions(atTheEnd),
+		t.env.istioStatsFilter(),
 		httpFilter("envoy.filters.http.router", &router.Router{
 			SuppressEnvoyHeaders: t.env.proxy.GetProxyHeaders().GetEnvoyDebugHeaders().GetDisabled().GetValue(),
 		}),

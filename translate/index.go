@@ -81,7 +81,7 @@ func (ix *Index) outboundLabelKeys() []string {
 		addEnvoyFilterLabels(keys, ef.Spec)
 	}
 	for t := range m.Telemetries.All() {
-		keys.add(t.Spec.GetSelector().GetMatchLabels())
+		addAttachmentLabels(keys, t.Spec)
 	}
 	addExtensionLabels(keys, m)
 	return keys.sorted()
@@ -103,7 +103,7 @@ func (ix *Index) inboundLabelKeys() []string {
 		keys.add(dr.Spec.GetWorkloadSelector().GetMatchLabels())
 	}
 	for t := range m.Telemetries.All() {
-		keys.add(t.Spec.GetSelector().GetMatchLabels())
+		addAttachmentLabels(keys, t.Spec)
 	}
 	addExtensionLabels(keys, m)
 	ix.addPolicyLabels(keys)

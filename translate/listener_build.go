@@ -75,7 +75,7 @@ func (t *listenerTexts) listener(d *draft) *listener.Listener {
 	}
 	t.listenerFilters(l, d)
 	if t.env.logsListener(d) {
-		l.AccessLog = t.env.accessLogs(listenerLog)
+		l.AccessLog = t.accessLogs(listenerLog)
 	}
 	return l
 }

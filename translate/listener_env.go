@@ -17,6 +17,8 @@ type listenerEnv struct {
 	policies *policies
 	// extensions are the user's own filters, in order.
 	extensions []*extension
+	// telemetry is what is told of the traffic, and to whom.
+	telemetry *telemetryRules
 	// key covers all of the above that listeners read.
 	key config.Hash
 }
@@ -24,11 +26,12 @@ type listenerEnv struct {
 func newListenerEnv(s *Scope) listenerEnv {
 	t := s.Class.Traits
 	h := config.NewHasher().Hash(s.Settings.Hash).Uint(uint64(s.Class.Side))
-	h.Str(string(t.Interception), t.ProxyConfig).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.IstioFilters).Bool(t.DNSCapture).Bool(t.Certificates).Bool(t.SetsState).Bool(t.Telemetry).Bool(t.Modules)
+	h.Str(string(t.Interception), t.ProxyConfig, t.ServiceCluster).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.IstioFilters).Bool(t.DNSCapture).Bool(t.Certificates).Bool(t.SetsState).Bool(t.Telemetry).Bool(t.FollowsParent).Bool(t.Modules)
 	s.policies.addTo(h)
+	s.telemetry.addTo(h)
 	addExtensions(h, s.extensions)
 	return listenerEnv{
-		policies: &s.policies, extensions: s.extensions,
+		policies: &s.policies, telemetry: &s.telemetry, extensions: s.extensions,
 		mesh: s.Settings.Mesh, proxy: s.proxyConfig(), traits: t, side: s.Class.Side, key: h.Sum(),
 	}
 }
@@ -36,12 +39,16 @@ func newListenerEnv(s *Scope) listenerEnv {
 // proxyConfig is the proxy's own ProxyConfig where its metadata carries one
 // (it then holds the mesh's defaults already), or the mesh's default.
 func (s *Scope) proxyConfig() *meshconfig.ProxyConfig {
-	if s.Class.Traits.ProxyConfig == "" {
-		return s.Settings.Mesh.GetDefaultConfig()
+	return proxyConfigOf(s.Settings, s.Class.Traits.ProxyConfig)
+}
+
+func proxyConfigOf(s *config.Settings, own string) *meshconfig.ProxyConfig {
+	if own == "" {
+		return s.Mesh.GetDefaultConfig()
 	}
 	pc := &meshconfig.ProxyConfig{}
-	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(s.Class.Traits.ProxyConfig), pc); err != nil {
-		return s.Settings.Mesh.GetDefaultConfig()
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(own), pc); err != nil {
+		return s.Mesh.GetDefaultConfig()
 	}
 	return pc
 }

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -24,6 +26,7 @@ import (
 func TestEnvoyTakesListeners(t *testing.T) {
 	envoy := envoytest.Binary(t)
 	var listeners []json.RawMessage
+	named := map[string]bool{} // clusters
 	port := uint32(20000)
 	err := filepath.WalkDir("testdata", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Ext(path) != ".txtar" {
@@ -58,6 +61,9 @@ func TestEnvoyTakesListeners(t *testing.T) {
 				return err
 			}
 			listeners = append(listeners, js)
+			for _, c := range r.Refs.Clusters {
+				named[c] = true
+			}
 		}
 		return nil
 	})
@@ -65,7 +71,7 @@ func TestEnvoyTakesListeners(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "bootstrap.json")
-	if err := os.WriteFile(file, bootstrapWith(t, listeners), 0o600); err != nil {
+	if err := os.WriteFile(file, bootstrapWith(t, listeners, slices.Sorted(maps.Keys(named))...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(envoy, "--mode", "validate", "-c", file, "--log-level", "error").CombinedOutput()
@@ -74,10 +80,16 @@ func TestEnvoyTakesListeners(t *testing.T) {
 	}
 }
 
-// bootstrapWith is a bootstrap with static listeners, whose routes, secrets
-// and clusters come over ADS.
-func bootstrapWith(t *testing.T, listeners []json.RawMessage) []byte {
+// bootstrapWith is a bootstrap with static listeners and clusters, whose routes
+// and secrets come over ADS.
+func bootstrapWith(t *testing.T, listeners []json.RawMessage, clusters ...string) []byte {
 	t.Helper()
+	all := []any{}
+	clusters = append(clusters, "ads", "sds-grpc", "envoy_accesslog_service", "pilotfish-telemetry", "pilotfish-modules")
+	slices.Sort(clusters)
+	for _, name := range slices.Compact(clusters) {
+		all = append(all, staticCluster(name))
+	}
 	out, err := json.Marshal(map[string]any{
 		"node":  map[string]string{"id": "validate", "cluster": "validate"},
 		"admin": map[string]any{},
@@ -87,7 +99,7 @@ func bootstrapWith(t *testing.T, listeners []json.RawMessage) []byte {
 		}},
 		"static_resources": map[string]any{
 			"listeners": listeners,
-			"clusters":  []any{staticCluster("ads"), staticCluster("sds-grpc"), staticCluster("envoy_accesslog_service"), staticCluster("pilotfish-modules")},
+			"clusters":  all,
 		},
 	})
 	if err != nil {

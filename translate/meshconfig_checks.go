@@ -61,6 +61,9 @@ func checkLogFormats(r *Report, mc *meshconfig.MeshConfig) {
 		at := indexed("extensionProviders", i) + ".envoyFileAccessLog.logFormat."
 		text(at+"text", p.GetEnvoyFileAccessLog().GetLogFormat().GetText())
 		fields(at+"labels", p.GetEnvoyFileAccessLog().GetLogFormat().GetLabels())
+		at = indexed("extensionProviders", i) + ".envoyOtelAls.logFormat."
+		text(at+"text", p.GetEnvoyOtelAls().GetLogFormat().GetText())
+		fields(at+"labels", p.GetEnvoyOtelAls().GetLogFormat().GetLabels())
 	}
 }
 
@@ -82,20 +85,22 @@ func fieldsFault(v *structpb.Value) string {
 	return logFault(v.GetStringValue())
 }
 
-// checkDefaultProviders wants the access log providers that are in use to be
-// defined, and to be of a kind that has an effect.
+// checkDefaultProviders wants the providers that are in use to be defined, and
+// to be of a kind that has an effect.
 func checkDefaultProviders(r *Report, mc *meshconfig.MeshConfig) {
-	known := map[string]*meshconfig.MeshConfig_ExtensionProvider{builtinLog: nil}
-	for _, p := range mc.GetExtensionProviders() {
-		known[p.GetName()] = p
-	}
-	for i, name := range mc.GetDefaultProviders().GetAccessLogging() {
-		at := indexed("defaultProviders.accessLogging", i)
-		switch p, ok := known[name]; {
-		case !ok:
-			r.ErrorAt(at, "ProviderNotFound", "is %s, which extensionProviders does not have", shown(name))
-		case p != nil && p.GetEnvoyFileAccessLog() == nil:
-			r.WarnAt(at, "FieldUnsupported", "is %s, which is no envoyFileAccessLog; other access log providers have no effect: %s", shown(name), comesWithTelemetry)
+	for _, list := range []struct {
+		field string
+		names []string
+		use   use
+	}{
+		{"accessLogging", mc.GetDefaultProviders().GetAccessLogging(), useLogs},
+		{"tracing", mc.GetDefaultProviders().GetTracing(), useTracing},
+		{"metrics", mc.GetDefaultProviders().GetMetrics(), useMetrics},
+	} {
+		for i, name := range list.names {
+			if code, text := providerFault(mc, name, list.use); code != "" {
+				r.ErrorAt(indexed("defaultProviders."+list.field, i), code, "%s", text)
+			}
 		}
 	}
 }

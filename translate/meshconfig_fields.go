@@ -8,7 +8,8 @@ import (
 
 // Why fields of MeshConfig have no effect yet: what will bring them.
 const (
-	comesWithTelemetry = "it comes with the Telemetry API"
+	noStackdriver      = "stock Envoys have no tracer, logger or metrics for Stackdriver; send OTLP to a collector (opentelemetry, envoyOtelAls) that exports to it"
+	noOpenCensus       = "Envoy has no tracer for OpenCensus anymore; send OTLP (opentelemetry)"
 	comesWithAuthority = "certificates are signed by the mesh's own authority only"
 	// byAuthority is the package that applies what concerns certificates.
 	byAuthority    = "serve"
@@ -22,7 +23,7 @@ func meshConfigTables() []Table {
 		[]Table{{Message: "istio.mesh.v1alpha1.MeshConfig", Check: checkMeshConfig, Fields: slices.Concat(
 			meshConnectionFields(), meshLogFields(), meshVisibilityFields(), meshLaterFields(),
 		)}},
-		meshConfigParts(), proxyConfigTables(), proxyHeaderTables(), providerTables(), authorizerTables(), tracingTables(),
+		meshConfigParts(), proxyConfigTables(), proxyHeaderTables(), providerTables(), authorizerTables(), logProviderTables(), tracingProviderTables(), olderTracingTables(),
 	)
 }
 
@@ -80,7 +81,7 @@ func meshVisibilityFields() []Field {
 
 func meshLaterFields() []Field {
 	return []Field{
-		{Name: "enable_tracing", Unsupported: comesWithTelemetry},
+		{Name: "enable_tracing", Feature: "traces by ProxyConfig", Case: "meshconfig/tracing_zipkin"},
 		{Name: "ca_certificates", Feature: "further authorities that workloads trust", Elsewhere: byAuthority},
 		{Name: "ca", Unsupported: comesWithAuthority},
 		{Name: "certificates", Unsupported: removedInIstio},

@@ -17,6 +17,7 @@ func (ix *Index) Problems() []config.Problem {
 		ix.requestAuthenticationProblems,
 		ix.authorizationPolicyProblems,
 		ix.extensionProblems,
+		ix.telemetryProblems,
 		ix.meshConfigProblems,
 		ix.proxyConfigProblems,
 	} {

@@ -39,6 +39,12 @@ type Scope struct {
 	// extensions are filters of the user's own, in order.
 	extensions []*extension
 
+	// telemetry is what is told of the proxy's traffic, and to whom.
+	telemetry telemetryRules
+	// collectors are services that it is told to and that are not in reach
+	// otherwise. Outbound and GatewaySide only.
+	collectors []*VisibleService
+
 	// patches are those of EnvoyFilters, in order.
 	patches []*patch
 
@@ -114,6 +120,7 @@ func (ix *Index) Scope(c Class) *Scope {
 		ix.gatherEgress(s)
 	}
 	ix.gatherExtensions(s)
+	ix.gatherTelemetry(s)
 	ix.gatherPatches(s)
 	s.key = s.hash()
 	return s
@@ -124,8 +131,8 @@ func (s *Scope) hash() config.Hash {
 	c := &s.Class
 	t := &c.Traits
 	h.Uint(uint64(c.Side)).Str(c.Namespace, c.Labels)
-	h.Str(string(t.Interception), t.DNSDomain, t.Addresses, t.Local.Outbound, t.Local.App, t.Generator, t.EnvoyVersion, t.Ports, t.ProxyConfig)
-	h.Uint(uint64(t.Local.PortBase)).Bool(t.Local.OwnResolver).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.Unprivileged).Bool(t.DNSCapture).Bool(t.IstioFilters).Bool(t.Certificates).Bool(t.SetsState).Bool(t.DNSCluster).Bool(t.Telemetry).Bool(t.TLSMode).Bool(t.Modules)
+	h.Str(string(t.Interception), t.DNSDomain, t.Addresses, t.Local.Outbound, t.Local.App, t.Generator, t.EnvoyVersion, t.ServiceCluster, t.Ports, t.ProxyConfig)
+	h.Uint(uint64(t.Local.PortBase)).Bool(t.Local.OwnResolver).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.Unprivileged).Bool(t.DNSCapture).Bool(t.IstioFilters).Bool(t.Certificates).Bool(t.SetsState).Bool(t.DNSCluster).Bool(t.Telemetry).Bool(t.FollowsParent).Bool(t.TLSMode).Bool(t.Modules)
 	addExtensions(h, s.extensions)
 	t.Near.addTo(h)
 	h.Hash(s.Settings.Hash)
@@ -144,6 +151,11 @@ func (s *Scope) hash() config.Hash {
 	}
 	s.Peer.addTo(h)
 	s.policies.addTo(h)
+	s.telemetry.addTo(h)
+	h.Uint(uint64(len(s.collectors)))
+	for _, v := range s.collectors {
+		h.Hash(v.Hash)
+	}
 	addPatches(h, s.patches)
 	h.Uint(uint64(len(s.Gateways)))
 	for i := range s.Gateways {

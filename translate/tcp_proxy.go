@@ -71,9 +71,11 @@ func (t *listenerTexts) tcpFilters(c *tcpChain) []*listener.Filter {
 		MaxDownstreamConnectionDuration: c.lifetime,
 	}
 	if !c.silent {
-		p.AccessLog = t.env.accessLogs(tcpLog)
-		if t.env.traits.Telemetry {
-			p.AccessLogOptions = &tcp.TcpProxy_TcpAccessLogOptions{FlushAccessLogOnConnected: true}
+		p.AccessLog = t.accessLogs(tcpLog)
+		if t.env.countsConnections() {
+			p.AccessLogOptions = &tcp.TcpProxy_TcpAccessLogOptions{
+				FlushAccessLogOnConnected: true, AccessLogFlushInterval: t.env.telemetry.metrics.interval,
+			}
 		}
 	}
 	for _, w := range c.clusters {
@@ -99,7 +101,7 @@ func (t *listenerTexts) tcpFilters(c *tcpChain) []*listener.Filter {
 	}
 	var out []*listener.Filter
 	if !c.silent {
-		out = slices.Concat(t.connectionExtensions(beforeTokens, beforeAccess), t.connectionFilters(), t.connectionExtensions(afterAccess, atTheEnd))
+		out = slices.Concat(t.connectionExtensions(beforeTokens, beforeAccess), t.connectionFilters(), t.connectionExtensions(afterAccess, atTheEnd), t.env.istioConnectionStatsFilter())
 	}
 	if c.dynamic != nil {
 		out = append(out, t.env.sniForwardFilter(c.dynamic))

@@ -86,18 +86,24 @@ func variablesFault(value string, more ...string) string {
 			value = value[1:]
 			continue
 		}
-		name := len(value) - len(strings.TrimLeft(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"))
-		if name == 0 {
+		name := value[:len(value)-len(strings.TrimLeft(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"))]
+		if name == "" {
 			return "where a percent sign stands alone; write %% for one"
 		}
-		if fault := variableFault(value[:name], value[name:], more); fault != "" {
+		value = value[len(name):]
+		if fault := variableFault(name, value, more); fault != "" {
 			return fault
 		}
-		value = value[name:]
 		if strings.HasPrefix(value, "(") {
 			end := closingParenthesis(value)
+			if name == "CEL" {
+				end = strings.Index(value, ")%")
+			}
 			if end < 0 {
 				return "where a variable's arguments do not end"
+			}
+			if fault := celFault(name, value[1:end], len(more) > 0); fault != "" {
+				return "where " + fault
 			}
 			value = value[end+1:]
 		}
@@ -109,6 +115,22 @@ func variablesFault(value string, more ...string) string {
 		}
 		value = value[1:]
 	}
+}
+
+// celFault says what is wrong with the expression of a variable CEL, in a log
+// or elsewhere.
+func celFault(name, expression string, log bool) string {
+	if name != "CEL" {
+		return ""
+	}
+	x := parseCEL(expression)
+	switch {
+	case x.fault != "":
+		return "the expression " + shown(expression) + " " + x.fault
+	case len(x.strings) > 0 && !log:
+		return "the expression " + shown(expression) + " needs " + x.strings[0] + ", which Envoy has in filters and formats of logs only"
+	}
+	return ""
 }
 
 // variableFault says what is wrong with one variable, before rest.

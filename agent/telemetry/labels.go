@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -107,19 +108,37 @@ type labels struct {
 	policy              string
 }
 
+const (
+	unknown = "unknown" // what is not known is said so
+	// grpcLabel is the one label that is empty where it does not apply.
+	grpcLabel = "grpc_response_status"
+)
+
 var quote = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
-// text is the labels as Prometheus writes them, in Istio's order.
-func (l *labels) text(http bool) string {
+// text is the labels as Prometheus writes them, in Istio's order, then those
+// that a group adds. tags hold the values that a group sets.
+func (l *labels) text(http bool, g *group, tags map[string]string) string {
 	var b strings.Builder
-	add := func(name, value string) {
-		if value == "" {
-			value = "unknown"
-		}
+	write := func(name, value string) {
 		b.WriteString(name)
 		b.WriteString(`="`)
 		_, _ = quote.WriteString(&b, value)
 		b.WriteString(`",`)
+	}
+	set := slices.Clone(g.set)
+	add := func(name, value string) {
+		if slices.Contains(g.remove, name) {
+			return
+		}
+		if i := slices.IndexFunc(set, func(s setLabel) bool { return s.label == name }); i >= 0 {
+			value = plain(tags[set[i].tag])
+			set = slices.Delete(set, i, i+1)
+		}
+		if value == "" && name != grpcLabel {
+			value = unknown
+		}
+		write(name, value)
 	}
 	side := func(prefix string, w *Workload) {
 		add(prefix+"_workload", w.Name)
@@ -140,9 +159,16 @@ func (l *labels) text(http bool) string {
 	add("request_protocol", l.protocol)
 	if http {
 		add("response_code", l.code)
-		b.WriteString(`grpc_response_status="` + quote.Replace(l.grpcStatus) + `",`)
+		add(grpcLabel, l.grpcStatus)
 	}
 	add("response_flags", l.flags)
 	add("connection_security_policy", l.policy)
+	for _, s := range set {
+		value := plain(tags[s.tag])
+		if value == "" {
+			value = unknown
+		}
+		write(s.label, value)
+	}
 	return strings.TrimSuffix(b.String(), ",")
 }

@@ -56,8 +56,9 @@ func TestPeers(t *testing.T) {
 
 func TestSeriesAreBoundedAndQuoted(t *testing.T) {
 	m := newMetrics()
+	_, usual := logOf(outboundLog)
 	for i := range maxSeries + 10 {
-		m.request(labels{code: strings.Repeat("x", i%2+1), service: service{Host: "h\"\n" + string(rune('a'+i%26)), Name: strconv.Itoa(i)}}, 1, 2, 3)
+		m.request(labels{code: strings.Repeat("x", i%2+1), service: service{Host: "h\"\n" + string(rune('a'+i%26)), Name: strconv.Itoa(i)}}, usual, nil, &request{milliseconds: 1, in: 2, out: 3})
 	}
 	var b strings.Builder
 	m.Write(&b)

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -25,17 +26,37 @@ func (h *histogram) observe(v float64) {
 	h.sum += v
 }
 
-// requests are an HTTP series.
-type requests struct {
+// series is what is counted under one set of labels. Of its metrics those are
+// told that were counted.
+type series struct {
 	labels                      string
-	total                       uint64
-	duration, request, response histogram
+	counted                     metric
+	counts                      [10]uint64 // by metric, in the order of their bits
+	duration, request, response *histogram // nil until observed
 }
 
-// connections are a TCP series.
-type connections struct {
-	labels                         string
-	opened, closed, sent, received uint64
+func (s *series) count(m metric, n uint64) {
+	s.counted |= m
+	s.counts[index(m)] += n
+}
+
+// observe notes a value of a histogram, which is made with the first.
+func (s *series) observe(m metric, h **histogram, v float64) {
+	s.counted |= m
+	if *h == nil {
+		*h = &histogram{}
+	}
+	(*h).observe(v)
+}
+
+// index is a metric's bit.
+func index(m metric) int {
+	i := 0
+	for m > 1 {
+		m >>= 1
+		i++
+	}
+	return i
 }
 
 // maxSeries bounds memory: labels such as the host can be chosen by clients.
@@ -43,101 +64,167 @@ const maxSeries = 4000
 
 // Metrics are Istio's standard metrics of one proxy.
 type Metrics struct {
-	mu       sync.Mutex // guards what follows
-	requests map[labels]*requests
-	conns    map[labels]*connections
-	dropped  uint64
+	mu sync.Mutex // guards what follows
+	// all are by their labels' text; the others find the usual ones without
+	// making that.
+	all             map[string]*series
+	requests, conns map[labels]*series
+	dropped         uint64
 }
 
 func newMetrics() *Metrics {
-	return &Metrics{requests: map[labels]*requests{}, conns: map[labels]*connections{}}
+	return &Metrics{all: map[string]*series{}, requests: map[labels]*series{}, conns: map[labels]*series{}}
 }
 
-// room reports whether another series may begin; m.mu is held.
-func (m *Metrics) room() bool {
-	if len(m.requests)+len(m.conns) < maxSeries {
-		return true
+// series finds or begins one; nil if there is no room. m.mu is held.
+func (m *Metrics) series(l *labels, http bool, g *group, tags map[string]string) *series {
+	usual := m.conns
+	if http {
+		usual = m.requests
 	}
-	m.dropped++
-	return false
+	if g.plain() {
+		if s := usual[*l]; s != nil {
+			return s
+		}
+	}
+	text := l.text(http, g, tags)
+	s := m.all[text]
+	if s == nil {
+		if len(m.all) >= maxSeries {
+			m.dropped++
+			return nil
+		}
+		s = &series{labels: text}
+		m.all[text] = s
+	}
+	if g.plain() {
+		usual[*l] = s
+	}
+	return s
 }
 
-func (m *Metrics) request(l labels, milliseconds, in, out float64) {
+// request is what one request adds.
+type request struct {
+	milliseconds, in, out float64 // bytes, headers counted
+	// messages of gRPC, in and out; counted tells that they are known.
+	sent, received uint64
+	counted        bool
+}
+
+func (m *Metrics) request(l labels, groups []group, tags map[string]string, r *request) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := m.requests[l]
-	if s == nil {
-		if !m.room() {
-			return
+	for i := range groups {
+		g := &groups[i]
+		on := g.metrics & ofRequests
+		if !r.counted {
+			on &^= requestMessages | responseMessages
 		}
-		s = &requests{labels: l.text(true)}
-		m.requests[l] = s
+		if on == 0 {
+			continue
+		}
+		s := m.series(&l, true, g, tags)
+		if s == nil {
+			continue
+		}
+		if on&requestCount != 0 {
+			s.count(requestCount, 1)
+		}
+		if on&requestDuration != 0 {
+			s.observe(requestDuration, &s.duration, r.milliseconds)
+		}
+		if on&requestSize != 0 {
+			s.observe(requestSize, &s.request, r.in)
+		}
+		if on&responseSize != 0 {
+			s.observe(responseSize, &s.response, r.out)
+		}
+		if on&requestMessages != 0 {
+			s.count(requestMessages, r.sent)
+		}
+		if on&responseMessages != 0 {
+			s.count(responseMessages, r.received)
+		}
 	}
-	s.total++
-	s.duration.observe(milliseconds)
-	s.request.observe(in)
-	s.response.observe(out)
 }
 
-func (m *Metrics) connection(l labels, opened, closed bool, sent, received uint64) {
+// connection is what one entry about a connection adds.
+type connection struct {
+	opened, closed uint64
+	sent, received uint64
+}
+
+func (m *Metrics) connection(l labels, groups []group, tags map[string]string, c *connection) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := m.conns[l]
-	if s == nil {
-		if !m.room() {
-			return
+	for i := range groups {
+		g := &groups[i]
+		on := g.metrics & ofConnections
+		if on == 0 {
+			continue
 		}
-		s = &connections{labels: l.text(false)}
-		m.conns[l] = s
+		s := m.series(&l, false, g, tags)
+		if s == nil {
+			continue
+		}
+		for _, n := range []struct {
+			of metric
+			n  uint64
+		}{{opened, c.opened}, {closed, c.closed}, {sent, c.sent}, {received, c.received}} {
+			if on&n.of != 0 {
+				s.count(n.of, n.n)
+			}
+		}
 	}
-	if opened {
-		s.opened++
-	}
-	if closed {
-		s.closed++
-	}
-	s.sent += sent
-	s.received += received
+}
+
+var counters = []struct {
+	of   metric
+	name string
+}{
+	{requestCount, "istio_requests_total"},
+	{requestMessages, "istio_request_messages_total"},
+	{responseMessages, "istio_response_messages_total"},
+	{opened, "istio_tcp_connections_opened_total"},
+	{closed, "istio_tcp_connections_closed_total"},
+	{sent, "istio_tcp_sent_bytes_total"},
+	{received, "istio_tcp_received_bytes_total"},
+}
+
+var histograms = []struct {
+	of   metric
+	name string
+	get  func(*series) *histogram
+}{
+	{requestDuration, "istio_request_duration_milliseconds", func(s *series) *histogram { return s.duration }},
+	{requestSize, "istio_request_bytes", func(s *series) *histogram { return s.request }},
+	{responseSize, "istio_response_bytes", func(s *series) *histogram { return s.response }},
 }
 
 // Write writes all in Prometheus' text format.
 func (m *Metrics) Write(w io.Writer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.requests) > 0 {
-		head(w, "istio_requests_total", "counter")
-		for _, s := range m.requests {
-			_, _ = fmt.Fprintf(w, "istio_requests_total{%s} %d\n", s.labels, s.total)
-		}
-		for _, h := range []struct {
-			name string
-			of   func(*requests) *histogram
-		}{
-			{"istio_request_duration_milliseconds", func(s *requests) *histogram { return &s.duration }},
-			{"istio_request_bytes", func(s *requests) *histogram { return &s.request }},
-			{"istio_response_bytes", func(s *requests) *histogram { return &s.response }},
-		} {
-			head(w, h.name, "histogram")
-			for _, s := range m.requests {
-				h.of(s).write(w, h.name, s.labels)
+	labels := slices.Sorted(maps.Keys(m.all))
+	with := func(of metric, name, kind string, write func(*series)) {
+		first := true
+		for _, l := range labels {
+			if s := m.all[l]; s.counted&of != 0 {
+				if first {
+					head(w, name, kind)
+					first = false
+				}
+				write(s)
 			}
 		}
 	}
-	if len(m.conns) > 0 {
-		for _, c := range []struct {
-			name string
-			of   func(*connections) uint64
-		}{
-			{"istio_tcp_connections_opened_total", func(s *connections) uint64 { return s.opened }},
-			{"istio_tcp_connections_closed_total", func(s *connections) uint64 { return s.closed }},
-			{"istio_tcp_sent_bytes_total", func(s *connections) uint64 { return s.sent }},
-			{"istio_tcp_received_bytes_total", func(s *connections) uint64 { return s.received }},
-		} {
-			head(w, c.name, "counter")
-			for _, s := range m.conns {
-				_, _ = fmt.Fprintf(w, "%s{%s} %d\n", c.name, s.labels, c.of(s))
-			}
-		}
+	for _, c := range counters {
+		with(c.of, c.name, "counter", func(s *series) {
+			_, _ = fmt.Fprintf(w, "%s{%s} %d\n", c.name, s.labels, s.counts[index(c.of)])
+		})
+	}
+	for _, h := range histograms {
+		with(h.of, h.name, "histogram", func(s *series) { h.get(s).write(w, h.name, s.labels) })
 	}
 	if m.dropped > 0 {
 		head(w, "pilotfish_agent_metrics_dropped_total", "counter")

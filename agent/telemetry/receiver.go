@@ -27,6 +27,8 @@ const (
 	tagEndpoint    = "workload"   // the endpoint's metadata
 	tagGRPCStatus  = "grpc"
 	tagContentType = "type"
+	tagMessages    = "messages"   // of gRPC: "requests,responses"
+	tagConnection  = "connection" // its id in the Envoy
 )
 
 // Receiver takes one proxy's access log.
@@ -52,7 +54,7 @@ func (r *Receiver) Register(g *grpc.Server) { als.RegisterAccessLogServiceServer
 
 // StreamAccessLogs takes one worker's entries of one log.
 func (r *Receiver) StreamAccessLogs(s als.AccessLogService_StreamAccessLogsServer) error {
-	inbound := false
+	l := &stream{receiver: r, before: map[string]transferred{}}
 	for {
 		m, err := s.Recv()
 		if errors.Is(err, io.EOF) {
@@ -62,42 +64,92 @@ func (r *Receiver) StreamAccessLogs(s als.AccessLogService_StreamAccessLogsServe
 			return err
 		}
 		if id := m.GetIdentifier(); id != nil {
-			inbound = id.GetLogName() == inboundLog
+			l.inbound, l.groups = logOf(id.GetLogName())
 		}
 		for _, e := range m.GetHttpLogs().GetLogEntry() {
-			r.http(e, inbound)
+			l.http(e)
 		}
 		for _, e := range m.GetTcpLogs().GetLogEntry() {
-			r.tcp(e, inbound)
+			l.tcp(e)
 		}
 	}
 }
 
-func (r *Receiver) http(e *data.HTTPAccessLogEntry, inbound bool) {
-	c := e.GetCommonProperties()
-	l := r.labels(c, e.GetRequest().GetAuthority(), inbound)
-	l.protocol = "http"
-	l.code = strconv.FormatUint(uint64(e.GetResponse().GetResponseCode().GetValue()), 10)
-	if strings.HasPrefix(c.GetCustomTags()[tagContentType], "application/grpc") {
-		l.protocol, l.grpcStatus = "grpc", plain(c.GetCustomTags()[tagGRPCStatus])
-	}
-	took := max(c.GetTimeToLastDownstreamTxByte().AsDuration(), c.GetTimeToLastRxByte().AsDuration())
-	in := e.GetRequest().GetRequestHeadersBytes() + e.GetRequest().GetRequestBodyBytes()
-	out := e.GetResponse().GetResponseHeadersBytes() + e.GetResponse().GetResponseBodyBytes()
-	r.metrics.request(l, float64(took)/float64(time.Millisecond), float64(in), float64(out))
+// stream is one worker's part of one log.
+type stream struct {
+	receiver *Receiver
+	inbound  bool
+	groups   []group
+	// before is what was counted of connections that last, by their ids.
+	before map[string]transferred
 }
 
-func (r *Receiver) tcp(e *data.TCPAccessLogEntry, inbound bool) {
+type transferred struct {
+	sent, received uint64
+	// unopened: that the connection was opened is still to be counted.
+	unopened bool
+}
+
+// maxLasting bounds what is remembered of connections; those beyond are counted
+// at their end.
+const maxLasting = 10_000
+
+func (l *stream) http(e *data.HTTPAccessLogEntry) {
 	c := e.GetCommonProperties()
-	l := r.labels(c, "", inbound)
-	l.protocol = "tcp"
-	if c.GetAccessLogType() == data.AccessLogType_TcpUpstreamConnected {
-		l.flags = "-" // its end is not known yet
-		r.metrics.connection(l, true, false, 0, 0)
-		return
+	tags := c.GetCustomTags()
+	labels := l.receiver.labels(c, e.GetRequest().GetAuthority(), l.inbound)
+	labels.protocol = "http"
+	labels.code = strconv.FormatUint(uint64(e.GetResponse().GetResponseCode().GetValue()), 10)
+	r := request{
+		in:  float64(e.GetRequest().GetRequestHeadersBytes() + e.GetRequest().GetRequestBodyBytes()),
+		out: float64(e.GetResponse().GetResponseHeadersBytes() + e.GetResponse().GetResponseBodyBytes()),
 	}
-	p := e.GetConnectionProperties()
-	r.metrics.connection(l, false, true, p.GetSentBytes(), p.GetReceivedBytes())
+	took := max(c.GetTimeToLastDownstreamTxByte().AsDuration(), c.GetTimeToLastRxByte().AsDuration())
+	r.milliseconds = float64(took) / float64(time.Millisecond)
+	if strings.HasPrefix(tags[tagContentType], "application/grpc") {
+		labels.protocol, labels.grpcStatus = "grpc", plain(tags[tagGRPCStatus])
+		sent, received, _ := strings.Cut(tags[tagMessages], ",")
+		var err, err2 error
+		r.sent, err = strconv.ParseUint(sent, 10, 64)
+		r.received, err2 = strconv.ParseUint(received, 10, 64)
+		r.counted = err == nil && err2 == nil
+	}
+	l.receiver.metrics.request(labels, l.groups, tags, &r)
+}
+
+func (l *stream) tcp(e *data.TCPAccessLogEntry) {
+	c := e.GetCommonProperties()
+	tags, p := c.GetCustomTags(), e.GetConnectionProperties()
+	labels := l.receiver.labels(c, "", l.inbound)
+	labels.protocol = "tcp"
+	id, now := tags[tagConnection], transferred{sent: p.GetSentBytes(), received: p.GetReceivedBytes()}
+	before, known := l.before[id]
+	out := connection{sent: now.sent - min(before.sent, now.sent), received: now.received - min(before.received, now.received)}
+	if before.unopened {
+		out.opened = 1
+	}
+	full := !known && len(l.before) >= maxLasting
+	switch c.GetAccessLogType() {
+	case data.AccessLogType_TcpUpstreamConnected:
+		// Envoy connects to the application before the client has shown its
+		// certificate: who it is, the next entry knows.
+		if l.inbound && !full {
+			l.before[id] = transferred{unopened: true}
+			return
+		}
+		labels.flags = "-" // its end is not known yet
+		out = connection{opened: 1}
+	case data.AccessLogType_TcpPeriodic:
+		labels.flags = "-"
+		if full {
+			return
+		}
+		l.before[id] = now
+	default:
+		delete(l.before, id)
+		out.closed = 1
+	}
+	l.receiver.metrics.connection(labels, l.groups, tags, &out)
 }
 
 func (r *Receiver) labels(c *data.AccessLogCommon, authority string, inbound bool) labels {
