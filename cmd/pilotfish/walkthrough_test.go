@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 )
 
 var consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```\n")
@@ -34,10 +36,11 @@ func TestWalkthrough(t *testing.T) {
 	if err := os.Symlink(self, filepath.Join(bin, "pilotfish")); err != nil {
 		t.Fatal(err)
 	}
+	envoy := envoytest.Binary(t)
 	sh := func(command string) string {
 		cmd := exec.Command("sh", "-c", command)
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), asCommand+"=1", "PATH="+bin+":"+os.Getenv("PATH"),
+		cmd.Env = append(os.Environ(), asCommand+"=1", "ENVOY="+envoy, "PATH="+bin+":"+os.Getenv("PATH"),
 			"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com")
 		out, _ := cmd.CombinedOutput() // an exit code says what was found
 		return string(out)
