@@ -20,8 +20,8 @@ type routeEnv struct {
 	attemptCount, forwardedHost bool
 	grpc                        bool // a proxyless client reads the routes
 	withPorts                   bool // the table tells host:port from host
-	// traced: there may be spans, which decorators name. Only patches make
-	// proxies trace so far.
+	// traced: there are spans, which decorators name, or patches may ask for
+	// some.
 	traced bool
 	hash   config.Hash
 }
@@ -36,7 +36,8 @@ func (b *build) newRouteEnv(withPorts bool) *routeEnv {
 		forwardedHost: headers.GetXForwardedHost().GetEnabled().GetValue(),
 		grpc:          s.Class.Traits.Generator == grpcGenerator,
 	}
-	env.withPorts, env.traced = withPorts || env.grpc, len(s.patches) > 0
+	env.withPorts = withPorts || env.grpc
+	env.traced = len(s.patches) > 0 || !env.grpc && s.telemetry.traces(s.Settings.Mesh, s.proxyConfig())
 	h := config.NewHasher().Bool(env.traced).Bool(env.attemptCount).Bool(env.forwardedHost).Bool(env.grpc).Bool(env.withPorts)
 	if env.retries != nil {
 		h.Proto(env.retries)

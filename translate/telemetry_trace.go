@@ -3,6 +3,7 @@ package translate
 import (
 	"strings"
 
+	meshconfig "istio.io/api/mesh/v1alpha1"
 	telemetry "istio.io/api/telemetry/v1alpha1"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -71,6 +72,16 @@ func (r *traceRule) take(names []string, e *telemetry.Tracing) {
 	if e.GetDisableContextPropagation() != nil {
 		r.noPropagation = e.GetDisableContextPropagation().GetValue()
 	}
+}
+
+// traces reports whether proxies make spans of requests. Listeners and routes
+// (the operations' names) go by it alike.
+func (r *telemetryRules) traces(mesh *meshconfig.MeshConfig, proxy *meshconfig.ProxyConfig) bool {
+	if r.trace.said {
+		return !r.trace.disabled && r.used[r.trace.provider] != nil
+	}
+	cluster, _, _ := olderTarget(proxy)
+	return mesh.GetEnableTracing() && cluster != ""
 }
 
 // tracedAs is a proxy's service cluster if a tracer of it wants to be told;

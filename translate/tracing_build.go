@@ -15,18 +15,15 @@ const defaultSampling = 1.0
 
 // tracing makes spans of a chain's requests.
 func (t *listenerTexts) tracing(m *hcm.HttpConnectionManager) {
-	if r := &t.env.telemetry.trace; r.said {
+	e := &t.env
+	if !e.telemetry.traces(e.mesh, e.proxy) {
+		return
+	}
+	if r := &e.telemetry.trace; r.said {
 		t.tracingByRule(m, r)
 		return
 	}
-	e := &t.env
-	if !e.mesh.GetEnableTracing() {
-		return
-	}
 	tracer := olderTracer(e.proxy, e.traits.ServiceCluster)
-	if tracer == nil {
-		return
-	}
 	t.refs.clusters = append(t.refs.clusters, tracer.cluster)
 	on := e.proxy.GetTracing().GetEnableIstioTags()
 	m.Tracing = &hcm.HttpConnectionManager_Tracing{Provider: tracer.http}
@@ -37,9 +34,6 @@ func (t *listenerTexts) tracing(m *hcm.HttpConnectionManager) {
 
 func (t *listenerTexts) tracingByRule(m *hcm.HttpConnectionManager, r *traceRule) {
 	to := t.env.telemetry.used[r.provider]
-	if r.disabled || to == nil {
-		return
-	}
 	p := provider(t.env.mesh, r.provider)
 	tracer := t.tracer(p, to)
 	t.refs.clusters = append(t.refs.clusters, to.cluster())

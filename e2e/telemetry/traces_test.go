@@ -69,6 +69,10 @@ func TestTracesInOTLP(t *testing.T) {
 	if client.service != "curl.default" || server.service != "web.default" || client.Kind != 3 || server.Kind != 2 || client.Parent != "" {
 		t.Errorf("client %+v\nserver %+v", client, server)
 	}
+	// Both are named after the service that was called.
+	if operation := "web.default.svc.cluster.local:8080/*"; client.Name != operation || server.Name != operation {
+		t.Errorf("operations %q and %q, want %q", client.Name, server.Name, operation)
+	}
 	for key, want := range map[string]string{
 		"fixed": "always", "user": "jane", "none": "unset", "method": "GET HTTP/1.1", "istio.canonical_service": "browser",
 		"istio.canonical_revision": "v2", "istio.namespace": "default", "istio.cluster_id": "Kubernetes", "istio.mesh_id": "cluster.local",
