@@ -7,6 +7,7 @@ import (
 	networkingv1beta1 "istio.io/api/networking/v1beta1"
 	security "istio.io/api/security/v1beta1"
 	telemetry "istio.io/api/telemetry/v1alpha1"
+	gatewayapi "sigs.k8s.io/gateway-api/apis/v1"
 )
 
 //revive:disable:exported One comment speaks for the whole block.
@@ -57,6 +58,13 @@ type ConfigMap struct {
 	Data map[string]string
 }
 
+// ReferenceGrant is one of the Kubernetes Gateway API: what of its namespace
+// may be named from others. Spec must not be modified.
+type ReferenceGrant struct {
+	Meta
+	Spec gatewayapi.ReferenceGrantSpec
+}
+
 // Settings is the mesh-wide configuration, defaults applied.
 type Settings struct {
 	// Meta is that of the ConfigMap it came from; its Key is empty for the
@@ -81,6 +89,8 @@ type Mesh struct {
 	Namespaces Index[*Namespace] // of namespace ""
 	Secrets    Index[*Secret]
 	ConfigMaps Index[*ConfigMap]
+	// ReferenceGrants are those of the Secrets' namespaces.
+	ReferenceGrants Index[*ReferenceGrant]
 
 	VirtualServices        Index[*VirtualService]
 	DestinationRules       Index[*DestinationRule]
@@ -125,6 +135,7 @@ func (m *Mesh) OnlyEndpointsDiffer(o *Mesh) bool {
 		m.Namespaces.Same(o.Namespaces) &&
 		m.Secrets.Same(o.Secrets) &&
 		m.ConfigMaps.Same(o.ConfigMaps) &&
+		m.ReferenceGrants.Same(o.ReferenceGrants) &&
 		m.VirtualServices.Same(o.VirtualServices) &&
 		m.DestinationRules.Same(o.DestinationRules) &&
 		m.Gateways.Same(o.Gateways) &&

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	gatewayapi "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
@@ -75,6 +76,8 @@ func contentHash(o *Object) config.Hash {
 		hashTypes(h, &body.Spec)
 	case *networkingv1.IngressClass:
 		h.Str(body.Spec.Controller)
+	case *gatewayapi.ReferenceGrant:
+		hashGrant(h, &body.Spec)
 	case *corev1.Namespace:
 		// Its labels are all that counts.
 	default:

@@ -34,6 +34,8 @@ func (c *plainChange) put(b *config.Builder) {
 		case "AuthorizationPolicy":
 			putSpec[*security.AuthorizationPolicy](b, c, func(m *config.Mesh) *config.Index[*config.AuthorizationPolicy] { return &m.AuthorizationPolicies })
 		}
+	case GatewayAPIGroup:
+		c.putGrant(b)
 	case TelemetryGroup:
 		putSpec[*telemetry.Telemetry](b, c, func(m *config.Mesh) *config.Index[*config.Telemetry] { return &m.Telemetries })
 	case ExtensionsGroup:

@@ -50,7 +50,7 @@ func (r *reader) otherKind(d document, h header, line int) document {
 	default:
 		near := config.Nearest(h.group, knownGroups())
 		p.Message = fmt.Sprintf("no kind %s in %s is known here", h.kind, h.apiVersion)
-		if near == "" {
+		if near == "" || near == h.group { // of a group of which not all kinds are read
 			p.Severity = config.Info
 			p.Message += ": the object has no effect"
 		} else {
@@ -66,7 +66,7 @@ func (r *reader) otherKind(d document, h header, line int) document {
 type headerFault struct{ field, code, message string }
 
 func (b *body) checkHeader(kube kubeKind, istio discovery.Kind, isIstio bool) *headerFault {
-	versions := []string{kube.version}
+	versions := kube.versions
 	if isIstio {
 		versions = istio.Versions
 	}
@@ -310,7 +310,11 @@ func (b *body) kube(kind kubeKind) *discovery.Object {
 	if ok && !b.failed {
 		// Pilotfish reads little of these kinds, and a newer Kubernetes has
 		// fields that it does not know: they are no reason to refuse one.
-		b.decodeGo(enc, into, config.Warning)
+		unknown := config.Warning
+		if discovery.IsReferenceGrant(b.key) {
+			unknown = config.Error // it may be what the grant is limited by
+		}
+		b.decodeGo(enc, into, unknown)
 	}
 	if b.failed {
 		return nil

@@ -9,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/client-go/kubernetes/scheme"
+	gatewayapi "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/pilotfish-mesh/pilotfish/discovery"
 )
@@ -16,29 +17,33 @@ import (
 // kubeKind is a Kubernetes kind that a folder may hold and the mesh is made
 // of.
 type kubeKind struct {
-	group, kind, version string
-	clusterScoped        bool
-	new                  func() any
+	group, kind   string
+	versions      []string
+	clusterScoped bool
+	new           func() any
 }
 
+var v1 = []string{"v1"}
+
 var kubeKinds = []kubeKind{
-	{"", "ConfigMap", "v1", false, func() any { return new(corev1.ConfigMap) }},
-	{"", "Endpoints", "v1", false, func() any { return new(corev1.Endpoints) }}, //nolint:staticcheck // deprecated, and still written
-	{"", "Namespace", "v1", true, func() any { return new(corev1.Namespace) }},
-	{"", "Node", "v1", true, func() any { return new(corev1.Node) }},
-	{"", "Pod", "v1", false, func() any { return new(corev1.Pod) }},
-	{"", "ReplicationController", "v1", false, func() any { return new(corev1.ReplicationController) }},
-	{"", "Secret", "v1", false, func() any { return new(corev1.Secret) }},
-	{"", "Service", "v1", false, func() any { return new(corev1.Service) }},
-	{"apps", "DaemonSet", "v1", false, func() any { return new(appsv1.DaemonSet) }},
-	{"apps", "Deployment", "v1", false, func() any { return new(appsv1.Deployment) }},
-	{"apps", "ReplicaSet", "v1", false, func() any { return new(appsv1.ReplicaSet) }},
-	{"apps", "StatefulSet", "v1", false, func() any { return new(appsv1.StatefulSet) }},
-	{"batch", "CronJob", "v1", false, func() any { return new(batchv1.CronJob) }},
-	{"batch", "Job", "v1", false, func() any { return new(batchv1.Job) }},
-	{"discovery.k8s.io", "EndpointSlice", "v1", false, func() any { return new(discoveryv1.EndpointSlice) }},
-	{"networking.k8s.io", "Ingress", "v1", false, func() any { return new(networkingv1.Ingress) }},
-	{"networking.k8s.io", "IngressClass", "v1", true, func() any { return new(networkingv1.IngressClass) }},
+	{"", "ConfigMap", v1, false, func() any { return new(corev1.ConfigMap) }},
+	{"", "Endpoints", v1, false, func() any { return new(corev1.Endpoints) }}, //nolint:staticcheck // deprecated, and still written
+	{"", "Namespace", v1, true, func() any { return new(corev1.Namespace) }},
+	{"", "Node", v1, true, func() any { return new(corev1.Node) }},
+	{"", "Pod", v1, false, func() any { return new(corev1.Pod) }},
+	{"", "ReplicationController", v1, false, func() any { return new(corev1.ReplicationController) }},
+	{"", "Secret", v1, false, func() any { return new(corev1.Secret) }},
+	{"", "Service", v1, false, func() any { return new(corev1.Service) }},
+	{"apps", "DaemonSet", v1, false, func() any { return new(appsv1.DaemonSet) }},
+	{"apps", "Deployment", v1, false, func() any { return new(appsv1.Deployment) }},
+	{"apps", "ReplicaSet", v1, false, func() any { return new(appsv1.ReplicaSet) }},
+	{"apps", "StatefulSet", v1, false, func() any { return new(appsv1.StatefulSet) }},
+	{"batch", "CronJob", v1, false, func() any { return new(batchv1.CronJob) }},
+	{"batch", "Job", v1, false, func() any { return new(batchv1.Job) }},
+	{"discovery.k8s.io", "EndpointSlice", v1, false, func() any { return new(discoveryv1.EndpointSlice) }},
+	{discovery.GatewayAPIGroup, "ReferenceGrant", discovery.ReferenceGrantVersions(), false, func() any { return new(gatewayapi.ReferenceGrant) }},
+	{"networking.k8s.io", "Ingress", v1, false, func() any { return new(networkingv1.Ingress) }},
+	{"networking.k8s.io", "IngressClass", v1, true, func() any { return new(networkingv1.IngressClass) }},
 }
 
 func kubeKindOf(group, kind string) (kubeKind, bool) {

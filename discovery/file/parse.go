@@ -69,7 +69,7 @@ func (r *reader) stream(data []byte) []document {
 				Object: d.key, Severity: config.Error, Code: "MalformedYAML",
 				Message: msg, File: r.file, Line: c.line - 1 + line,
 			}}
-			d.object = standInFor(&d, c.line)
+			d.object = standInFor(&d, d.problems[0].File, c.line)
 			out = append(out, d)
 			continue
 		}
@@ -243,14 +243,16 @@ func (r *reader) object(h header, n *yaml.Node, offset int) (d document) {
 	b := body{reader: r, header: h, key: d.key, node: n, offset: offset}
 	if err := b.checkHeader(kube, istio, isIstio); err != nil {
 		d = fail(b.lineOf(err.field), err.field, err.code, "%s", err.message)
-		d.object = standInFor(&d, line)
+		d.object = standInFor(&d, r.file, line)
 		return d
 	}
 	var o *discovery.Object
 	if isIstio {
 		o = b.istio(istio)
 	} else {
-		o = b.kube(kube)
+		if o = b.kube(kube); o == nil {
+			o = standInFor(&d, r.file, line)
+		}
 	}
 	d.problems = append(d.problems, b.problems...)
 	d.object, d.broken = o, b.failed || o == nil

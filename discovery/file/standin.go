@@ -41,13 +41,17 @@ func (b *body) selectionRead() bool {
 
 // standInFor takes the place of an object of which nothing but its name, if
 // that, can be read.
-func standInFor(d *document, line int) *discovery.Object {
-	m := config.Meta{Key: d.key, File: d.problems[0].File, Line: line}
+func standInFor(d *document, file string, line int) *discovery.Object {
+	m := config.Meta{Key: d.key, File: file, Line: line}
 	if istio, ok := istioKindOf(d.key.Group, d.key.Kind); ok {
 		m.Version = istio.Versions[0]
 	}
 	if m.Name == "" {
 		m.Name = "unnamed"
+	}
+	if discovery.IsReferenceGrant(m.Key) {
+		m.Version = discovery.ReferenceGrantVersions()[0]
+		return discovery.NoGrant(m)
 	}
 	if o, ok := discovery.StandIn(m, nil, false); ok {
 		return &o

@@ -11,8 +11,6 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-
-	"github.com/pilotfish-mesh/pilotfish/discovery"
 )
 
 // resource is what a reflector follows.
@@ -92,7 +90,7 @@ func (c *clients) custom(gv schema.GroupVersion, plural string) resource {
 	return resource{name: plural + "." + gv.Group, plural: plural, client: c.versions[gv]}
 }
 
-// rawScheme knows Istio's kinds as raw ones and CRDs as far as they are read.
+// rawScheme knows the kinds of CRDs as raw ones and CRDs as far as they are read.
 // versions are the group versions that they are in.
 func rawScheme() (_ *runtime.Scheme, versions []schema.GroupVersion) {
 	s := runtime.NewScheme()
@@ -103,7 +101,7 @@ func rawScheme() (_ *runtime.Scheme, versions []schema.GroupVersion) {
 	s.AddKnownTypeWithName(crdVersion.WithKind("CustomResourceDefinition"), &crd{})
 	s.AddKnownTypeWithName(crdVersion.WithKind("CustomResourceDefinitionList"), &crdList{})
 	versions = []schema.GroupVersion{crdVersion}
-	for _, k := range discovery.Kinds() {
+	for _, k := range customKinds() {
 		for _, v := range k.Versions {
 			gv := schema.GroupVersion{Group: k.Group, Version: v}
 			s.AddKnownTypeWithName(gv.WithKind(k.Kind), &custom{})

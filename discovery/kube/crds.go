@@ -10,11 +10,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/cache"
-
-	"github.com/pilotfish-mesh/pilotfish/discovery"
 )
 
-// crds follows CustomResourceDefinitions and tells each of Istio's kinds how
+// crds follows CustomResourceDefinitions and tells each kind that is read how
 // the API server offers it. Only the reflector's goroutine calls its methods.
 type crds struct {
 	source *Source
@@ -25,7 +23,7 @@ var _ cache.ReflectorStore = (*crds)(nil)
 
 func newCRDs(s *Source) *crds {
 	c := &crds{source: s, kinds: map[schema.GroupKind]*istioKind{}}
-	for _, k := range discovery.Kinds() {
+	for _, k := range customKinds() {
 		c.kinds[schema.GroupKind{Group: k.Group, Kind: k.Kind}] = newIstioKind(k, s)
 	}
 	return c

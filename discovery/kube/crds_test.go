@@ -55,3 +55,40 @@ func TestCRDChangesVersion(t *testing.T) {
 	w.until(t, "no object", func(m *config.Mesh) bool { return m.Sidecars.Len() == 0 })
 	w.logged(t, "CRD serves no version that can be read", 1)
 }
+
+// TestReferenceGrants follows them at either version, and without their CRD,
+// which clusters need not have.
+func TestReferenceGrants(t *testing.T) {
+	s, c := cluster(t)
+	w := watch(t, s.Config())
+	w.synced(t)
+	grant := func(version, name string) string {
+		return `
+apiVersion: gateway.networking.k8s.io/` + version + `
+kind: ReferenceGrant
+metadata: {name: it, namespace: crds}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: edge}]
+  to: [{group: "", kind: Secret, name: ` + name + `}]
+`
+	}
+	names := func(m *config.Mesh) string {
+		if g, ok := m.ReferenceGrants.Get("crds", "it"); ok && len(g.Spec.From) == 1 && g.Spec.From[0].Namespace == "edge" {
+			return string(*g.Spec.To[0].Name)
+		}
+		return ""
+	}
+	t.Cleanup(func() { c.RemoveReferenceGrants(t) })
+	for range 2 {
+		c.InstallReferenceGrants(t)
+		c.Apply(t, grant("v1beta1", "first"))
+		w.until(t, "the grant", func(m *config.Mesh) bool { return names(m) == "first" })
+		c.Apply(t, grant("v1", "second"))
+		w.until(t, "the changed grant", func(m *config.Mesh) bool { return names(m) == "second" })
+		c.RemoveReferenceGrants(t)
+		w.until(t, "the end of the grant", func(m *config.Mesh) bool { return m.ReferenceGrants.Len() == 0 })
+	}
+	if got := w.lines("refuses"); len(got) > 0 {
+		t.Errorf("a CRD that is not there is no refusal: %v", got)
+	}
+}

@@ -2,10 +2,13 @@ package kube
 
 import (
 	"context"
+	"errors"
 
 	networking "istio.io/api/networking/v1alpha3"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	gatewayapi "sigs.k8s.io/gateway-api/apis/v1"
+	kjson "sigs.k8s.io/json"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/discovery"
@@ -14,8 +17,16 @@ import (
 // served is how the API server offers a kind; the zero value: not at all.
 type served struct{ version, plural string }
 
-// istioKind follows one of Istio's kinds for as long as its CRD is there, at
-// the version that the CRD serves.
+// customKinds are the kinds of CRDs that are read: Istio's, and one that has no
+// New, since it is no message.
+func customKinds() []discovery.Kind {
+	return append(discovery.Kinds(), discovery.Kind{
+		Group: discovery.GatewayAPIGroup, Kind: "ReferenceGrant", Versions: discovery.ReferenceGrantVersions(),
+	})
+}
+
+// istioKind follows one of Istio's kinds, or the ReferenceGrants, for as long as
+// its CRD is there, at the version that the CRD serves.
 type istioKind struct {
 	discovery.Kind
 	*follower
@@ -28,7 +39,11 @@ type istioKind struct {
 
 func newIstioKind(k discovery.Kind, s *Source) *istioKind {
 	i := &istioKind{Kind: k, source: s, offer: make(chan served, 1)}
-	i.follower = newFollower(config.Key{Group: k.Group, Kind: k.Kind}, i.readObject, s.pending)
+	read := i.readObject
+	if k.New == nil {
+		read = i.readGrant
+	}
+	i.follower = newFollower(config.Key{Group: k.Group, Kind: k.Kind}, read, s.pending)
 	return i
 }
 
@@ -106,6 +121,22 @@ func (k *istioKind) readObject(m config.Meta, raw runtime.Object) (*discovery.Ob
 		}
 	}
 	return out, problems
+}
+
+// readGrant is the reader of ReferenceGrants. A field that is not known may be
+// what limits one.
+func (k *istioKind) readGrant(m config.Meta, raw runtime.Object) (*discovery.Object, []config.Problem) {
+	m.Version = k.version
+	o, ok := raw.(*custom)
+	if !ok {
+		return discovery.NoGrant(m), []config.Problem{unexpectedType(&m, raw)}
+	}
+	grant := &gatewayapi.ReferenceGrant{}
+	unknown, err := kjson.UnmarshalStrict(o.Spec, &grant.Spec)
+	if err = errors.Join(append(unknown, err)...); err != nil {
+		return discovery.NoGrant(m), []config.Problem{config.At(&m, "spec", config.Error, "InvalidValue", "%v: it grants nothing", err)}
+	}
+	return &discovery.Object{Meta: m, Body: grant}, nil
 }
 
 func unexpectedType(m *config.Meta, o any) config.Problem {

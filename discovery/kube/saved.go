@@ -84,8 +84,11 @@ func newKubernetesType(name string) kubernetesType {
 	return nil
 }
 
-// secret reports whether an object must not be saved.
-func isSecret(k config.Key) bool { return k.Group == "" && k.Kind == "Secret" }
+// unsaved reports whether an object must not be saved: a Secret, and what lets
+// proxies have one.
+func unsaved(k config.Key) bool {
+	return k.Group == "" && k.Kind == "Secret" || discovery.IsReferenceGrant(k)
+}
 
 // save writes a view to a file. What was there before stays unless all of the
 // new view is on disk.
@@ -94,7 +97,7 @@ func save(path, server string, objects []discovery.Object, now time.Time) error 
 	z := gzip.NewWriter(&packed)
 	enc := json.NewEncoder(z)
 	for i := range objects {
-		if isSecret(objects[i].Meta.Key) {
+		if unsaved(objects[i].Meta.Key) {
 			continue
 		}
 		o, err := encodeObject(&objects[i])

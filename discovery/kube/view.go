@@ -97,7 +97,7 @@ func (v *view) note(changes []discovery.Change) {
 		} else {
 			v.objects[key] = c.Object
 		}
-		v.changed = v.changed || !isSecret(key)
+		v.changed = v.changed || !unsaved(key)
 	}
 }
 

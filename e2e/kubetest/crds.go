@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -34,9 +36,13 @@ func (c *Client) InstallCRDs(t testing.TB, kinds ...string) {
 // objects, and waits until they are gone.
 func (c *Client) RemoveCRDs(t testing.TB, kinds ...string) {
 	t.Helper()
-	crds := istioCRDs(t, kinds)
 	ctx, cancel := bounded()
 	defer cancel()
+	c.remove(ctx, t, istioCRDs(t, kinds))
+}
+
+func (c *Client) remove(ctx context.Context, t testing.TB, crds []*unstructured.Unstructured) {
+	t.Helper()
 	for _, crd := range crds {
 		err := c.Resource(crdResource, "").Delete(ctx, crd.GetName(), metav1.DeleteOptions{})
 		if err != nil && !apierrors.IsNotFound(err) {
@@ -52,6 +58,43 @@ func (c *Client) RemoveCRDs(t testing.TB, kinds ...string) {
 			return errors.Join(errors.New("still there"), err)
 		})
 	}
+}
+
+// InstallReferenceGrants installs the Gateway API's CRD of ReferenceGrants, and
+// waits until it is served.
+func (c *Client) InstallReferenceGrants(t testing.TB) {
+	t.Helper()
+	ctx, cancel := bounded()
+	defer cancel()
+	crd := referenceGrantCRD(ctx, t)
+	if err := c.apply(ctx, crd); err != nil {
+		t.Fatalf("install CRD %s: %v", crd.GetName(), err)
+	}
+	c.waitServed(ctx, t, crd)
+}
+
+// RemoveReferenceGrants deletes that CRD with its objects, and waits until it is
+// gone.
+func (c *Client) RemoveReferenceGrants(t testing.TB) {
+	t.Helper()
+	ctx, cancel := bounded()
+	defer cancel()
+	c.remove(ctx, t, []*unstructured.Unstructured{referenceGrantCRD(ctx, t)})
+}
+
+// referenceGrantCRD is that of the standard channel, as it was released with the
+// types that we build with.
+func referenceGrantCRD(ctx context.Context, t testing.TB) *unstructured.Unstructured {
+	t.Helper()
+	dir, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
+	if err != nil {
+		t.Fatalf("where the Gateway API's module is: %v", err)
+	}
+	text, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "config", "crd", "standard", "gateway.networking.k8s.io_referencegrants.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parse(t, string(text))[0]
 }
 
 // waitServed waits until objects of a CRD can be listed at each of its versions.
