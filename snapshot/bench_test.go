@@ -102,7 +102,7 @@ func (s *scale) Arrange(m *config.Mesh) snapshot.Arrangement {
 	return &scaled{s, s.states[m]}
 }
 
-func (s *scale) Secret(*config.Mesh, string, string) (*translate.Resource, []config.Problem) {
+func (s *scale) Secret(*config.Mesh, translate.Reader, string) (*translate.Resource, []config.Problem) {
 	return nil, nil
 }
 

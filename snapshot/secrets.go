@@ -20,8 +20,8 @@ type secretShelf struct {
 }
 
 type shelfKey struct {
-	namespace string
-	only      weak.Pointer[names]
+	reader translate.Reader
+	only   weak.Pointer[names]
 }
 
 // shelved is one answer. It is stale once the mesh's secrets differ.
@@ -40,7 +40,7 @@ func (s *secretShelf) take(m *config.Mesh) bool {
 	defer s.mu.Unlock()
 	prev := s.mesh
 	s.mesh = m
-	if prev != nil && prev.Secrets.Same(m.Secrets) && prev.ConfigMaps.Same(m.ConfigMaps) {
+	if prev != nil && prev.Secrets.Same(m.Secrets) && prev.ConfigMaps.Same(m.ConfigMaps) && sameGrants(prev, m) {
 		return false
 	}
 	for key, x := range s.layers {
@@ -53,15 +53,20 @@ func (s *secretShelf) take(m *config.Mesh) bool {
 	return true
 }
 
-// layer returns the secrets of those names that a proxy of a namespace may
-// be sent. Equal content stays one value.
-func (s *secretShelf) layer(namespace string, only *names) *layer {
+// sameGrants reports whether the same Secrets of other namespaces may be sent:
+// Gateways name them, and ReferenceGrants permit it.
+func sameGrants(a, b *config.Mesh) bool {
+	return a.ReferenceGrants.Same(b.ReferenceGrants) && (b.ReferenceGrants.Len() == 0 || a.Gateways.Same(b.Gateways))
+}
+
+// layer returns the secrets of those names that a reader may be sent. Equal content stays one value.
+func (s *secretShelf) layer(r translate.Reader, only *names) *layer {
 	if only.len() == 0 {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := shelfKey{namespace, weak.Make(only)}
+	key := shelfKey{r, weak.Make(only)}
 	x := s.layers[key]
 	if x != nil && !x.stale {
 		return x.layer
@@ -69,9 +74,9 @@ func (s *secretShelf) layer(namespace string, only *names) *layer {
 	var items []*translate.Resource
 	next := &shelved{}
 	for _, name := range only.all() {
-		r, problems := s.source.Secret(s.mesh, namespace, name)
-		if r != nil {
-			items = append(items, r)
+		made, problems := s.source.Secret(s.mesh, r, name)
+		if made != nil {
+			items = append(items, made)
 		}
 		next.problems = append(next.problems, problems...)
 	}
@@ -111,7 +116,7 @@ func (s *stream) now(k kind) layers {
 	if !s.grant.Secrets {
 		return layers{}
 	}
-	return layers{s.server.cache.secrets.layer(s.proxy.Namespace, s.allowed())}
+	return layers{s.server.cache.secrets.layer(translate.ReaderOf(s.proxy), s.allowed())}
 }
 
 // wakeForSecrets has every stream that asked for secrets look again. c.mu is

@@ -23,7 +23,7 @@ type Source interface {
 	Endpoints(spec *translate.EndpointSpec, eps *config.Endpoints, v translate.Viewer) *translate.Resource
 	// Secret makes the SDS resource of a name for a proxy of a namespace; nil
 	// if there is none that such a proxy may have.
-	Secret(m *config.Mesh, namespace, name string) (*translate.Resource, []config.Problem)
+	Secret(m *config.Mesh, r translate.Reader, name string) (*translate.Resource, []config.Problem)
 }
 
 // Arrangement is one Mesh, ready to be asked what a proxy is served.
@@ -49,8 +49,8 @@ func (t translation) Endpoints(spec *translate.EndpointSpec, eps *config.Endpoin
 	return t.translator.Endpoints(spec, eps, v)
 }
 
-func (t translation) Secret(m *config.Mesh, namespace, name string) (*translate.Resource, []config.Problem) {
-	return t.translator.Secret(m, namespace, name)
+func (t translation) Secret(m *config.Mesh, r translate.Reader, name string) (*translate.Resource, []config.Problem) {
+	return t.translator.Secret(m, r, name)
 }
 
 type arrangement struct {

@@ -195,10 +195,10 @@ func (w *world) Endpoints(spec *translate.EndpointSpec, eps *config.Endpoints, _
 
 // Secret implements snapshot.Source: every Secret of the proxy's own
 // namespace, as its text.
-func (w *world) Secret(m *config.Mesh, namespace, name string) (*translate.Resource, []config.Problem) {
-	s, ok := m.Secrets.Get(namespace, strings.TrimPrefix(name, "kubernetes://"))
+func (w *world) Secret(m *config.Mesh, reader translate.Reader, name string) (*translate.Resource, []config.Problem) {
+	s, ok := m.Secrets.Get(reader.Namespace, strings.TrimPrefix(name, "kubernetes://"))
 	if !ok {
-		return nil, []config.Problem{config.At(&config.Meta{Key: config.Key{Kind: "Secret", Namespace: namespace, Name: name}},
+		return nil, []config.Problem{config.At(&config.Meta{Key: config.Key{Kind: "Secret", Namespace: reader.Namespace, Name: name}},
 			"", config.Error, "SecretNotFound", "there is none")}
 	}
 	return resource(name, &tls.Secret{Name: name, Type: &tls.Secret_GenericSecret{GenericSecret: &tls.GenericSecret{

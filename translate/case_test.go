@@ -205,7 +205,7 @@ func (w *world) section(t *testing.T, name string) string {
 
 func (w *world) find(kind, name string) *translate.Resource {
 	if kind == "secret" {
-		r, problems := w.translate.Secret(w.mesh, w.proxy.Namespace, name)
+		r, problems := w.translate.Secret(w.mesh, translate.ReaderOf(w.proxy), name)
 		w.problems = append(w.problems, problems...)
 		return r
 	}

@@ -208,7 +208,7 @@ func TestEnvoyTakesSecrets(t *testing.T) {
 	validate(t, envoy, func(static map[string]any) {
 		var secrets []any
 		for _, name := range []string{"kubernetes://rsa", "kubernetes://ecdsa", "kubernetes://rsa-cacert"} {
-			r, problems := tr.Secret(m, "default", name)
+			r, problems := tr.Secret(m, translate.Reader{Namespace: "default"}, name)
 			if r == nil {
 				t.Fatalf("%s: %v", name, problems)
 			}

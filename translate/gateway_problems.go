@@ -116,10 +116,14 @@ func (ix *Index) serverProblems(gw *config.Gateway, i int, s *networking.Server,
 // gateways, and one of them is enough.
 func (ix *Index) credentialProblems(gw *config.Gateway, name string, namespaces []string) []config.Problem {
 	t := NewTranslator(1)
+	in := func(ns string) Reader { // a gateway there that the Gateway selects
+		selector := gw.Spec.GetSelector()
+		return Reader{Namespace: ns, Gateway: true, Labels: canonicalLabels(selector, sortedKeys(selector))}
+	}
 	if len(namespaces) == 0 {
 		root := ix.mesh.RootNamespace()
-		_, here := t.Secret(ix.mesh, gw.Namespace, name)
-		_, there := t.Secret(ix.mesh, root, name)
+		_, here := t.Secret(ix.mesh, in(gw.Namespace), name)
+		_, there := t.Secret(ix.mesh, in(root), name)
 		if len(here) == 0 || len(there) == 0 {
 			return nil
 		}
@@ -130,7 +134,7 @@ func (ix *Index) credentialProblems(gw *config.Gateway, name string, namespaces 
 	}
 	var out []config.Problem
 	for _, ns := range namespaces {
-		_, found := t.Secret(ix.mesh, ns, name)
+		_, found := t.Secret(ix.mesh, in(ns), name)
 		out = append(out, found...)
 	}
 	return out

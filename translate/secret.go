@@ -15,11 +15,12 @@ import (
 // the certificate authorities of the system.
 const systemRootsFile = "/etc/ssl/certs/ca-certificates.crt"
 
-// Secret makes the SDS resource of a name, for a proxy of namespace:
+// Secret makes the SDS resource of a name, for a reader:
 //
 //	kubernetes://[ns/]name          a Secret's certificate and key, or a
 //	                                registry's credentials for agents
-//	kubernetes-gateway://ns/name    the same
+//	kubernetes-gateway://ns/name    the same, of another namespace where a
+//	                                ReferenceGrant permits it
 //	either with suffix -cacert      the Secret's certificate authority
 //	configmap://ns/name-cacert      a ConfigMap's certificate authority
 //	file-cert:certificate~key       files on the proxy's side
@@ -27,20 +28,19 @@ const systemRootsFile = "/etc/ssl/certs/ca-certificates.crt"
 //
 // Nil if there is none, it is broken or of another namespace; the problems
 // say which, and never print what a Secret holds.
-func (t *Translator) Secret(m *config.Mesh, namespace, name string) (*Resource, []config.Problem) {
-	if r := fileSecret(name); r != nil {
-		return encodeSecret(r, nil)
+func (t *Translator) Secret(m *config.Mesh, r Reader, name string) (*Resource, []config.Problem) {
+	if files := fileSecret(name); files != nil {
+		return encodeSecret(files, nil)
 	}
-	ref, ok := parseSecretName(name, namespace)
+	ref, ok := parseSecretName(name, r.Namespace)
 	if !ok {
 		return nil, nil
 	}
 	if ref.configMap {
 		return t.authority(m, ref, name)
 	}
-	if ref.namespace != namespace {
-		return nil, []config.Problem{secretProblem(ref.meta(), "SecretNotAllowed",
-			"is read by a proxy of namespace %s: credentials must be in the proxy's own namespace; copy it there", namespace)}
+	if ref.namespace != r.Namespace && !granted(m, r, name) {
+		return nil, []config.Problem{refused(ref, r, name)}
 	}
 	if ref.authority {
 		return t.authority(m, ref, name)
@@ -93,14 +93,15 @@ func parseSecretName(name, namespace string) (secretRef, bool) {
 }
 
 // SecretsOf returns the Secrets that the SDS resource of a name may be made of,
-// for a proxy of namespace; not guarded if it is made of none.
+// for a proxy of namespace; not guarded if it is made of none, or if
+// ReferenceGrants say who has it (Translator.Secret asks them).
 func SecretsOf(name, namespace string) (of string, secrets []string, guarded bool) {
 	if fileSecret(name) != nil {
 		return "", nil, false
 	}
 	r, ok := parseSecretName(name, namespace)
 	switch {
-	case !ok || r.configMap:
+	case !ok || r.configMap, r.namespace != namespace && strings.HasPrefix(name, gatewaySecretScheme):
 		return "", nil, false
 	case r.authority:
 		return r.namespace, []string{r.name + authoritySuffix, r.name}, true

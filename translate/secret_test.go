@@ -123,7 +123,7 @@ func TestSecrets(t *testing.T) {
 	tr := translate.NewTranslator(100)
 	get := func(name string) *tls.Secret {
 		t.Helper()
-		r, problems := tr.Secret(m, "default", name)
+		r, problems := tr.Secret(m, translate.Reader{Namespace: "default"}, name)
 		if r == nil {
 			t.Fatalf("%s: %v", name, problems)
 		}
@@ -172,7 +172,7 @@ func TestSecretProblems(t *testing.T) {
 		"unknown":                     "",
 	} {
 		for range 2 { // the second time from memory
-			r, problems := tr.Secret(m, "default", name)
+			r, problems := tr.Secret(m, translate.Reader{Namespace: "default"}, name)
 			text := fmt.Sprint(problems)
 			if r != nil || !strings.Contains(text, want) || (want != "") != (len(problems) == 1) {
 				t.Errorf("%s: %v with problems %s, want one that says %q", name, r, text, want)
