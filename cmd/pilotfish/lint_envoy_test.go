@@ -32,7 +32,7 @@ func TestLintAsksEnvoy(t *testing.T) {
 func TestLintIgnoresWhatEnvoyRejects(t *testing.T) {
 	envoy := envoytest.Binary(t)
 	file := filepath.Join(t.TempDir(), "ignores.yaml")
-	if err := os.WriteFile(file, []byte("ignore: [{code: EnvoyRejects, object: shop/wrong, reason: known}]\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("ignore: [{code: EnvoyRejects, object: shop/wrong, reason: known}, {code: EnvoyRejects, object: TrafficExtension shop/broken, reason: known}]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if code, stdout, stderr := run("lint", "testdata/lint-envoy", "--envoy", envoy, "--ignores", file); code != exitOK || stdout != "nothing found\n" {
