@@ -213,11 +213,15 @@ func (s *stream) doubt(k kind, f *feed) {
 	if !s.complete(k) {
 		return
 	}
-	assigned := s.view.layers[endpoints]
-	if before := s.endpointsBefore; f.ackedAt.IsZero() && before != (layers{}) {
-		assigned = before
+	offered := []layers{s.view.layers[endpoints]}
+	if f.ackedAt.IsZero() {
+		for _, before := range s.endpointsBefore {
+			if len(offered) < rememberedOffers && !slices.Contains(offered, before) {
+				offered = append(offered, before)
+			}
+		}
 	}
-	s.server.cache.past.leave(s.proxy.ID, k, f, assigned)
+	s.server.cache.past.leave(s.proxy.ID, k, f, offered)
 }
 
 // ackComplete takes it that the client has what a response gave it.

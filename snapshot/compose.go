@@ -62,7 +62,12 @@ func (s *stream) late(k kind, name string) *translate.Resource {
 			return r
 		}
 	}
-	return s.endpointsBefore.get(name)
+	for _, before := range s.endpointsBefore {
+		if r := before.get(name); r != nil {
+			return r
+		}
+	}
+	return nil
 }
 
 // steps returns what leads from what the client has to now, with what it no

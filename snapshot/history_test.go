@@ -47,7 +47,7 @@ const historySeeds = "HISTORY_SEEDS"
 
 // failedOnce are seeds of histories that once went wrong.
 var failedOnce = []int{
-	403, 454, 863, 1012, 1016, 1118, 1282, 1621, 1750, 1963, 2015, 2051, 2677, 2735, 2857, 2858, 2930,
+	403, 454, 863, 1012, 1016, 1118, 1282, 1621, 1750, 1963, 2015, 2051, 2677, 2735, 2857, 2858, 2930, 4970,
 }
 
 // TestHistory holds the order that the design promises: in no prefix of what

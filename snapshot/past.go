@@ -9,6 +9,10 @@ import (
 // rememberedVersions bounds the versions that a Cache knows the content of.
 const rememberedVersions = 1024
 
+// rememberedOffers bounds the endpoints that are remembered of one proxy, which
+// is cut off again and again before it answers.
+const rememberedOffers = 8
+
 type pastKey struct {
 	kind    kind
 	version config.Hash
@@ -34,9 +38,10 @@ type leftKey struct {
 type left struct {
 	acked config.Hash
 	has   contents
-	// endpoints are those that were offered: clusters that are gone since, and
-	// that the client takes up again, are not ready for use without.
-	endpoints layers
+	// endpoints are those that were offered while this was in doubt, the latest
+	// first: clusters that are gone since, and that the client takes up again,
+	// are not ready for use without.
+	endpoints []layers
 }
 
 func newHistory() history {
@@ -68,7 +73,7 @@ func (h history) sent(k kind, gives contents) config.Hash {
 }
 
 // leave remembers what a client has, should its stream end now.
-func (h history) leave(proxy string, k kind, f *feed, endpoints layers) {
+func (h history) leave(proxy string, k kind, f *feed, endpoints []layers) {
 	if key := (leftKey{k, proxy}); len(f.sent) > 0 || f.has.version() != f.acked {
 		h.left.Add(key, left{f.acked, f.has, endpoints})
 	} else {

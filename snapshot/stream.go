@@ -52,9 +52,9 @@ type stream struct {
 	feeds  [kinds]feed
 	// clustersFrom is the view of which clusters were sent last.
 	clustersFrom *view
-	// endpointsBefore were offered on an earlier stream, if it ended in doubt of
-	// what the client has.
-	endpointsBefore layers
+	// endpointsBefore were offered on earlier streams that ended in doubt of
+	// what the client has, the latest first.
+	endpointsBefore []layers
 	// warming are new clusters whose endpoints the client has not asked for.
 	warming *names
 	// waitSince is since when listeners or routes wait for clusters.
