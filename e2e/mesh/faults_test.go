@@ -224,6 +224,9 @@ func TestNodeRestarts(t *testing.T) {
 		t.Skip("only a node of our own can be restarted")
 	}
 	p := w.pair(t, "reboot")
+	// A container that is younger than ten seconds when kubelet starts is not
+	// ready for it until a probe says so; older ones stay as ready as they were.
+	during(t, 11*time.Second, time.Second, func(int) {})
 	for _, name := range []string{"kubelet", "containerd"} {
 		if err := w.node.Stop(t.Context(), name); err != nil {
 			t.Fatal(err)
