@@ -101,7 +101,7 @@ bench: build kube-binaries ## Measure the server under a fleet of proxies, then 
 	$(BENCH_RUN) bin/adsbench $(BENCH_FLAGS) -protocol sotw -server '$(SERVE)' -peer '$(PEER)' -out $(CACHE)/bench-sotw.md
 	$(BENCH_RUN) bin/adsbench $(BENCH_FLAGS) -rounds 3 -churn 100 -churn-for $(CHURN_FOR) -protocol delta -server '$(SERVE)' -peer '$(PEER)' -out $(CACHE)/bench-churn.md
 	$(BENCH_RUN) bin/adsbench $(SCOPED_FLAGS) -scoped -rounds 3 -protocol delta -server '$(SERVE)' -peer '$(PEER)' -out $(CACHE)/bench-scoped.md
-	JUDGE_PAIRS=100000 JUDGE_SEED=$$$$ $(GO) test -count=1 ./e2e/judge
+	JUDGE_PAIRS=100000 JUDGE_SEED=$$$$ $(GO) test -count=1 -timeout 30m ./e2e/judge
 	$(GO) test -run '^$$' -bench . -benchmem ./translate/... ./snapshot/... ./discovery/ ./webhook/inject/ ./meshtest/
 
 # How long the soak runs; short in make test.
