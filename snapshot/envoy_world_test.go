@@ -106,17 +106,6 @@ func packed(t *testing.T, m proto.Message) *anypb.Any {
 	return a
 }
 
-// freePort reserves a port for an Envoy's listener.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // startEnvoy starts an Envoy on one of the protocols.
 func startEnvoy(t *testing.T, s *served, w *world, port int, isSotW bool) *envoy {
 	t.Helper()
@@ -278,7 +267,7 @@ func (e *envoy) has(want string) {
 func withEnvoy(t *testing.T, f func(t *testing.T, s *served, e *envoy)) {
 	for _, p := range []string{"delta", "sotw"} {
 		t.Run(p, func(t *testing.T) {
-			port := freePort(t)
+			port := envoytest.FreePort(t)
 			w := envoyWorld(t, port)
 			w.edit(func(c *content) {
 				set(c.clusters, "c1", "c2")

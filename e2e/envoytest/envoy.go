@@ -184,3 +184,14 @@ func Eventually(t testing.TB, within time.Duration, check func() string) {
 		}
 	}
 }
+
+// FreePort is a port of loopback that nobody listened on a moment ago.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port
+}

@@ -50,7 +50,7 @@ func startCollector(t *testing.T) *collector {
 	if err != nil {
 		t.Fatalf("tools/build.sh otelcol: %v", err)
 	}
-	c := &collector{t: t, otlp: freePort(t), zipkin: freePort(t), dir: t.TempDir()}
+	c := &collector{t: t, otlp: envoytest.FreePort(t), zipkin: envoytest.FreePort(t), dir: t.TempDir()}
 	config := filepath.Join(c.dir, "collector.yaml")
 	text := fmt.Sprintf(collectorConfig, c.otlp, c.zipkin, c.file("traces"), c.file("logs"))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
@@ -81,16 +81,6 @@ func startCollector(t *testing.T) *collector {
 		return ""
 	})
 	return c
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func (c *collector) file(kind string) string { return filepath.Join(c.dir, kind+".json") }
