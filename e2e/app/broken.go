@@ -42,7 +42,7 @@ func broken(ctx context.Context, args []string) error {
 		_ = json.NewEncoder(w).Encode(echo.Answer{Identity: id})
 	})
 	server := &http.Server{Addr: ":" + strconv.Itoa(port), Handler: mux, ReadHeaderTimeout: time.Minute}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	stop := context.AfterFunc(lingering(ctx), func() { _ = server.Close() })
 	defer stop()
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err

@@ -73,7 +73,18 @@ func serve(ctx context.Context, ports []string) error {
 		}
 		listeners = append(listeners, l)
 	}
-	return echo.Serve(ctx, id, 10*time.Second, listeners...)
+	return echo.Serve(lingering(ctx), id, 10*time.Second, listeners...)
+}
+
+// linger is how long an application goes on answering after it was told to
+// end: as Kubernetes asks of every one, until others have heard of it.
+const linger = 4 * time.Second
+
+// lingering is a context that ends after linger has passed since ctx did.
+func lingering(ctx context.Context) context.Context {
+	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(linger, cancel) })
+	return later
 }
 
 // pause waits, and reaps what a pod with a shared process namespace leaves.

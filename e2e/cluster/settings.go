@@ -139,7 +139,10 @@ var processes = []process{
 		--service-account-key-file $PKI/sa.pub --service-account-signing-key-file $PKI/sa.key
 		--authorization-mode Node,RBAC --allow-privileged=true --kubelet-preferred-address-types InternalIP
 		--kubelet-client-certificate $PKI/admin.crt --kubelet-client-key $PKI/admin.key`},
+	// A node that was not heard of while the API server was away has not ended:
+	// there is no other one to go to.
 	{name: "kube-controller-manager", argv: `$BIN/kube-controller-manager --kubeconfig $ETC/kubeconfig --leader-elect=false
+		--node-monitor-grace-period 1h
 		--service-account-private-key-file $PKI/sa.key --root-ca-file $PKI/ca.crt
 		--cluster-signing-cert-file $PKI/ca.crt --cluster-signing-key-file $PKI/ca.key`},
 	{name: "kube-scheduler", argv: `$BIN/kube-scheduler --kubeconfig $ETC/kubeconfig --leader-elect=false`},

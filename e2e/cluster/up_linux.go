@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -258,8 +259,18 @@ func makeCgroups(name string) error {
 		return err
 	}
 	for _, dir := range list {
-		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+		dir = filepath.Join(dir, name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("make a cgroup: %w", err)
+		}
+		// A cgroup weighs as much as one process beside it (1024 in version 1,
+		// 100 in version 2), and the pods are dozens: on a busy machine they
+		// would starve.
+		for file, weight := range map[string]string{"cpu.shares": "32768", "cpu.weight": "3200"} {
+			err := os.WriteFile(filepath.Join(dir, file), []byte(weight), 0) // the kernel has made it
+			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+				return fmt.Errorf("weigh a cgroup: %w", err)
+			}
 		}
 	}
 	return nil

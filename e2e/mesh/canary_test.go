@@ -10,9 +10,7 @@ import (
 	"testing"
 )
 
-// application is a Deployment of one version, whose pods say who they are. As
-// Kubernetes asks of every application, they go on answering for as long as
-// others may not have heard of their end.
+// application is a Deployment of one version, whose pods say who they are.
 func application(name, version string, replicas int) string {
 	return fmt.Sprintf(`
 apiVersion: apps/v1
@@ -36,8 +34,7 @@ spec:
         - {name: WORKLOAD, value: %[1]s-%[2]s}
         ports:
         - {name: http, containerPort: 8080}
-        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
-        lifecycle: {preStop: {sleep: {seconds: 4}}}
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1, timeoutSeconds: 10}
 ---
 `, name, version, replicas, appImage)
 }

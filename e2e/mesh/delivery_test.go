@@ -50,7 +50,7 @@ spec:
         - {name: WORKLOAD, value: %[1]s}
         ports:
         - {name: http, containerPort: 8080}
-        readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}
+        readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1, timeoutSeconds: 10}
 ---
 `, deployment, app, selector, version, appImage, role)
 }
@@ -215,14 +215,6 @@ func (w *world) forward(t *testing.T, namespace, service string, port int) strin
 	}
 	t.Fatalf("kubectl port-forward: %v", lines.Err())
 	return ""
-}
-
-// tool is the path of one of the cluster's binaries.
-func (w *world) tool(name string) string {
-	if dir := os.Getenv("KUBE_BIN_DIR"); dir != "" {
-		return filepath.Join(dir, name)
-	}
-	return filepath.Join(w.root, ".cache", "bin", name)
 }
 
 // weightsOf are those of a VirtualService's first rule, at a version of the API.

@@ -6,12 +6,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -49,7 +49,7 @@ func command() *cobra.Command {
 		Use: "ctl", Short: "A one-node Kubernetes on this machine",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.PersistentFlags().StringVar(&dir, "state", ".cache/cluster", "folder of the cluster's state")
+	root.PersistentFlags().StringVar(&dir, "state", cmp.Or(os.Getenv("CLUSTER_DIR"), ".cache/cluster"), "folder of the cluster's state; also $CLUSTER_DIR")
 	root.PersistentFlags().StringVar(&bin, "bin", ".cache/bin", "folder of the binaries that tools/build.sh made")
 	node := func() (*cluster.Node, error) { return cluster.New(dir, bin) }
 	root.AddCommand(up(node, &bin), &cobra.Command{
@@ -115,7 +115,12 @@ func up(node func() (*cluster.Node, error), bin *string) *cobra.Command {
 			if err := n.Up(cmd.Context(), self, cmd.ErrOrStderr(), pause, archives...); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.Join([]string{"export KUBECONFIG=" + n.Kubeconfig(), "export PATH=$PATH:" + *bin}, "\n"))
+			path, err := filepath.Abs(*bin)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "export KUBECONFIG=%q\nexport CLUSTER_DIR=%q\nexport PATH=\"$PATH\":%q\n",
+				n.Kubeconfig(), filepath.Dir(n.Kubeconfig()), path)
 			return err
 		},
 	}
