@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 GO      ?= go
 CACHE   := $(CURDIR)/.cache
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
 # Packages whose concurrency the race detector watches in every test run.
@@ -35,9 +35,12 @@ TAG ?= $(VERSION)
 
 .PHONY: images
 images: build envoy ## Write the container images to bin/images, with no daemon or registry
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/example-app ./e2e/app
 	@$(GO) run ./manifests/images/build -envoy "$$(tools/envoy.sh)" -hub '$(HUB)' -tag '$(TAG)'
 
-CLUSTER := $(CACHE)/bin/cluster-ctl --state $(CACHE)/cluster --bin $(CACHE)/bin
+# Where the cluster of make cluster is.
+export CLUSTER_DIR ?= $(CACHE)/cluster
+CLUSTER := $(CACHE)/bin/cluster-ctl --bin $(CACHE)/bin
 
 .PHONY: e2e
 e2e: prerequisites envoy cluster-binaries ## Test pilotfish in a real cluster: this machine's own, or KUBECONFIG's
@@ -45,11 +48,11 @@ e2e: prerequisites envoy cluster-binaries ## Test pilotfish in a real cluster: t
 
 .PHONY: cluster-tools
 cluster-tools: prerequisites cluster-binaries
-	CGO_ENABLED=0 $(GO) build -trimpath -o $(CACHE)/bin/cluster-ctl ./e2e/cluster/ctl
-	CGO_ENABLED=0 $(GO) build -trimpath -o $(CACHE)/bin/e2e-app ./e2e/app
+	@CGO_ENABLED=0 $(GO) build -trimpath -o $(CACHE)/bin/cluster-ctl ./e2e/cluster/ctl
+	@CGO_ENABLED=0 $(GO) build -trimpath -o $(CACHE)/bin/e2e-app ./e2e/app
 
 .PHONY: cluster
-cluster: cluster-tools ## Start a one-node Kubernetes on this machine (root on Linux)
+cluster: cluster-tools ## Start a one-node Kubernetes on this machine (root on Linux): eval "$$(make cluster)"
 	@$(CLUSTER) up --app $(CACHE)/bin/e2e-app
 
 .PHONY: cluster-down

@@ -3,9 +3,7 @@ package mesh
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -13,11 +11,7 @@ import (
 // istioctl runs Istio's own command line, and returns all that it says: some
 // of its answers go to the standard error.
 func (w *world) istioctl(ctx context.Context, args ...string) (string, error) {
-	dir := os.Getenv("KUBE_BIN_DIR")
-	if dir == "" {
-		dir = filepath.Join(w.root, ".cache", "bin")
-	}
-	cmd := exec.CommandContext(ctx, filepath.Join(dir, "istioctl"), append(args, "--kubeconfig", w.kubeconfig)...)
+	cmd := exec.CommandContext(ctx, w.tool("istioctl"), append(args, "--kubeconfig", w.kubeconfig)...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("istioctl %s: %w: %s", strings.Join(args, " "), err, out)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -43,10 +44,24 @@ type world struct {
 	node       *cluster.Node // nil: somebody else's cluster
 }
 
-// shared is set by TestMain; missing says why there is none.
+// The world is made once, by the first test that needs it; until then the
+// cluster does not run.
 var (
-	shared  *world
-	missing error
+	interrupted, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	withCluster       = sync.OnceValues(begin)
+	withPilotfish     = sync.OnceValue(func() error {
+		w, err := withCluster()
+		if err != nil {
+			return err
+		}
+		return w.install(interrupted)
+	})
+
+	// toEnd are the nodes that must not outlive the tests.
+	toEnd struct {
+		sync.Mutex
+		nodes []*cluster.Node
+	}
 )
 
 // unavailable is what this machine lacks for a cluster.
@@ -55,88 +70,96 @@ type unavailable struct{ error }
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	w, err := begin(ctx)
-	defer func() {
-		if w != nil {
-			_ = os.RemoveAll(w.tmp)
-		}
-	}()
-	code := 1
-	if lacks, ok := errors.AsType[unavailable](err); ok {
-		missing = lacks
-		return m.Run()
+	tmp, err := os.MkdirTemp("", "pilotfish-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
-	if err == nil {
-		shared = w
-		done := make(chan int, 1)
-		go func() { done <- m.Run() }()
-		select {
-		case code = <-done:
-		case <-ctx.Done(): // interrupted: the cluster must go nevertheless
-		}
-	} else {
-		fmt.Fprintln(os.Stderr, "cluster tests:", err)
+	defer func() { _ = os.RemoveAll(tmp) }()
+	scratch = tmp
+	code, done := 1, make(chan int, 1)
+	go func() { done <- m.Run() }()
+	select {
+	case code = <-done:
+	case <-interrupted.Done(): // the clusters must go nevertheless
 	}
-	if w != nil && w.node != nil && os.Getenv("KEEP_CLUSTER") == "" {
-		if err := w.node.Down(context.Background()); err != nil {
-			fmt.Fprintln(os.Stderr, "the cluster leaves something behind:", err)
+	toEnd.Lock() // for good: nobody starts another one
+	for _, n := range toEnd.nodes {
+		if err := n.Down(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, "a cluster leaves something behind:", err)
 			code = 1
 		}
 	}
 	return code
 }
 
-// need returns the shared world. Without one the test fails in CI and is
-// skipped elsewhere.
-func need(t *testing.T) *world {
-	t.Helper()
-	if shared != nil {
-		return shared
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal(missing)
-	}
-	t.Skip(missing)
-	return nil
+// scratch is a folder for what all tests share.
+var scratch string
+
+// endsWithTests has a node end with the tests, if nobody has ended it before.
+func endsWithTests(n *cluster.Node) {
+	toEnd.Lock()
+	defer toEnd.Unlock()
+	toEnd.nodes = append(toEnd.nodes, n)
 }
 
-// begin builds, starts the cluster and installs pilotfish in it.
-func begin(ctx context.Context) (*world, error) {
+// need returns the shared world, with pilotfish installed.
+func need(t *testing.T) *world {
+	t.Helper()
+	w := needCluster(t)
+	if err := withPilotfish(); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// needCluster returns the shared world as it is. Where this machine cannot have
+// one the test fails in CI and is skipped elsewhere.
+func needCluster(t *testing.T) *world {
+	t.Helper()
+	w, err := withCluster()
+	if lacks, ok := errors.AsType[unavailable](err); ok && os.Getenv("CI") != "true" {
+		t.Skip(lacks)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// begin builds, starts the cluster and gives it the images.
+func begin() (*world, error) {
+	ctx := interrupted
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		return nil, err
 	}
-	w := &world{root: root, kubeconfig: os.Getenv("KUBECONFIG")}
-	if w.tmp, err = os.MkdirTemp("", "pilotfish-e2e-"); err != nil {
-		return nil, err
-	}
-	w.bin = filepath.Join(w.tmp, "bin")
+	w := &world{root: root, kubeconfig: os.Getenv("KUBECONFIG"), tmp: scratch, bin: filepath.Join(scratch, "bin")}
 	if w.kubeconfig == "" {
 		if err := w.ownCluster(); err != nil {
-			return w, err
+			return nil, err
 		}
 	}
 	archives, err := w.build(ctx)
 	if err != nil {
-		return w, err
+		return nil, err
 	}
 	if err := w.load(ctx, archives); err != nil {
-		return w, err
+		return nil, err
 	}
 	if w.config, err = clientcmd.BuildConfigFromFlags("", w.kubeconfig); err != nil {
-		return w, err
+		return nil, err
 	}
 	w.config.QPS = -1
 	w.config.WarningHandlerWithContext = rest.NoWarnings{}
 	if w.kube, err = kubernetes.NewForConfig(w.config); err != nil {
-		return w, err
+		return nil, err
 	}
 	if w.objects, err = dynamic.NewForConfig(w.config); err != nil {
-		return w, err
+		return nil, err
 	}
-	return w, w.install(ctx)
+	return w, nil
 }
 
 // ownCluster prepares the node of this machine.
@@ -144,20 +167,29 @@ func (w *world) ownCluster() error {
 	if runtime.GOOS != "linux" {
 		return unavailable{errors.New("a cluster of its own needs Linux; KUBECONFIG can name another one")}
 	}
-	dir := os.Getenv("KUBE_BIN_DIR")
-	if dir == "" {
-		dir = filepath.Join(w.root, ".cache", "bin")
-	}
-	node, err := cluster.New(filepath.Join(w.root, ".cache", "e2e"), dir)
+	node, err := cluster.New(filepath.Join(w.root, ".cache", "e2e"), w.tools())
 	if err != nil {
 		return err
 	}
 	if err := node.Missing(); err != nil {
 		return unavailable{err}
 	}
+	if os.Getenv("KEEP_CLUSTER") == "" {
+		endsWithTests(node)
+	}
 	w.node, w.kubeconfig = node, node.Kubeconfig()
 	return nil
 }
+
+// tools is the folder of the cluster's binaries; tool is the path of one.
+func (w *world) tools() string {
+	if dir := os.Getenv("KUBE_BIN_DIR"); dir != "" {
+		return dir
+	}
+	return filepath.Join(w.root, ".cache", "bin")
+}
+
+func (w *world) tool(name string) string { return filepath.Join(w.tools(), name) }
 
 // build makes the binaries and the images.
 func (w *world) build(ctx context.Context) ([]string, error) {
@@ -201,12 +233,7 @@ func (w *world) load(ctx context.Context, archives []string) error {
 		_, err := w.command(ctx, loader[0], append(loader[1:], archives...)...)
 		return err
 	}
-	args := []string{"up", "--state", filepath.Join(w.root, ".cache", "e2e"), "--app", filepath.Join(w.bin, "app")}
-	if dir := os.Getenv("KUBE_BIN_DIR"); dir != "" {
-		args = append(args, "--bin", dir)
-	} else {
-		args = append(args, "--bin", filepath.Join(w.root, ".cache", "bin"))
-	}
+	args := []string{"up", "--state", filepath.Join(w.root, ".cache", "e2e"), "--app", filepath.Join(w.bin, "app"), "--bin", w.tools()}
 	for _, a := range archives {
 		args = append(args, "--image", a)
 	}
@@ -266,10 +293,7 @@ func (w *world) state(ctx context.Context) string {
 
 // kubectl runs the tool of that name with an input.
 func (w *world) kubectl(ctx context.Context, input string, args ...string) (string, error) {
-	name := filepath.Join(w.root, ".cache", "bin", "kubectl")
-	if dir := os.Getenv("KUBE_BIN_DIR"); dir != "" {
-		name = filepath.Join(dir, "kubectl")
-	}
+	name := w.tool("kubectl")
 	if _, err := os.Stat(name); err != nil {
 		name = "kubectl"
 	}

@@ -44,6 +44,16 @@ func Proxy(envoy, agent string) (Image, error) {
 	}, nil
 }
 
+// Example is the application of the examples, in a version that its answers
+// tell.
+func Example(binary, version string) Image {
+	return Image{
+		Layers:     [][]File{base(), {{Path: "/app", Source: binary}}},
+		Entrypoint: []string{"/app"}, Cmd: []string{"serve", "8080"}, User: "1337:1337",
+		Env: []string{"VERSION=" + version, "WORKLOAD=myapp-" + version},
+	}
+}
+
 // proxyUser is the user whose traffic the redirection lets out untouched.
 const proxyUser = 1337
 

@@ -1,5 +1,6 @@
-// Command build writes the images pilotfish and pilotfish-proxy as docker
-// archives. It consumes binaries; `make images` runs it.
+// Command build writes the images pilotfish and pilotfish-proxy, and the
+// application of examples/canary in two versions, as docker archives. It
+// consumes binaries; `make images` runs it.
 package main
 
 import (
@@ -15,19 +16,20 @@ func main() {
 	var (
 		pilotfish = flag.String("pilotfish", "bin/pilotfish", "the control plane's binary")
 		agent     = flag.String("agent", "bin/pilotfish-agent", "the agent's binary")
+		app       = flag.String("app", "bin/example-app", "the binary of the examples' application")
 		envoy     = flag.String("envoy", "", "Envoy's binary")
 		hub       = flag.String("hub", "docker.io/pilotfish", "what the images' names begin with")
 		tag       = flag.String("tag", "dev", "their tag")
 		out       = flag.String("out", "bin/images", "folder of the archives")
 	)
 	flag.Parse()
-	if err := build(*pilotfish, *agent, *envoy, *hub, *tag, *out); err != nil {
+	if err := build(*pilotfish, *agent, *app, *envoy, *hub, *tag, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "images:", err)
 		os.Exit(1)
 	}
 }
 
-func build(pilotfish, agent, envoy, hub, tag, out string) error {
+func build(pilotfish, agent, app, envoy, hub, tag, out string) error {
 	proxy, err := images.Proxy(envoy, agent)
 	if err != nil {
 		return err
@@ -35,12 +37,20 @@ func build(pilotfish, agent, envoy, hub, tag, out string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	for name, image := range map[string]images.Image{"pilotfish": images.Pilotfish(pilotfish), "pilotfish-proxy": proxy} {
-		archive, ref := filepath.Join(out, name+".tar"), hub+"/"+name+":"+tag
-		if err := image.Write(archive, ref); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+	for _, one := range []struct {
+		archive, ref string
+		image        images.Image
+	}{
+		{"pilotfish", hub + "/pilotfish:" + tag, images.Pilotfish(pilotfish)},
+		{"pilotfish-proxy", hub + "/pilotfish-proxy:" + tag, proxy},
+		{"myapp-v1", "docker.io/example/myapp:v1", images.Example(app, "v1")},
+		{"myapp-v2", "docker.io/example/myapp:v2", images.Example(app, "v2")},
+	} {
+		archive := filepath.Join(out, one.archive+".tar")
+		if err := one.image.Write(archive, one.ref); err != nil {
+			return fmt.Errorf("%s: %w", one.archive, err)
 		}
-		if _, err := fmt.Fprintf(os.Stdout, "%s  %s\n", archive, ref); err != nil {
+		if _, err := fmt.Fprintf(os.Stdout, "%s  %s\n", archive, one.ref); err != nil {
 			return err
 		}
 	}
