@@ -26,6 +26,7 @@ locate() {
 		done
 		;;
 	flagger) module=flagger package=github.com/fluxcd/flagger/cmd/flagger ;;
+	helm) module=helm package=helm.sh/helm/v4/cmd/helm ;;
 	coredns) module=coredns package=github.com/coredns/coredns ;;
 	otelcol) module=otelcol package=. ;;
 	etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;
