@@ -85,6 +85,10 @@ func statsConfig(keep *StatsMatcher) object {
 		{"tcp_prefix", `^tcp\.((.+(?=;\.)|[^.;]+);?\.)`},
 		{"response_code", `_rq(_(\d{3}))$`},
 		{"response_code_class", `_rq(_(\dxx))$`},
+		// AuthorizationPolicies, as Istio's proxies count them.
+		{"authz_enforce_result", `rbac(\.(allowed|denied))$`},
+		{"authz_dry_run_action", `rbac(\.istio_dry_run_(allow|deny)_)`},
+		{"authz_dry_run_result", `istio_dry_run_[a-z]+_(\.shadow_(allowed|denied))$`},
 	} {
 		tags = append(tags, object{"tagName": t.name, "regex": t.regex})
 	}

@@ -151,7 +151,7 @@ func (k *Keeper) readMounted() bool {
 		}
 		var root *Root
 		if name == PlugInSecret {
-			root, err = plugIn(s, now)
+			root, err = PlugIn(s.Data, now)
 		} else {
 			var self *selfSigned
 			if self, err = readSelfSigned(s, now); err == nil {
@@ -222,7 +222,7 @@ func (k *Keeper) settle(ctx context.Context) error {
 	}
 	switch {
 	case plugged != nil:
-		root, err := plugIn(plugged, now)
+		root, err := PlugIn(plugged.Data, now)
 		k.judge(PlugInSecret, err)
 		if err != nil {
 			return nil // no falling back: the mesh would not trust another root

@@ -36,16 +36,17 @@ const (
 	rotationNote = "pilotfish.io/ca-rotation" // what a person asks for: see Rotation
 )
 
-// plugIn reads Secret cacerts: the four files of Istio's plug-in authority, or
-// the three of a kubernetes.io/tls Secret that cert-manager writes.
-func plugIn(s *corev1.Secret, now time.Time) (*Root, error) {
+// PlugIn reads the data of Secret cacerts: the four files of Istio's plug-in
+// authority, or the three of a kubernetes.io/tls Secret that cert-manager writes.
+// Every one of them must be there and fit the others.
+func PlugIn(data map[string][]byte, now time.Time) (*Root, error) {
 	want := []string{certKey, keyKey, chainKey, rootKey}
-	if _, ok := s.Data[tlsCertKey]; ok && len(s.Data[certKey]) == 0 {
+	if _, ok := data[tlsCertKey]; ok && len(data[certKey]) == 0 {
 		want = []string{tlsCertKey, tlsKeyKey, tlsRootKey}
 	}
 	var missing []string
 	for _, key := range want {
-		if len(s.Data[key]) == 0 {
+		if len(data[key]) == 0 {
 			missing = append(missing, key)
 		}
 	}
@@ -53,9 +54,9 @@ func plugIn(s *corev1.Secret, now time.Time) (*Root, error) {
 		return nil, fmt.Errorf("lacks %s: want all of %s", strings.Join(missing, ", "), strings.Join(want, ", "))
 	}
 	if want[0] == tlsCertKey {
-		return ParseRoot(s.Data[tlsCertKey], s.Data[tlsKeyKey], nil, s.Data[tlsRootKey], now)
+		return ParseRoot(data[tlsCertKey], data[tlsKeyKey], nil, data[tlsRootKey], now)
 	}
-	return ParseRoot(s.Data[certKey], s.Data[keyKey], s.Data[chainKey], s.Data[rootKey], now)
+	return ParseRoot(data[certKey], data[keyKey], data[chainKey], data[rootKey], now)
 }
 
 // readSelfSigned reads Secret istio-ca-secret.

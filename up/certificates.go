@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"istio.io/api/label"
 
@@ -15,9 +16,19 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
-// newAuthority is what signs the pods' certificates. It lives as long as the
-// mesh, and only in memory.
-func newAuthority() (*ca.Authority, error) {
+// newAuthority is what signs the pods' certificates, as long as the mesh runs:
+// that of Secret cacerts, as in a cluster, or one that lives only in memory.
+func newAuthority(m *config.Mesh) (*ca.Authority, error) {
+	for _, s := range m.Secrets.In(m.RootNamespace()) {
+		if s.Name != ca.PlugInSecret {
+			continue
+		}
+		root, err := ca.PlugIn(s.Data, time.Now())
+		if err != nil {
+			return nil, fmt.Errorf("Secret %s: %w", s.Key, err) //nolint:staticcheck // a kind's name
+		}
+		return ca.NewAuthority(root, ca.Options{}), nil
+	}
 	root, err := ca.SelfSigned("pilotfish up")
 	if err != nil {
 		return nil, err

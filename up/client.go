@@ -149,11 +149,41 @@ func (m *Mesh) destination(p *pod, host string, port uint16) (netip.AddrPort, er
 		return netip.AddrPortFrom(a, port), nil
 	}
 	mesh := m.plane.Store.Mesh()
+	if p.plan.role == plain {
+		if to, ok := endpointOf(mesh, p.plan.workload.Namespace, host, port); ok {
+			return to, nil
+		}
+	}
 	a, err := resolve(mesh, p.plan.workload.Namespace, host)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
 	return netip.AddrPortFrom(a, port), nil
+}
+
+// endpointOf is one of a Service's endpoints: for pods without a sidecar a
+// cluster's nodes translate its address, and here nobody does.
+func endpointOf(m *config.Mesh, ns, host string, port uint16) (netip.AddrPort, bool) {
+	_, s := m.Lookup(ns, host)
+	if s == nil {
+		return netip.AddrPort{}, false
+	}
+	endpoints, ok := m.Endpoints.Get(s.Namespace, s.Hostname)
+	if !ok {
+		return netip.AddrPort{}, false
+	}
+	for _, p := range s.Ports {
+		if p.Number != uint32(port) {
+			continue
+		}
+		for i := range endpoints.ByPort[p.Name] {
+			e := &endpoints.ByPort[p.Name][i]
+			if a, err := netip.ParseAddr(e.Address); err == nil && e.Port < 1<<16 {
+				return netip.AddrPortFrom(a, uint16(e.Port)), true //nolint:gosec // bounded
+			}
+		}
+	}
+	return netip.AddrPort{}, false
 }
 
 // resolve answers as a cluster's DNS does for a pod of a namespace.

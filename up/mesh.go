@@ -86,9 +86,6 @@ func Start(ctx context.Context, o Options) (_ *Mesh, err error) {
 	if err := m.makeDir(); err != nil {
 		return nil, err
 	}
-	if m.around.authority, err = newAuthority(); err != nil {
-		return nil, err
-	}
 	if err := m.listenResolver(); err != nil {
 		return nil, err
 	}
@@ -196,6 +193,10 @@ func (m *Mesh) firstMesh(ctx context.Context, changed <-chan struct{}) error {
 	}
 	mesh := m.plane.Store.Mesh()
 	m.around.domain = mesh.Settings.DomainSuffix
+	var err error
+	if m.around.authority, err = newAuthority(mesh); err != nil {
+		return err
+	}
 	if len(plan(mesh, nil)) == 0 {
 		return fmt.Errorf("%v: no workload in it: want a Deployment, a Pod, a WorkloadEntry or a Gateway", m.options.Paths)
 	}

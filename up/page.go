@@ -29,7 +29,8 @@ func (m *Mesh) openPage() error {
 }
 
 // servePage serves the page of the mesh, below /debug and /metrics the control
-// plane's own, and below /prometheus the metrics of pods, until ctx ends.
+// plane's own, and below /prometheus the metrics of pods, until ctx ends. The
+// same address is an HTTP proxy for the workloads.
 func (m *Mesh) servePage(ctx context.Context) {
 	if m.pageListener == nil {
 		return
@@ -48,7 +49,7 @@ func (m *Mesh) servePage(ctx context.Context) {
 	live.Above = true
 	mux.Handle("/config/", http.StripPrefix("/config", live))
 	// The debug pages tell as much as the page: other sites must not read them.
-	s := &http.Server{Handler: dashboard.Guard(nil, mux), ReadHeaderTimeout: 10 * time.Second}
+	s := &http.Server{Handler: m.asWorkload(dashboard.Guard(nil, mux)), ReadHeaderTimeout: 10 * time.Second}
 	m.running.Go(func() { page.Run(ctx) })
 	m.running.Go(func() { live.Run(ctx) })
 	m.running.Go(func() { _ = s.Serve(m.pageListener) })

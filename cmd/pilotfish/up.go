@@ -31,9 +31,15 @@ and an Envoy beside it, and an Envoy for each gateway. Editing the YAML changes 
 running mesh. Ctrl-C ends it and leaves nothing behind.
 
 As root each pod has a network namespace of its own, whose traffic is redirected into
-its Envoy as in a cluster. Without root all pods share the loopback range.`,
+its Envoy as in a cluster. Without root all pods share the loopback range.
+
+The page's address is an HTTP proxy, too: whoever names a workload as its user sends
+as that workload's application does, through its sidecar.`,
 		Example: `  # The canary, under a steady load of 50 requests a second
   pilotfish up examples/canary --load
+
+  # Send as the workload curl of namespace foo (of default without a namespace)
+  curl -x curl.foo@127.0.0.1:PORT http://httpbin:8000/
 
   # Without network namespaces
   pilotfish up examples/canary --mode loopback`,

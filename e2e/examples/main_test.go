@@ -14,11 +14,16 @@ func TestMain(m *testing.M) { stage.Main(m) }
 // An example has no problem of any severity.
 func run(t *testing.T, example string, mode up.Mode, prepare func(dir string)) *stage.Stage {
 	t.Helper()
+	return runWith(t, example, up.Options{Mode: mode}, prepare)
+}
+
+func runWith(t *testing.T, example string, o up.Options, prepare func(dir string)) *stage.Stage {
+	t.Helper()
 	dir := stage.Copy(t, filepath.Join("../../examples", example))
 	if prepare != nil {
 		prepare(dir)
 	}
-	s := stage.Start(t, dir, mode)
+	s := stage.StartWith(t, dir, o)
 	for _, p := range s.Plane().Problems() {
 		t.Errorf("the example has a problem: %v %s %s", p.Object, p.Field, p.Message)
 	}

@@ -3,6 +3,7 @@ package examples
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"testing"
@@ -56,7 +57,8 @@ func seenAs(t *testing.T, c *stage.Caller, url string, headers ...string) string
 }
 
 func TestMutualTLS(t *testing.T) {
-	s := run(t, "mutual-tls", up.Loopback, nil)
+	r := read(t, "mutual-tls", "peers.yaml", nil)
+	s := r.Stage
 	const foo, bar = "spiffe://cluster.local/ns/foo/sa/curl", "spiffe://cluster.local/ns/bar/sa/default"
 	at := func(ns string) string { return "http://" + podOf(t, s, ns, "httpbin") + ":8000/" }
 	check := func(legacyFoo, legacyBar, fooBar string) {
@@ -78,12 +80,34 @@ func TestMutualTLS(t *testing.T) {
 		})
 	}
 	check("nobody", "nobody", foo)
+	r.next(2)
 	s.Edit("peers.yaml", "PERMISSIVE} # foo", "STRICT} # foo")
 	check("refused", "nobody", foo)
+	r.next(3)
 	s.Edit("peers.yaml", "UNSET} # mesh", "STRICT} # mesh")
 	check("refused", "refused", foo)
+	r.next(2)
 	s.Edit("peers.yaml", "UNSET} # httpbin", "DISABLE} # httpbin")
 	check("refused", "nobody", "nobody")
+	r.next(0)
+}
+
+// TestDryRun: a policy that is tried out refuses nothing and is counted, and
+// without the annotation it is in force.
+func TestDryRun(t *testing.T) {
+	r := read(t, "dry-run", "policy.yaml", nil)
+	r.next(3)
+	r.Edit("policy.yaml", `istio.io/dry-run: "true"`, `istio.io/dry-run: "false"`)
+	r.next(0)
+}
+
+// TestPlugInCA: certificates are signed by the authority that was plugged in.
+func TestPlugInCA(t *testing.T) {
+	read(t, "plug-in-ca", "workloads.yaml", func(dir string) {
+		if out, err := exec.Command(filepath.Join(dir, "make-ca.sh")).CombinedOutput(); err != nil {
+			t.Fatalf("make-ca.sh: %v\n%s", err, out)
+		}
+	}).next(0)
 }
 
 // decisions are requests with the statuses that they come to, or "closed" for
@@ -110,18 +134,9 @@ func decided(t *testing.T, s *stage.Stage, list []decision) string {
 }
 
 func TestAccessControl(t *testing.T) {
-	s := run(t, "access-control", up.Loopback, nil)
-	requests := []decision{
-		{"curl", "POST", "http://productpage:9080/", "403"},
-		{"curl", "GET", "http://productpage:9080/", "200"},
-		{"curl", "GET", "http://details:9080/details/1", "403"},
-		{"productpage", "GET", "http://details:9080/details/1", "200"},
-		{"productpage", "GET", "http://details:9080/details/../x", "403"},
-		{"productpage", "DELETE", "http://details:9080/details/1", "403"},
-	}
-	if wrong := decided(t, s, requests); wrong != "" {
-		t.Error(wrong)
-	}
+	r := read(t, "access-control", "policies.yaml", nil)
+	r.next(0)
+	s := r.Stage
 	for port, want := range map[int]bool{9000: true, 9001: false} {
 		if got := answers(t, s, "curl", fmt.Sprintf("tcp-echo:%d", port)); got != want {
 			t.Errorf("connections to port %d are answered: %v, want %v", port, got, want)
@@ -166,10 +181,10 @@ func answers(t *testing.T, s *stage.Stage, from, address string) bool {
 }
 
 func TestExternalAuthorizer(t *testing.T) {
-	s := run(t, "external-authorizer", up.Loopback, nil)
+	x := read(t, "external-authorizer", "policy.yaml", nil)
+	x.next(0)
+	s := x.Stage
 	if wrong := decided(t, s, []decision{
-		{"curl", "GET", "http://httpbin:8000/headers", "200"},
-		{"curl", "GET", "http://httpbin:8000/headers?status=403", "403"},
 		{"curl", "GET", "http://httpbin:8000/headers/x?status=403", "403"},
 		{"curl", "GET", "http://httpbin:8000/ip?status=418", "418"},
 	}); wrong != "" {
