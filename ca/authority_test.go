@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -20,6 +21,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	security "istio.io/api/security/v1alpha1"
 )
 
 var shop = Identity{"cluster.local", "shop", "web"}
@@ -138,8 +145,45 @@ func broken(t *testing.T, template x509.CertificateRequest) []byte {
 	return pem.EncodeToMemory(block)
 }
 
+// tokenOf is the one token that is good; it is of shop.
+type tokenOf string
+
+func (good tokenOf) Review(_ context.Context, token string) (Caller, error) {
+	if token != string(good) {
+		return Caller{}, refuse(Unauthenticated, "the token is unknown")
+	}
+	return Caller{Identity: shop}, nil
+}
+
+// A request that is refused gets a clear error and is counted by its reason, and
+// the next good one is signed.
 func TestRefusedRequests(t *testing.T) {
 	a := newAuthority(t, Options{})
+	registry := prometheus.NewRegistry()
+	service := &Service{
+		Authority: a, Metrics: NewMetrics(a, registry),
+		Callers: &Authenticator{Tokens: tokenOf("good"), Domains: func() []string { return []string{"cluster.local", "old.example"} }},
+	}
+	ask := func(token string, csr []byte) error {
+		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+token))
+		_, err := service.CreateCertificate(ctx, &security.IstioCertificateRequest{Csr: string(csr)})
+		return err
+	}
+	counted := func(family, reason string) float64 {
+		t.Helper()
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				if f.GetName() == family && (reason == "" || m.GetLabel()[0].GetValue() == reason) {
+					return m.GetCounter().GetValue()
+				}
+			}
+		}
+		return 0
+	}
 	key := newKey(t)
 	p224, _ := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 	_, ed, _ := ed25519.GenerateKey(rand.Reader)
@@ -189,7 +233,32 @@ func TestRefusedRequests(t *testing.T) {
 			if !errors.As(err, &r) || r.Reason != c.reason || !strings.Contains(r.Error(), c.says) {
 				t.Errorf("%v, want %s and %q", err, c.reason, c.says)
 			}
+			before := counted("citadel_server_csr_sign_err_count", string(c.reason))
+			want := codes.InvalidArgument
+			if c.reason == OtherIdentity {
+				want = codes.PermissionDenied
+			}
+			if err := ask("good", c.request); status.Code(err) != want || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("a caller is told %v, want %v and %q", err, want, c.says)
+			}
+			if n := counted("citadel_server_csr_sign_err_count", string(c.reason)); n != before+1 {
+				t.Errorf("counted %g times as %s, was %g", n, c.reason, before)
+			}
+			if err := ask("good", good); err != nil {
+				t.Errorf("a good request after it: %v", err)
+			}
 		})
+	}
+	if err := ask("bad", good); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("an unknown token: %v", err)
+	}
+	for family, want := range map[string]float64{
+		"citadel_server_authentication_failure_count": 1, "citadel_server_id_extraction_err_count": 7, "citadel_server_csr_parsing_err_count": 14,
+		"citadel_server_csr_count": 2*21 + 1, "citadel_server_success_cert_issuance_count": 21,
+	} {
+		if n := counted(family, ""); n != want {
+			t.Errorf("%s is %g, want %g", family, n, want)
+		}
 	}
 }
 

@@ -6,11 +6,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -30,6 +32,8 @@ type keeping struct {
 	t    *testing.T
 	logs *observer.ObservedLogs
 	stop func()
+	// registry has the Keeper's metrics.
+	registry *prometheus.Registry
 
 	mu  sync.Mutex
 	now time.Time
@@ -39,9 +43,9 @@ type keeping struct {
 func keep(t *testing.T, client kubernetes.Interface, ns string, phase time.Duration) *keeping {
 	t.Helper()
 	log, logs := observer.New(zapcore.InfoLevel)
-	k := &keeping{t: t, logs: logs, now: time.Now()}
+	k := &keeping{t: t, logs: logs, now: time.Now(), registry: prometheus.NewRegistry()}
 	a := NewAuthority(nil, Options{Now: k.clock})
-	k.Keeper = NewKeeper(client, ns, a, zap.New(log), nil)
+	k.Keeper = NewKeeper(client, ns, a, zap.New(log), k.registry)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = k.Run(ctx) })
@@ -90,12 +94,31 @@ func (k *keeping) root(what string, fits func(*Root) bool) *Root {
 	return r
 }
 
+// refused is the gauge of a Secret.
+func (k *keeping) refused(secret string) float64 {
+	k.t.Helper()
+	families, err := k.registry.Gather()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	for _, m := range families[0].GetMetric() {
+		if m.GetLabel()[0].GetValue() == secret {
+			return m.GetGauge().GetValue()
+		}
+	}
+	k.t.Fatalf("no gauge of Secret %s", secret)
+	return 0
+}
+
 // problem waits until the Keeper says it.
 func (k *keeping) problem(says string) {
 	k.t.Helper()
 	envoytest.Eventually(k.t, 30*time.Second, func() string {
 		if err := k.Problem(); (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
 			return "the problem is: " + errText(err)
+		}
+		if n := k.refused(PlugInSecret); (n == 1) != (says != "") {
+			return fmt.Sprintf("the gauge is %g", n)
 		}
 		return ""
 	})

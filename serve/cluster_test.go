@@ -372,6 +372,7 @@ func TestProxiesProveWhoTheyAre(t *testing.T) {
 		"citadel_server_success_cert_issuance_count 7", `citadel_server_csr_sign_err_count{error="other_identity"} 3`,
 		"citadel_server_id_extraction_err_count 3", `citadel_server_csr_sign_err_count{error="unauthenticated"} 7`,
 		"citadel_server_root_cert_expiry_timestamp 2", `pilotfish_refused_callers_total{reason="claim"} 7`,
+		`pilotfish_refused_callers_total{reason="credential"} 2`, "citadel_server_authentication_failure_count 8",
 	} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("metrics lack %s", want)

@@ -62,6 +62,7 @@ func NewPlane(sources []NamedSource, o snapshot.Options) *Plane {
 		relayed:  relay{index: translator.Index, changed: make(chan struct{}, 1)},
 	}
 	p.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	p.Registry.MustRegister(newProblemCounts(p))
 	o.Registerer = p.Registry
 	p.Server = snapshot.NewServer(p.Cache, withWorkloads(o, p.Store.Mesh))
 	return p

@@ -93,6 +93,40 @@ func TestHandler(t *testing.T) {
 	}
 }
 
+// What is no review is refused with a clear error and counted as a failure, and
+// the next review is answered as before.
+func TestWhatIsNoReviewIsCounted(t *testing.T) {
+	f, registry := NewFollower(Options{Native: NativeTrue}), prometheus.NewRegistry()
+	f.Follow(meshWith(t, nil))
+	h := Handler(f, registry, zap.NewNop())
+	post := func(body string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, "/inject", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		h.ServeHTTP(w, r)
+		return w
+	}
+	bad := map[string]string{
+		"malformed":       `{"apiVersion":`,
+		"unknown version": strings.Replace(reviewOf("CREATE", "pods", somePod), "k8s.io/v1", "k8s.io/v9", 1),
+		"huge":            strings.Repeat(" ", 8<<20+1),
+	}
+	for name, body := range bad {
+		if w := post(body); w.Code < 400 || w.Body.Len() == 0 {
+			t.Errorf("%s: %d %q", name, w.Code, w.Body)
+		}
+	}
+	if w := post(reviewOf("CREATE", "pods", somePod)); w.Code != http.StatusOK {
+		t.Errorf("a pod after them: %d %s", w.Code, w.Body)
+	}
+	want := map[string]float64{
+		"sidecar_injection_requests_total": float64(len(bad)) + 1, "sidecar_injection_failure_total": float64(len(bad)), "sidecar_injection_success_total": 1,
+	}
+	if d := cmp.Diff(want, counts(t, registry)); d != "" {
+		t.Error(d)
+	}
+}
+
 // Before the first Mesh nothing is decided.
 func TestHandlerNotReady(t *testing.T) {
 	registry := prometheus.NewRegistry()

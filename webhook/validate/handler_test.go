@@ -135,6 +135,45 @@ func counted(t *testing.T, r *prometheus.Registry) string {
 	return strings.Join(out, ", ")
 }
 
+// What is no review is refused with a clear error and counted, and the next
+// review is answered as before.
+func TestWhatIsNoReviewIsCounted(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	h := validate.Handler(source{}, registry, zap.NewNop())
+	review := fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","namespace":"shop","name":"g","operation":"CREATE",
+		"kind":{"group":"networking.istio.io","version":"v1","kind":"Gateway"},"object":%s}}`, gateway("", good))
+	post := func(body string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, "/validate", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		h.ServeHTTP(w, r)
+		return w
+	}
+	bad := map[string]string{
+		"malformed": `{"apiVersion":`, "unknown version": strings.Replace(review, "k8s.io/v1", "k8s.io/v9", 1), "huge": strings.Repeat(" ", 8<<20+1),
+	}
+	for name, body := range bad {
+		if w := post(body); w.Code < 400 || w.Body.Len() == 0 {
+			t.Errorf("%s: %d %q", name, w.Code, w.Body)
+		}
+	}
+	if w := post(review); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"allowed":true`) {
+		t.Errorf("a Gateway after them: %d %s", w.Code, w.Body)
+	}
+	if d := cmp.Diff("galley_validation_http_error, galley_validation_passed", counted(t, registry)); d != "" {
+		t.Error(d)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if n := f.GetMetric()[0].GetCounter().GetValue(); f.GetName() == "galley_validation_http_error" && n != float64(len(bad)) {
+			t.Errorf("%g are counted, want %d", n, len(bad))
+		}
+	}
+}
+
 // No user is shown thousands of lines.
 func TestManyFaults(t *testing.T) {
 	servers := strings.Repeat(`{"hosts":["*"],"port":{"number":0,"name":"http","protocol":"HTTP"}},`, 200)
