@@ -49,6 +49,12 @@ type Proxy struct {
 	// extensions over ECDS, on the bootstrap's cluster pilotfish-modules, with
 	// the modules in place.
 	Modules bool
+	// Group is metadata AUTO_REGISTER_GROUP: the WorkloadGroup that the proxy of a
+	// workload outside of Kubernetes registers itself with. Entry is metadata
+	// WORKLOAD_ENTRY: the WorkloadEntry that it stands for.
+	Group, Entry string
+	// HealthChecks: the agent probes the workload and reports its health.
+	HealthChecks bool
 	// Extensions are the names in Node.extensions, sorted. A stock Envoy does
 	// not carry Istio's own.
 	Extensions []string

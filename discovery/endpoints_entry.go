@@ -79,7 +79,7 @@ func (d *derivation) selectedWorkloads(all endpointList, e entry, dns bool) {
 	}
 	for n := range d.pods.entriesIn[ns] {
 		i := d.pods.entries[n]
-		if i == nil || len(i.IPs) == 0 || !config.Selects(selector, i.Labels) || (!dns && !isIP(i.IPs[0])) {
+		if i == nil || !i.Ready || len(i.IPs) == 0 || !config.Selects(selector, i.Labels) || (!dns && !isIP(i.IPs[0])) {
 			continue
 		}
 		addEntryPortsOf(all, e, i, i.IPs)

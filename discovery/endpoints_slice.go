@@ -133,7 +133,7 @@ func (d *derivation) selectedEntries(all endpointList, c *claim) {
 	}
 	for n := range d.pods.entriesIn[c.service.Namespace] {
 		i := d.pods.entries[n]
-		if i == nil || len(i.IPs) == 0 || !config.Selects(svc.Spec.Selector, i.Labels) || !isIP(i.IPs[0]) {
+		if i == nil || !i.Ready || len(i.IPs) == 0 || !config.Selects(svc.Spec.Selector, i.Labels) || !isIP(i.IPs[0]) {
 			continue
 		}
 		for _, p := range c.service.Ports {

@@ -47,6 +47,7 @@ func contentHash(o *Object) config.Hash {
 	switch body := o.Body.(type) {
 	case proto.Message:
 		h.Proto(body)
+		h.Bool(o.Unhealthy)
 		if o.Status != nil {
 			for _, a := range o.Status.GetAddresses() {
 				h.Str(a.GetHost(), a.GetValue())

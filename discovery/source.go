@@ -30,6 +30,9 @@ type Object struct {
 	// Status is a ServiceEntry's status, whose addresses are those that were
 	// allocated for its hosts. Nil for everything else.
 	Status *networking.ServiceEntryStatus
+	// Unhealthy: it is a WorkloadEntry whose health is checked, and is not known
+	// to be good. It takes no requests.
+	Unhealthy bool
 }
 
 // Change is one step of an object: its new version, or its end.

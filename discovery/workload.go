@@ -225,7 +225,7 @@ func (d *derivation) instanceOfEntry(o *Object) *instance {
 	}
 	w := &config.Workload{
 		Meta: o.Meta, ServiceAccount: spec.GetServiceAccount(), Network: cmpOr(spec.GetNetwork(), d.network(spec.GetLabels())),
-		Ready: true, Ports: spec.GetPorts(),
+		Ready: !o.Unhealthy, Ports: spec.GetPorts(),
 	}
 	w.Labels = mergedLabels(spec.GetLabels(), o.Meta.Labels)
 	if a := spec.GetAddress(); a != "" {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pilotfish-mesh/pilotfish/ca"
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/registration"
 )
 
 // cluster is what the control plane of a cluster does besides reading it:
@@ -27,6 +28,7 @@ type cluster struct {
 	client    kubernetes.Interface
 	authority *ca.Authority
 	keeper    *ca.Keeper
+	registrar *registration.Registrar
 	revision  string
 	leader    *Leader   // of what all revisions write together
 	own       *Leader   // of what this revision writes for itself
@@ -56,6 +58,14 @@ func newCluster(o *Options, client kubernetes.Interface, plane *Plane) *cluster 
 	})
 	c.keeper = ca.NewKeeper(client, o.namespace(), c.authority, o.Log, plane.Registry)
 	c.keeper.Mounted = o.MountedSecrets
+	age := o.XDS.ConnectionAge
+	if age == 0 {
+		age = 30 * time.Minute // snapshot.Options' default
+	}
+	c.registrar = registration.New(registration.Options{
+		Client: client.Discovery().RESTClient(), Mesh: plane.Store.Mesh, Changed: plane.Watch(), Identity: o.identity(),
+		Grace: o.WorkloadEntryGrace, ConnectionAge: age, Log: o.Log, Registerer: plane.Registry,
+	})
 	c.leader = &Leader{
 		Client: client, Namespace: o.namespace(), Lease: leaseName, Identity: o.identity(), Log: o.Log,
 		Yields: func(ctx context.Context) bool { return c.defaultLeads(ctx, plane.Store.TagOf(defaultRevision)) },
@@ -66,6 +76,7 @@ func newCluster(o *Options, client kubernetes.Interface, plane *Plane) *cluster 
 	c.leader.Writers = []Writer{
 		{"trust bundle in every namespace", distributor.Run},
 		{"addresses of ServiceEntries", (&addressWriter{client: client.Discovery().RESTClient(), mesh: plane.Store.Mesh, changed: plane.Watch()}).Run},
+		{"WorkloadEntries of proxies that have gone", c.registrar.Clean},
 		{"rotation of the root", func(ctx context.Context) error { return c.keeper.Rotate(ctx, lifetime, lifetime) }},
 	}
 	if !o.NoStatus {
@@ -147,6 +158,7 @@ func (c *cluster) run(ctx context.Context, r *running) {
 	r.group.Go(func() error { return c.keeper.Run(ctx) })
 	r.group.Go(func() error { return c.leader.Run(ctx) })
 	r.group.Go(func() error { return c.own.Run(ctx) })
+	r.group.Go(func() error { return c.registrar.Run(ctx) })
 	if c.reports != nil {
 		r.group.Go(func() error { return c.reports.run(ctx) })
 	}

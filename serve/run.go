@@ -74,6 +74,9 @@ type Options struct {
 	// CertificateLifetime is the longest life of a workload's certificate.
 	// Default 24 h.
 	CertificateLifetime time.Duration
+	// WorkloadEntryGrace is how long the proxy of a registered WorkloadEntry may be
+	// away before the entry goes. Default 10 s.
+	WorkloadEntryGrace time.Duration
 	// NativeSidecars says when injected proxies are native sidecars.
 	NativeSidecars inject.Native
 	// XDS bounds what proxies may take; Authorize and Registerer are not read.
@@ -114,6 +117,17 @@ func Run(ctx context.Context, o Options) error {
 	bounds := o.XDS
 	bounds.Authorize = func(ctx context.Context, p *config.Proxy) (snapshot.Grant, error) {
 		return r.admission.authorize(ctx, p)
+	}
+	bounds.Connected = func(ctx context.Context, p *config.Proxy, g snapshot.Grant) (func(), error) {
+		if r.cluster == nil {
+			return nil, nil
+		}
+		return r.cluster.registrar.Connect(ctx, p, g.ServiceAccount)
+	}
+	bounds.Health = func(p *config.Proxy, fault error) {
+		if r.cluster != nil {
+			r.cluster.registrar.Health(p, fault)
+		}
 	}
 	bounds.Answers = map[string]snapshot.Answer{}
 	for _, url := range []string{debugType, syncType, dumpType} {

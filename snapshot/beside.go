@@ -3,6 +3,7 @@ package snapshot
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -54,6 +55,16 @@ func (s *stream) beside(req *request) error {
 	url := strings.Clone(req.url)
 	if url == translate.NameTableType && s.seat != nil {
 		s.askNames(req)
+		return nil
+	}
+	if url == healthType {
+		if report := s.server.options.Health; report != nil && s.seat != nil {
+			var fault error
+			if req.err != nil {
+				fault = errors.New(req.err.GetMessage())
+			}
+			report(s.proxy, fault)
+		}
 		return nil
 	}
 	answer := s.server.options.Answers[url]

@@ -37,6 +37,8 @@ func ParseNode(n *core.Node) (*config.Proxy, error) {
 	p.Network = md.text("NETWORK")
 	p.Workload = md.text("WORKLOAD_NAME")
 	p.ServiceCluster = n.GetCluster()
+	p.Group, p.Entry = md.text("AUTO_REGISTER_GROUP"), md.text("WORKLOAD_ENTRY")
+	p.HealthChecks = md["PROXY_CONFIG"].GetStructValue().GetFields()["readinessProbe"].GetStructValue() != nil
 	p.Generator = md.text("GENERATOR")
 	p.DNSCapture = md.truth("DNS_CAPTURE")
 	p.Unprivileged = md.truth("UNPRIVILEGED_POD")
@@ -184,7 +186,7 @@ func (m metadata) rest() map[string]string {
 // heldElsewhere are the texts that a Proxy has fields for.
 var heldElsewhere = []string{
 	"NAME", "NAMESPACE", "SERVICE_ACCOUNT", "CLUSTER_ID", "NODE_NAME", "NETWORK", "WORKLOAD_NAME", "INTERCEPTION_MODE",
-	"INSTANCE_IPS", "POD_PORTS",
+	"INSTANCE_IPS", "POD_PORTS", "AUTO_REGISTER_GROUP", "WORKLOAD_ENTRY",
 }
 
 // addOwn keeps short texts that users give their proxies (ISTIO_META_*), by

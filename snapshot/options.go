@@ -30,6 +30,13 @@ type Options struct {
 	// the stream; one without a gRPC status counts as PermissionDenied. Nil
 	// lets everyone in, without secrets.
 	Authorize func(context.Context, *config.Proxy) (Grant, error)
+	// Connected, unless nil, is told of each proxy that was let in; what it
+	// returns, unless nil, is called when the stream ends, and must not block. It
+	// may block itself until ctx ends. An error ends the stream.
+	Connected func(ctx context.Context, p *config.Proxy, g Grant) (left func(), err error)
+	// Health, unless nil, takes what an agent says of its workload's health; fault
+	// is nil if it is good. It must not block.
+	Health func(p *config.Proxy, fault error)
 	// Answers are to requests of other types, by type URL.
 	Answers map[string]Answer
 	// Registerer takes the metrics; nil keeps them to the Server.

@@ -301,7 +301,7 @@ func (s *stream) ignore(url, nonce string) error {
 	const most = 64
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.unknown++; url == healthType || nonce != "" || s.unknown > most {
+	if s.unknown++; nonce != "" || s.unknown > most {
 		return nil
 	}
 	s.aside = append(s.aside, newMessage(kinds, nil, s.protocol.appendFrame(nil, url, 0, 1, nil)))

@@ -124,10 +124,13 @@ func (s *Server) serve(st *stream, recv func() error) error {
 	st.mu.Lock()
 	seat := st.seat
 	st.gone = true
-	entered := st.entered
+	entered, left := st.entered, st.left
 	st.mu.Unlock()
 	if entered {
 		s.proxies.leave(st.proxy.ID)
+	}
+	if left != nil {
+		left()
 	}
 	if seat != nil {
 		s.cache.detach(seat)
@@ -166,8 +169,8 @@ func (s *Server) placed(p *config.Proxy) *config.Proxy {
 		return p
 	}
 	w, ok := m.Workloads.Get(p.Namespace, p.Name)
-	if !ok {
-		return p
+	if !ok || p.Group != "" || p.Entry != "" {
+		return m.Registered(p)
 	}
 	q := *p
 	if q.Locality == (config.Locality{}) {

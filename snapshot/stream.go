@@ -37,7 +37,8 @@ type stream struct {
 
 	proxy *config.Proxy // set before seat
 	grant Grant
-	seat  *seat // nil until the first request was accepted, and for tools
+	left  func() // to be called at the stream's end; nil for nothing
+	seat  *seat  // nil until the first request was accepted, and for tools
 	// tool: the client is no proxy, has no configuration, and only asks
 	// Questions. Set before its first one is answered.
 	tool bool
@@ -277,6 +278,15 @@ func (s *stream) introduce(ctx context.Context, p *config.Proxy) error {
 		s.grant, s.tool = grant, true
 		return nil
 	}
+	if connected := srv.options.Connected; connected != nil {
+		left, err := connected(ctx, p, grant)
+		if err != nil {
+			return err
+		}
+		if !s.leaves(left) {
+			return status.Error(codes.Canceled, "the stream has ended")
+		}
+	}
 	seat, err := srv.cache.attach(ctx, p, s.kick)
 	if err != nil {
 		return status.FromContextError(err).Err()
@@ -291,6 +301,21 @@ func (s *stream) introduce(ctx context.Context, p *config.Proxy) error {
 	s.newest = s.view
 	srv.metrics.connected(p)
 	return nil
+}
+
+// leaves sets what is called at the stream's end. It is called at once, and the
+// result false, if the stream has ended.
+func (s *stream) leaves(left func()) bool {
+	s.mu.Lock()
+	gone := s.gone
+	if !gone {
+		s.left = left
+	}
+	s.mu.Unlock()
+	if gone && left != nil {
+		left()
+	}
+	return !gone
 }
 
 // enter counts the stream as one of its proxy's.

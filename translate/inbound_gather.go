@@ -93,6 +93,9 @@ func (ix *Index) servedPorts(s *Scope) []InboundPort {
 	for _, svc := range ix.servicesSelecting(s.Class.Namespace, s.Labels) {
 		for _, sp := range svc.Ports {
 			port := targetPort(sp, names)
+			if own, err := strconv.ParseUint(names[entryPort+sp.Name], 10, 16); err == nil {
+				port = uint32(own)
+			}
 			if port == 0 || sp.Protocol == config.ProtocolUDP {
 				continue
 			}
@@ -151,10 +154,21 @@ func (s *Scope) inboundConflict(port uint32, first InboundPort, svc *config.Serv
 		sp.Number, port, protocolText(sp.Protocol), first.Service.Hostname, protocolText(first.ServicePort.Protocol), protocolText(first.ServicePort.Protocol)))
 }
 
+// entryPort begins the names, in Traits.Ports, of the ports at which a
+// WorkloadEntry serves services' ports of these names, whatever these target.
+const entryPort = ":"
+
 // namedPorts are the container ports of a proxy's workload whose names some
 // service targets, in the form of Traits.Ports. They come from the workload
 // if the mesh has it, or else from the proxy's metadata.
 func (ix *Index) namedPorts(p *config.Proxy) string {
+	if entry := ix.mesh.EntryPorts(p); len(entry) > 0 {
+		ports := map[string]string{}
+		for name, n := range entry {
+			ports[name], ports[entryPort+name] = strconv.FormatUint(uint64(n), 10), strconv.FormatUint(uint64(n), 10)
+		}
+		return canonicalLabels(ports, slices.Sorted(maps.Keys(ports)))
+	}
 	if len(ix.portNames) == 0 {
 		return ""
 	}

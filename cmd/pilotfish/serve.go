@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/pilotfish-mesh/pilotfish/registration"
 	"github.com/pilotfish-mesh/pilotfish/serve"
 	"github.com/pilotfish-mesh/pilotfish/webhook/inject"
 )
@@ -57,6 +58,11 @@ func inClusterFlags(f *pflag.FlagSet, o *serve.Options) {
 	f.StringToStringVar(&o.MountedSecrets, "mounted-secrets", map[string]string{"cacerts": "/etc/cacerts", "istio-ca-secret": "/var/run/secrets/istio-ca"},
 		"folders where the authority's Secrets may be mounted, for when the API server is away at the start")
 	f.StringVar(&o.Identity, "identity", os.Getenv("POD_NAME"), "this replica's name among its peers")
+	grace := registration.DefaultGrace
+	if d, err := time.ParseDuration(os.Getenv("PILOT_WORKLOAD_ENTRY_GRACE_PERIOD")); err == nil && d > 0 {
+		grace = d
+	}
+	f.DurationVar(&o.WorkloadEntryGrace, "workload-entry-grace-period", grace, "how long the proxy of a registered WorkloadEntry may be away before the entry is removed (PILOT_WORKLOAD_ENTRY_GRACE_PERIOD)")
 	f.DurationVar(&o.CertificateLifetime, "certificate-lifetime", 24*time.Hour, "the longest life of a workload's certificate")
 }
 

@@ -2,7 +2,9 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -112,7 +114,10 @@ func (k *istioKind) readObject(m config.Meta, raw runtime.Object) (*discovery.Ob
 		return standIn(m, o.Spec, spec), problems
 	}
 	out := &discovery.Object{Meta: m, Body: spec}
-	if k.Kind.Kind == "ServiceEntry" {
+	switch k.Kind.Kind {
+	case "WorkloadEntry":
+		out.Unhealthy = config.HealthCounts(m.Annotations) && !healthy(o.Status)
+	case "ServiceEntry":
 		// Whoever wrote the status is not the user: what cannot be read of it
 		// counts as not there.
 		status := &networking.ServiceEntryStatus{}
@@ -121,6 +126,22 @@ func (k *istioKind) readObject(m config.Meta, raw runtime.Object) (*discovery.Ob
 		}
 	}
 	return out, problems
+}
+
+// healthy reports whether a status says so. Until one does, it is not known.
+func healthy(text []byte) bool {
+	var status struct {
+		Conditions []struct{ Type, Status string } `json:"conditions"`
+	}
+	if len(text) == 0 || json.Unmarshal(text, &status) != nil {
+		return false
+	}
+	for _, c := range status.Conditions {
+		if c.Type == config.HealthyCondition {
+			return strings.EqualFold(c.Status, "true")
+		}
+	}
+	return false
 }
 
 // readGrant is the reader of ReferenceGrants. A field that is not known may be

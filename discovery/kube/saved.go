@@ -50,6 +50,8 @@ type savedObject struct {
 	Type   string      `json:"type"`
 	Body   []byte      `json:"body"`
 	Status []byte      `json:"status,omitempty"`
+	// Unhealthy is discovery.Object's.
+	Unhealthy bool `json:"unhealthy,omitempty"`
 }
 
 // kubernetesType is one that encodes itself.
@@ -132,7 +134,7 @@ func save(path, server string, objects []discovery.Object, now time.Time) error 
 }
 
 func encodeObject(o *discovery.Object) (*savedObject, error) {
-	out := &savedObject{Meta: o.Meta}
+	out := &savedObject{Meta: o.Meta, Unhealthy: o.Unhealthy}
 	var err error
 	switch b := o.Body.(type) {
 	case proto.Message:
@@ -201,7 +203,7 @@ func load(path, server string) ([]discovery.Object, time.Time, error) {
 }
 
 func decodeObject(s *savedObject) (discovery.Object, error) {
-	o := discovery.Object{Meta: s.Meta}
+	o := discovery.Object{Meta: s.Meta, Unhealthy: s.Unhealthy}
 	if k := newKubernetesType(s.Type); k != nil {
 		o.Body = k
 		return o, k.Unmarshal(s.Body)
