@@ -132,6 +132,7 @@ func newWorld(t *testing.T, archive *txtar.Archive) *world {
 		w.resources = append(w.resources, r)
 		w.problems = append(w.problems, r.Problems...)
 	}
+	w.problems = append(w.problems, translate.UnmatchedPatches(w.resources)...)
 	for _, kind := range []string{"cluster", "listener", "route"} {
 		for _, r := range w.all(kind) {
 			w.decode(t, kind, r)

@@ -1,7 +1,9 @@
 package translate
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -60,11 +62,47 @@ func (b *build) patch() {
 			used[i] = true
 			b.addExtension(p)
 		}
-		if !used[i] && p.named() && p.spec.GetMatch().GetContext() != networking.EnvoyFilter_ANY {
-			b.problems = append(b.problems, config.At(&p.filter.Meta, p.field()+".match", config.Warning, "PatchUnmatched",
-				"matches nothing that proxies of namespace %s have (%s); the patch has no effect on them", s.Class.Namespace, p.spec.GetApplyTo()))
+		b.applied = append(b.applied, Applied{Filter: &p.filter.Meta, Patch: p.index, To: p.spec.GetApplyTo().String(), Matched: used[i]})
+	}
+}
+
+// Applied says whether an entry of an EnvoyFilter's configPatches that is for a
+// class of proxies matched anything of theirs.
+type Applied struct {
+	Filter  *config.Meta
+	Patch   int
+	To      string
+	Matched bool
+}
+
+// UnmatchedPatches are problems of patches that match nothing of all the proxies
+// that they are for.
+func UnmatchedPatches(all []*Resources) []config.Problem {
+	type entry struct {
+		filter config.Key
+		hash   config.Hash
+		patch  int
+	}
+	matched := map[entry]bool{}
+	for _, r := range all {
+		for _, a := range r.Applied {
+			e := entry{a.Filter.Key, a.Filter.Hash, a.Patch}
+			matched[e] = matched[e] || a.Matched
 		}
 	}
+	var out []config.Problem
+	for _, r := range all {
+		for _, a := range r.Applied {
+			e := entry{a.Filter.Key, a.Filter.Hash, a.Patch}
+			if matched[e] {
+				continue
+			}
+			matched[e] = true // told once
+			out = append(out, config.At(a.Filter, "spec.configPatches["+strconv.Itoa(a.Patch)+"].match", config.Warning, "PatchUnmatched",
+				"matches nothing of the proxies that it is for (%s); the patch has no effect", a.To))
+		}
+	}
+	return out
 }
 
 func (b *build) addExtension(p *patch) {
@@ -82,11 +120,11 @@ func (b *build) add(to *[]*Resource, name string, m proto.Message, p *patch) {
 			"is %s, which exists already; the patch is left out. Use MERGE to change it", shown(name)))
 		return
 	}
-	if err := validateDeep(m.ProtoReflect()); err != nil {
+	if err := (&patching{name: name}).valid(m); err != nil {
 		b.problems = append(b.problems, p.invalid(name, err))
 		return
 	}
-	r, err := NewResource(name, m, Refs{}, &p.filter.Meta)
+	r, err := NewResource(name, m, refsWithin(m, Refs{}), &p.filter.Meta)
 	if err != nil {
 		b.problems = append(b.problems, p.invalid(name, err))
 		return
@@ -124,6 +162,10 @@ func (b *build) patched(k *patchable, in []*Resource, used []bool) []*Resource {
 	}
 	of := h.Sum()
 	out := make([]*Resource, 0, len(in))
+	names := make(map[string]bool, len(b.clusters))
+	for _, c := range b.clusters {
+		names[c.Name] = true
+	}
 	told := map[string]bool{} // one problem a patch, however many resources it fails on
 	for _, r := range in {
 		key := config.NewHasher().Hash(of, r.Version).Str(r.Name).Sum()
@@ -137,14 +179,21 @@ func (b *build) patched(k *patchable, in []*Resource, used []bool) []*Resource {
 				b.problems = append(b.problems, p)
 			}
 		}
-		if done.resource != nil {
+		switch {
+		case done.resource == nil:
+		case len(done.used) > 0 && k.whole != networking.EnvoyFilter_CLUSTER:
+			out = append(out, offered(done.resource, names))
+		default:
 			out = append(out, done.resource)
 		}
 	}
 	for _, i := range mine {
 		p := b.scope.patches[i]
-		if p.spec.GetApplyTo() == k.whole && p.operation() == networking.EnvoyFilter_Patch_ADD && k.whole != networking.EnvoyFilter_ROUTE_CONFIGURATION {
+		if p.spec.GetApplyTo() == k.whole && p.adds() && k.whole != networking.EnvoyFilter_ROUTE_CONFIGURATION {
 			used[i] = true
+			if b.scope.Class.Side == Inbound && p.spec.GetMatch().GetContext() == networking.EnvoyFilter_ANY {
+				continue // the proxy's other side has it
+			}
 			m := proto.Clone(p.value)
 			b.add(&out, nameOfMessage(m), m, p)
 		}
@@ -157,49 +206,100 @@ func nameOfMessage(m proto.Message) string {
 	return n.GetName()
 }
 
-// patchOne applies one patch after the other. A patch that fails, or whose
-// result is not valid, is left out; the others stay.
+// patchOne applies patches one after the other. One that fails, or whose result
+// is not valid, is left out; the others stay.
 func (s *Scope) patchOne(k *patchable, r *Resource, mine []int) *patchedResource {
-	out := &patchedResource{resource: r}
 	m := k.new()
 	if err := proto.Unmarshal(r.Bytes(), m); err != nil {
-		return out // it was encoded by this program
+		return &patchedResource{resource: r} // it was encoded by this program
 	}
-	sources := slices.Clone(r.Sources)
-	for _, i := range mine {
-		p := s.patches[i]
-		if p.spec.GetApplyTo() == k.whole && p.operation() == networking.EnvoyFilter_Patch_ADD {
-			continue
+	w := &patching{scope: s, kind: k, name: r.Name, message: m, sources: slices.Clone(r.Sources)}
+	mine = slices.DeleteFunc(slices.Clone(mine), func(i int) bool {
+		return s.patches[i].spec.GetApplyTo() == k.whole && s.patches[i].adds()
+	})
+	w.all(mine)
+	out := &patchedResource{resource: r, used: w.used, problems: w.problems}
+	switch {
+	case w.removed:
+		out.resource = nil
+	case len(w.sources) > len(r.Sources):
+		made, err := NewResource(r.Name, w.message, refsWithin(w.message, r.Refs), w.sources...)
+		if err != nil {
+			out.problems = append(out.problems, unencodable(r.Name, err, w.sources))
+			break
 		}
-		next := proto.Clone(m)
-		matched, removed, err := k.apply(s, next, p)
+		out.resource = made
+	}
+	return out
+}
+
+// patching is one resource while patches are applied to it.
+type patching struct {
+	scope    *Scope
+	kind     *patchable
+	name     string
+	message  proto.Message
+	removed  bool
+	used     []int // patches that matched
+	sources  []*config.Meta
+	problems []config.Problem
+}
+
+// all applies patches, which are validated together: a message is copied and
+// looked through once, unless something is wrong. Then the halves are tried, so
+// that a thousand patches cost no more than a few that are wrong.
+func (w *patching) all(list []int) {
+	if w.removed || len(list) == 0 {
+		return
+	}
+	next := proto.Clone(w.message)
+	var used []int
+	var sources []*config.Meta
+	var failed error
+	for _, i := range list {
+		p := w.scope.patches[i]
+		matched, removed, err := w.kind.apply(w.scope, next, p)
 		if !matched {
 			continue
 		}
-		out.used = append(out.used, i)
-		if removed {
-			out.resource = nil
-			return out
+		used, sources = append(used, i), append(sources, &p.filter.Meta)
+		if w.removed = removed; removed {
+			break
 		}
-		if err == nil {
-			err = validateDeep(next.ProtoReflect())
+		if failed = err; err != nil {
+			break
 		}
-		if err != nil {
-			out.problems = append(out.problems, p.invalid(r.Name, err))
-			continue
-		}
-		m, sources = next, append(sources, &p.filter.Meta)
 	}
-	if len(sources) == len(r.Sources) {
-		return out
+	if len(used) > 0 && !w.removed && failed == nil {
+		failed = w.valid(next)
 	}
-	made, err := NewResource(r.Name, m, r.Refs, sources...)
-	if err != nil {
-		out.problems = append(out.problems, unencodable(r.Name, err, sources))
-		return out
+	switch {
+	case w.removed, failed == nil:
+		w.message, w.used, w.sources = next, append(w.used, used...), append(w.sources, sources...)
+	case len(list) == 1:
+		w.used = append(w.used, list[0])
+		w.problems = append(w.problems, w.scope.patches[list[0]].invalid(w.name, failed))
+	default:
+		w.all(list[:len(list)/2])
+		w.all(list[len(list)/2:])
 	}
-	out.resource = made
-	return out
+}
+
+// valid says why Envoy would refuse a message.
+func (w *patching) valid(m proto.Message) error {
+	if name := nameOfMessage(m); name != w.name {
+		return fmt.Errorf("name is %s; a name by which others refer to it cannot be changed", shown(name))
+	}
+	if err := validateDeep(m.ProtoReflect()); err != nil {
+		return err
+	}
+	switch m := m.(type) {
+	case *route.RouteConfiguration:
+		return distinctHosts(m)
+	case *listener.Listener:
+		return orderedFilters(m)
+	}
+	return nil
 }
 
 func extensionSet(list []*Resource) *Set {

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -23,23 +24,22 @@ func checkEnvoyFilter(r *Report, m proto.Message) {
 	checkLabelKeys(r, "workloadSelector.labels", f.GetWorkloadSelector().GetLabels())
 }
 
-// operationsOf are what can be done to a part.
+// operationsOf are what can be done to a part. To insert into a list whose order
+// means nothing is to add.
 func operationsOf(to networking.EnvoyFilter_ApplyTo) []networking.EnvoyFilter_Patch_Operation {
 	const (
 		add, remove, merge   = networking.EnvoyFilter_Patch_ADD, networking.EnvoyFilter_Patch_REMOVE, networking.EnvoyFilter_Patch_MERGE
 		first, before, after = networking.EnvoyFilter_Patch_INSERT_FIRST, networking.EnvoyFilter_Patch_INSERT_BEFORE, networking.EnvoyFilter_Patch_INSERT_AFTER
-		replace              = networking.EnvoyFilter_Patch_REPLACE
+		replace, lists       = networking.EnvoyFilter_Patch_REPLACE, networking.EnvoyFilter_Patch_MERGE_AND_REPLACE_LIST
 	)
 	type list = []networking.EnvoyFilter_Patch_Operation
 	switch to {
-	case networking.EnvoyFilter_LISTENER, networking.EnvoyFilter_FILTER_CHAIN, networking.EnvoyFilter_CLUSTER, networking.EnvoyFilter_VIRTUAL_HOST:
-		return list{add, remove, merge}
-	case networking.EnvoyFilter_NETWORK_FILTER, networking.EnvoyFilter_HTTP_FILTER, networking.EnvoyFilter_LISTENER_FILTER:
-		return list{add, remove, merge, first, before, after, replace}
-	case networking.EnvoyFilter_HTTP_ROUTE:
-		return list{add, remove, merge, first, before, after}
+	case networking.EnvoyFilter_LISTENER, networking.EnvoyFilter_FILTER_CHAIN, networking.EnvoyFilter_CLUSTER, networking.EnvoyFilter_HTTP_ROUTE:
+		return list{merge, lists, add, remove, first, before, after}
+	case networking.EnvoyFilter_NETWORK_FILTER, networking.EnvoyFilter_HTTP_FILTER, networking.EnvoyFilter_LISTENER_FILTER, networking.EnvoyFilter_VIRTUAL_HOST:
+		return list{merge, lists, add, remove, first, before, after, replace}
 	case networking.EnvoyFilter_ROUTE_CONFIGURATION, networking.EnvoyFilter_BOOTSTRAP:
-		return list{merge}
+		return list{merge, lists}
 	case networking.EnvoyFilter_EXTENSION_CONFIG:
 		return list{add}
 	}
@@ -50,9 +50,6 @@ func checkPatch(r *Report, m proto.Message) {
 	p, _ := m.(*networking.EnvoyFilter_EnvoyConfigObjectPatch)
 	can := operationsOf(p.GetApplyTo())
 	switch {
-	case p.GetApplyTo() == networking.EnvoyFilter_BOOTSTRAP:
-		r.WarnAt("applyTo", "FieldUnsupported", "is BOOTSTRAP, which has no effect: an Envoy's bootstrap is written in its pod. Use annotation sidecar.istio.io/bootstrapOverride")
-		return
 	case can == nil:
 		r.ErrorAt("applyTo", "ValueInvalid", "is %s; want the part of Envoy's configuration that the patch is for", p.GetApplyTo())
 		return
@@ -65,9 +62,15 @@ func checkPatch(r *Report, m proto.Message) {
 		return
 	}
 	value, err := patchValue(p)
+	if err == nil && p.GetApplyTo() == networking.EnvoyFilter_BOOTSTRAP {
+		err = checkBootstrap(p.GetPatch().GetOperation(), value)
+	}
 	if err != nil {
-		r.ErrorAt("patch.value", "ValueInvalid", "%v", err)
+		r.ErrorAt("patch.value", "ValueInvalid", "%s", plainError(err))
 		return
+	}
+	if p.GetMatch().GetContext() == networking.EnvoyFilter_WAYPOINT {
+		r.WarnAt("match.context", "FieldUnsupported", "is WAYPOINT; %s, so that the patch has no effect", noWaypoint)
 	}
 	checkPatchMatch(r, p)
 	checkPatchName(r, p, value)
@@ -83,12 +86,32 @@ func checkPatchMatch(r *Report, p *networking.EnvoyFilter_EnvoyConfigObjectPatch
 		want = "cluster"
 	case networking.EnvoyFilter_ROUTE_CONFIGURATION, networking.EnvoyFilter_VIRTUAL_HOST, networking.EnvoyFilter_HTTP_ROUTE:
 		want = "routeConfiguration"
-	case networking.EnvoyFilter_EXTENSION_CONFIG:
+	case networking.EnvoyFilter_EXTENSION_CONFIG, networking.EnvoyFilter_BOOTSTRAP:
 		want = ""
 	}
 	for _, kind := range []string{"listener", "routeConfiguration", "cluster"} {
 		if given[kind] && kind != want {
 			r.ErrorAt("match."+kind, "Conflict", "is set, but %s is no part of a %s", p.GetApplyTo(), kind)
+		}
+	}
+	const chain = "match.listener.filterChain"
+	f := m.GetListener().GetFilterChain().GetFilter()
+	switch to := p.GetApplyTo(); to {
+	case networking.EnvoyFilter_LISTENER, networking.EnvoyFilter_LISTENER_FILTER:
+		if m.GetListener().GetFilterChain() != nil {
+			r.WarnAt(chain, "NoEffect", "has no effect: %s is no part of a filter chain", to)
+		}
+	case networking.EnvoyFilter_FILTER_CHAIN:
+		if f != nil {
+			r.WarnAt(chain+".filter", "NoEffect", "has no effect on which chains are patched")
+		}
+	case networking.EnvoyFilter_NETWORK_FILTER:
+		if f.GetSubFilter() != nil {
+			r.ErrorAt(chain+".filter.subFilter", "Conflict", "is set, but NETWORK_FILTER is no part of another filter; want applyTo HTTP_FILTER")
+		}
+	case networking.EnvoyFilter_HTTP_FILTER:
+		if n := f.GetName(); n != "" && presentName(n) != connectionManager {
+			r.ErrorAt(chain+".filter.name", "ValueInvalid", "is %s, which has no HTTP filters; want %s", shown(n), connectionManager)
 		}
 	}
 }
@@ -106,12 +129,14 @@ func checkPatchName(r *Report, p *networking.EnvoyFilter_EnvoyConfigObjectPatch,
 	case networking.EnvoyFilter_LISTENER_FILTER:
 		where, name = "match.listener.listenerFilter", p.GetMatch().GetListener().GetListenerFilter()
 	}
-	switch p.GetPatch().GetOperation() {
-	case networking.EnvoyFilter_Patch_REMOVE, networking.EnvoyFilter_Patch_MERGE, networking.EnvoyFilter_Patch_REPLACE:
+	switch o := p.GetPatch().GetOperation(); o {
+	case networking.EnvoyFilter_Patch_REMOVE, networking.EnvoyFilter_Patch_MERGE, networking.EnvoyFilter_Patch_MERGE_AND_REPLACE_LIST, networking.EnvoyFilter_Patch_REPLACE:
 		if name == "" {
-			r.ErrorAt(where, "Missing", "is empty; %s needs to know which filter is meant", p.GetPatch().GetOperation())
+			r.ErrorAt(where, "Missing", "is empty; %s needs to know which filter is meant", o)
 		}
-		return
+		if o != networking.EnvoyFilter_Patch_REPLACE {
+			return
+		}
 	}
 	named, _ := value.(interface{ GetName() string })
 	switch p.GetApplyTo() {
@@ -145,6 +170,24 @@ func checkConcurrency(r *Report, v protoreflect.Value) {
 	if n, ok := v.Message().Interface().(*wrapperspb.Int32Value); ok && n.GetValue() < 0 {
 		r.Errorf("ValueInvalid", "is %d; want 0 (one thread for each CPU) or more", n.GetValue())
 	}
+}
+
+// envoyFilterProblems are what keeps an EnvoyFilter from any workload.
+func (ix *Index) envoyFilterProblems() []config.Problem {
+	var out []config.Problem
+	for f := range ix.mesh.EnvoyFilters.All() {
+		for i, r := range f.Spec.GetTargetRefs() {
+			if r.GetKind() != "Gateway" || r.GetGroup() != "gateway.networking.k8s.io" {
+				out = append(out, config.At(&f.Meta, "spec.targetRefs["+strconv.Itoa(i)+"]", config.Warning, "TargetUnsupported",
+					"names a %s: only waypoints take such EnvoyFilters, and pilotfish has none. Target a Gateway of the Gateway API, or use workloadSelector", shown(r.GetKind())))
+			}
+		}
+		for _, p := range ix.policySelectorProblems(&f.Meta, f.Spec.GetWorkloadSelector().GetLabels()) {
+			p.Field = "spec.workloadSelector"
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // proxyConfigProblems are ProxyConfigs that an older one of the same rank

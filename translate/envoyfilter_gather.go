@@ -31,9 +31,21 @@ func (p *patch) operation() networking.EnvoyFilter_Patch_Operation {
 	return p.spec.GetPatch().GetOperation()
 }
 
-// named is for EnvoyFilters that name their workloads themselves.
-func (p *patch) named() bool {
-	return len(p.filter.Spec.GetWorkloadSelector().GetLabels()) > 0 || len(p.filter.Spec.GetTargetRefs()) > 0
+// merges reports one of the two operations that merge.
+func (p *patch) merges() bool {
+	o := p.operation()
+	return o == networking.EnvoyFilter_Patch_MERGE || o == networking.EnvoyFilter_Patch_MERGE_AND_REPLACE_LIST
+}
+
+// adds reports an operation that adds to a list whose order means nothing: an
+// insertion is one as well.
+func (p *patch) adds() bool {
+	switch p.operation() {
+	case networking.EnvoyFilter_Patch_ADD, networking.EnvoyFilter_Patch_INSERT_FIRST,
+		networking.EnvoyFilter_Patch_INSERT_BEFORE, networking.EnvoyFilter_Patch_INSERT_AFTER:
+		return true
+	}
+	return false
 }
 
 // envoyFilterIndex is what of a Mesh's EnvoyFilters classes depend on.
@@ -100,19 +112,19 @@ func addEnvoyFilterLabels(keys labelKeys, f *networking.EnvoyFilter) {
 	}
 }
 
-// gatherPatches finds the patches for the scope's proxies, in the order that
-// they are applied in: by priority, the root namespace's first, older first
-// (networking/v1alpha3 EnvoyFilter.priority).
-func (ix *Index) gatherPatches(s *Scope) {
+// filtersFor are the EnvoyFilters for workloads of a namespace with some labels,
+// in the order that they are applied in: by priority, the root namespace's
+// first, older first (networking/v1alpha3 EnvoyFilter.priority).
+func (ix *Index) filtersFor(namespace string, labels map[string]string) []*config.EnvoyFilter {
 	var filters []*config.EnvoyFilter
 	root := ix.mesh.RootNamespace()
 	namespaces := []string{root}
-	if s.Class.Namespace != root {
-		namespaces = append(namespaces, s.Class.Namespace)
+	if namespace != root {
+		namespaces = append(namespaces, namespace)
 	}
 	for _, ns := range namespaces {
 		for _, f := range ix.mesh.EnvoyFilters.In(ns) {
-			if filterAttaches(f, s.Class.Namespace, s.Labels) {
+			if filterAttaches(f, namespace, labels) {
 				filters = append(filters, f)
 			}
 		}
@@ -127,9 +139,14 @@ func (ix *Index) gatherPatches(s *Scope) {
 		}
 		return a.Before(&b.Meta)
 	})
-	for _, f := range filters {
+	return filters
+}
+
+// gatherPatches finds the patches of the scope's resources, in order.
+func (ix *Index) gatherPatches(s *Scope) {
+	for _, f := range ix.filtersFor(s.Class.Namespace, s.Labels) {
 		for i, p := range f.Spec.GetConfigPatches() {
-			if !s.inContext(p.GetMatch().GetContext()) || !s.isProxy(p.GetMatch().GetProxy()) {
+			if p.GetApplyTo() == networking.EnvoyFilter_BOOTSTRAP || !s.inContext(p.GetMatch().GetContext()) || !s.Class.Traits.match(p.GetMatch().GetProxy()) {
 				continue
 			}
 			value, err := patchValue(p)
@@ -167,15 +184,16 @@ func (s *Scope) inContext(c networking.EnvoyFilter_PatchContext) bool {
 	return false
 }
 
-func (s *Scope) isProxy(m *networking.EnvoyFilter_ProxyMatch) bool {
+// match tests a proxy by what it says of itself.
+func (t *Traits) match(m *networking.EnvoyFilter_ProxyMatch) bool {
 	if v := m.GetProxyVersion(); v != "" {
 		re, err := versionPattern(v)
-		if err != nil || s.Class.Traits.Version == "" || !re.MatchString(s.Class.Traits.Version) {
+		if err != nil || t.Version == "" || !re.MatchString(t.Version) {
 			return false
 		}
 	}
 	for k, v := range m.GetMetadata() {
-		if !strings.Contains(s.Class.Traits.Metadata, strconv.Quote(k)+"="+strconv.Quote(v)+"\n") {
+		if !strings.Contains(t.Metadata, strconv.Quote(k)+"="+strconv.Quote(v)+"\n") {
 			return false
 		}
 	}

@@ -11,26 +11,48 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 )
 
-// The filters that carry HTTP, by their present and their old name.
+// The filters that carry HTTP.
 const (
-	connectionManager    = hcmFilterName
-	oldConnectionManager = "envoy.http_connection_manager"
-	routerFilter         = "envoy.filters.http.router"
+	connectionManager = hcmFilterName
+	routerFilter      = "envoy.filters.http.router"
 )
+
+// oldNames are those that Envoy's filters once had; EnvoyFilters match on them.
+var oldNames = map[string]string{
+	"envoy.http_connection_manager": connectionManager, "envoy.tcp_proxy": "envoy.filters.network.tcp_proxy",
+	"envoy.mongo_proxy": "envoy.filters.network.mongo_proxy", "envoy.redis_proxy": "envoy.filters.network.redis_proxy",
+	"envoy.ratelimit": "envoy.filters.network.ratelimit",
+	"envoy.router":    routerFilter, "envoy.cors": "envoy.filters.http.cors", "envoy.fault": "envoy.filters.http.fault",
+	"envoy.lua": "envoy.filters.http.lua", "envoy.gzip": "envoy.filters.http.gzip", "envoy.buffer": "envoy.filters.http.buffer",
+	"envoy.csrf": "envoy.filters.http.csrf", "envoy.ext_authz": "envoy.filters.http.ext_authz", "envoy.rate_limit": "envoy.filters.http.ratelimit",
+	"envoy.grpc_web": "envoy.filters.http.grpc_web", "envoy.grpc_json_transcoder": "envoy.filters.http.grpc_json_transcoder",
+	"envoy.health_check": "envoy.filters.http.health_check", "envoy.ip_tagging": "envoy.filters.http.ip_tagging",
+	"envoy.listener.tls_inspector": "envoy.filters.listener.tls_inspector", "envoy.listener.http_inspector": "envoy.filters.listener.http_inspector",
+	"envoy.listener.original_dst": "envoy.filters.listener.original_dst", "envoy.listener.original_src": "envoy.filters.listener.original_src",
+	"envoy.listener.proxy_protocol": "envoy.filters.listener.proxy_protocol",
+}
+
+// istioFilters are filters of Istio's own build of Envoy, which others lack: what
+// is inserted beside one goes where it would be, in front (true), or before what
+// ends the chain.
+var istioFilters = map[string]bool{
+	"istio.metadata_exchange": true, "istio_authn": true, "istio.stats": false, "istio.alpn": false,
+}
 
 // patchListener implements patchable.apply.
 func patchListener(s *Scope, m proto.Message, p *patch) (matched, removed bool, err error) {
 	l, _ := m.(*listener.Listener)
 	match := p.spec.GetMatch().GetListener()
-	if p.spec.GetMatch().GetRouteConfiguration() == nil && !listenerMatches(l, match) {
+	to := p.spec.GetApplyTo()
+	if p.spec.GetMatch().GetRouteConfiguration() == nil && !listenerMatches(l, match, to == networking.EnvoyFilter_LISTENER) {
 		return false, false, nil
 	}
-	switch p.spec.GetApplyTo() {
+	switch to {
 	case networking.EnvoyFilter_LISTENER:
 		if p.operation() == networking.EnvoyFilter_Patch_REMOVE {
 			return true, true, nil
 		}
-		return true, false, mergeMessage(l.ProtoReflect(), proto.Clone(p.value).ProtoReflect())
+		return true, false, p.merge(l, p.value)
 	case networking.EnvoyFilter_LISTENER_FILTER:
 		l.ListenerFilters, matched, err = editList(l.GetListenerFilters(), p, (*listener.ListenerFilter).GetName, match.GetListenerFilter(), -1)
 	case networking.EnvoyFilter_FILTER_CHAIN:
@@ -49,24 +71,25 @@ func patchListener(s *Scope, m proto.Message, p *patch) (matched, removed bool, 
 	return matched, false, err
 }
 
-func listenerMatches(l *listener.Listener, m *networking.EnvoyFilter_ListenerMatch) bool {
+// shared are the listeners that take the connections of many ports: a port
+// number means those of their chains that are for the port.
+func shared(l *listener.Listener) bool {
+	return l.GetName() == VirtualInboundListener || l.GetName() == VirtualOutboundListener
+}
+
+func listenerMatches(l *listener.Listener, m *networking.EnvoyFilter_ListenerMatch, whole bool) bool {
 	if m.GetName() != "" && m.GetName() != l.GetName() {
 		return false
 	}
 	port := m.GetPortNumber()
-	if port == 0 || l.GetAddress().GetSocketAddress().GetPortValue() == port {
-		return true
-	}
-	return l.GetName() == VirtualInboundListener && slices.ContainsFunc(l.GetFilterChains(), func(c *listener.FilterChain) bool {
-		return c.GetFilterChainMatch().GetDestinationPort().GetValue() == port
-	})
+	return port == 0 || !whole && shared(l) || l.GetAddress().GetSocketAddress().GetPortValue() == port
 }
 
 // chainMatches: where one listener takes the traffic of many ports, a port
 // number means the chain's.
 func chainMatches(l *listener.Listener, c *listener.FilterChain, m *networking.EnvoyFilter_ListenerMatch) bool {
 	of := c.GetFilterChainMatch()
-	if n := m.GetPortNumber(); n != 0 && l.GetName() == VirtualInboundListener && of.GetDestinationPort().GetValue() != n {
+	if n := m.GetPortNumber(); n != 0 && shared(l) && of.GetDestinationPort().GetValue() != n {
 		return false
 	}
 	f := m.GetFilterChain()
@@ -80,34 +103,42 @@ func chainMatches(l *listener.Listener, c *listener.FilterChain, m *networking.E
 	case f.GetDestinationPort() != 0 && f.GetDestinationPort() != of.GetDestinationPort().GetValue():
 		return false
 	}
-	return f.GetApplicationProtocols() == "" || slices.ContainsFunc(strings.Split(f.GetApplicationProtocols(), ","), func(a string) bool {
-		return slices.Contains(of.GetApplicationProtocols(), strings.TrimSpace(a))
+	return f.GetApplicationProtocols() == "" || !slices.ContainsFunc(strings.Split(f.GetApplicationProtocols(), ","), func(a string) bool {
+		return !slices.Contains(of.GetApplicationProtocols(), strings.TrimSpace(a))
 	})
 }
 
 func patchChains(l *listener.Listener, p *patch) (matched bool, err error) {
-	if p.operation() == networking.EnvoyFilter_Patch_ADD {
+	if p.adds() {
 		c, _ := proto.Clone(p.value).(*listener.FilterChain)
 		l.FilterChains = append(l.FilterChains, c)
 		return true, nil
 	}
 	match := p.spec.GetMatch().GetListener()
-	kept := l.FilterChains[:0:0]
-	for _, c := range l.GetFilterChains() {
+	change := func(c *listener.FilterChain) (keep bool) {
 		if !chainMatches(l, c, match) {
-			kept = append(kept, c)
-			continue
+			return true
 		}
 		matched = true
-		if p.operation() != networking.EnvoyFilter_Patch_REMOVE {
+		if p.operation() == networking.EnvoyFilter_Patch_REMOVE {
+			return false
+		}
+		if fault := p.merge(c, p.value); fault != nil {
+			err = fault
+		}
+		return true
+	}
+	kept := l.FilterChains[:0:0]
+	for _, c := range l.GetFilterChains() {
+		if change(c) {
 			kept = append(kept, c)
-			if err := mergeMessage(c.ProtoReflect(), proto.Clone(p.value).ProtoReflect()); err != nil {
-				return true, err
-			}
 		}
 	}
 	l.FilterChains = kept
-	return matched, nil
+	if c := l.GetDefaultFilterChain(); c != nil && !change(c) {
+		l.DefaultFilterChain = nil
+	}
+	return matched, err
 }
 
 // patchFilters applies a patch of network filters, of HTTP filters, or of the
@@ -119,7 +150,7 @@ func patchFilters(s *Scope, c *listener.FilterChain, p *patch) (matched bool, er
 		if end > 0 {
 			end-- // the last one is terminal
 		}
-		c.Filters, matched, err = editList(c.GetFilters(), p, (*listener.Filter).GetName, presentName(anchor.GetName()), end)
+		c.Filters, matched, err = editList(c.GetFilters(), p, (*listener.Filter).GetName, anchor.GetName(), end)
 		return matched, err
 	}
 	for _, f := range c.GetFilters() {
@@ -153,8 +184,8 @@ func patchFilters(s *Scope, c *listener.FilterChain, p *patch) (matched bool, er
 }
 
 func presentName(filter string) string {
-	if filter == oldConnectionManager {
-		return connectionManager
+	if now := oldNames[filter]; now != "" {
+		return now
 	}
 	return filter
 }
@@ -201,7 +232,8 @@ func editList[T interface {
 	if end < 0 {
 		end = len(list)
 	}
-	at := slices.IndexFunc(list, func(e T) bool { return nameOf(e) == anchor })
+	is := func(e T) bool { return nameOf(e) == anchor || nameOf(e) == presentName(anchor) }
+	at := slices.IndexFunc(list, is)
 	list = slices.Clone(list)
 	switch p.operation() {
 	case networking.EnvoyFilter_Patch_ADD:
@@ -219,6 +251,15 @@ func editList[T interface {
 			at++
 		}
 	}
+	if front, istios := istioFilters[anchor]; at < 0 && istios {
+		switch o := p.operation(); {
+		case o != networking.EnvoyFilter_Patch_INSERT_BEFORE && o != networking.EnvoyFilter_Patch_INSERT_AFTER:
+		case front:
+			at = 0
+		default:
+			at = end
+		}
+	}
 	if at < 0 {
 		return list, false, nil
 	}
@@ -226,10 +267,17 @@ func editList[T interface {
 	case networking.EnvoyFilter_Patch_INSERT_BEFORE, networking.EnvoyFilter_Patch_INSERT_AFTER:
 		return slices.Insert(list, at, value), true, nil
 	case networking.EnvoyFilter_Patch_REMOVE:
-		return slices.Delete(list, at, at+1), true, nil
+		return slices.DeleteFunc(list, is), true, nil
 	case networking.EnvoyFilter_Patch_REPLACE:
 		list[at] = value
 		return list, true, nil
 	}
-	return list, true, mergeMessage(list[at].ProtoReflect(), value.ProtoReflect())
+	for _, e := range list {
+		if is(e) {
+			if err := p.merge(e, value); err != nil {
+				return list, true, err
+			}
+		}
+	}
+	return list, true, nil
 }

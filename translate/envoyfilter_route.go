@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,10 +22,10 @@ func patchRoutes(s *Scope, m proto.Message, p *patch) (matched, _ bool, err erro
 	}
 	switch p.spec.GetApplyTo() {
 	case networking.EnvoyFilter_ROUTE_CONFIGURATION:
-		if p.operation() != networking.EnvoyFilter_Patch_MERGE {
+		if !p.merges() {
 			return false, false, nil
 		}
-		return true, false, mergeMessage(rc.ProtoReflect(), proto.Clone(p.value).ProtoReflect())
+		return true, false, p.merge(rc, p.value)
 	case networking.EnvoyFilter_VIRTUAL_HOST:
 		matched, err = patchHosts(rc, p)
 	case networking.EnvoyFilter_HTTP_ROUTE:
@@ -84,7 +85,7 @@ func hostMatches(vh *route.VirtualHost, m *networking.EnvoyFilter_RouteConfigura
 }
 
 func patchHosts(rc *route.RouteConfiguration, p *patch) (matched bool, err error) {
-	if p.operation() == networking.EnvoyFilter_Patch_ADD {
+	if p.adds() {
 		vh, _ := proto.Clone(p.value).(*route.VirtualHost)
 		rc.VirtualHosts = append(rc.VirtualHosts, vh)
 		return true, nil
@@ -96,11 +97,15 @@ func patchHosts(rc *route.RouteConfiguration, p *patch) (matched bool, err error
 			continue
 		}
 		matched = true
-		if p.operation() == networking.EnvoyFilter_Patch_MERGE {
+		switch {
+		case p.merges():
 			kept = append(kept, vh)
-			if err := mergeMessage(vh.ProtoReflect(), proto.Clone(p.value).ProtoReflect()); err != nil {
+			if err := p.merge(vh, p.value); err != nil {
 				return true, err
 			}
+		case p.operation() == networking.EnvoyFilter_Patch_REPLACE:
+			next, _ := proto.Clone(p.value).(*route.VirtualHost)
+			kept = append(kept, next)
 		}
 	}
 	rc.VirtualHosts = kept
@@ -111,35 +116,37 @@ func patchHosts(rc *route.RouteConfiguration, p *patch) (matched bool, err error
 // matches, or beside the first that does.
 func patchRules(vh *route.VirtualHost, p *patch) (matched bool, err error) {
 	match := p.spec.GetMatch().GetRouteConfiguration().GetVhost().GetRoute()
-	at := slices.IndexFunc(vh.GetRoutes(), func(r *route.Route) bool { return ruleMatches(r, match) })
+	is := func(r *route.Route) bool { return ruleMatches(r, match) }
+	at := slices.IndexFunc(vh.GetRoutes(), is)
 	value, _ := p.value.(*route.Route)
 	if value != nil {
 		value = proto.Clone(value).(*route.Route)
 	}
-	switch p.operation() {
-	case networking.EnvoyFilter_Patch_ADD:
-		vh.Routes = append(vh.Routes, value)
-		return true, nil
-	case networking.EnvoyFilter_Patch_INSERT_FIRST:
-		vh.Routes = slices.Insert(vh.Routes, 0, value)
-		return true, nil
-	}
-	if at < 0 {
-		return false, nil
-	}
-	switch p.operation() {
-	case networking.EnvoyFilter_Patch_INSERT_BEFORE:
+	insert := func(at int) (bool, error) {
 		vh.Routes = slices.Insert(vh.Routes, at, value)
-	case networking.EnvoyFilter_Patch_INSERT_AFTER:
-		vh.Routes = slices.Insert(vh.Routes, at+1, value)
-	case networking.EnvoyFilter_Patch_REMOVE:
-		vh.Routes = slices.DeleteFunc(vh.Routes, func(r *route.Route) bool { return ruleMatches(r, match) })
-	default:
-		for _, r := range vh.GetRoutes() {
-			if ruleMatches(r, match) {
-				if err := mergeMessage(r.ProtoReflect(), proto.Clone(value).ProtoReflect()); err != nil {
-					return true, err
-				}
+		return true, nil
+	}
+	switch o := p.operation(); {
+	case o == networking.EnvoyFilter_Patch_ADD, o == networking.EnvoyFilter_Patch_INSERT_AFTER && match == nil:
+		return insert(len(vh.GetRoutes()))
+	case match == nil && (o == networking.EnvoyFilter_Patch_INSERT_FIRST || o == networking.EnvoyFilter_Patch_INSERT_BEFORE):
+		return insert(0)
+	case at < 0:
+		return false, nil
+	case o == networking.EnvoyFilter_Patch_INSERT_FIRST:
+		return insert(0)
+	case o == networking.EnvoyFilter_Patch_INSERT_BEFORE:
+		return insert(at)
+	case o == networking.EnvoyFilter_Patch_INSERT_AFTER:
+		return insert(at + 1)
+	case o == networking.EnvoyFilter_Patch_REMOVE:
+		vh.Routes = slices.DeleteFunc(vh.Routes, is)
+		return true, nil
+	}
+	for _, r := range vh.GetRoutes() {
+		if is(r) {
+			if err := p.merge(r, value); err != nil {
+				return true, err
 			}
 		}
 	}
@@ -164,14 +171,32 @@ func ruleMatches(r *route.Route, m *networking.EnvoyFilter_RouteConfigurationMat
 // patchCluster implements patchable.apply.
 func patchCluster(_ *Scope, m proto.Message, p *patch) (matched, removed bool, err error) {
 	c, _ := m.(*cluster.Cluster)
-	if !clusterMatches(c.GetName(), p.spec.GetMatch().GetCluster()) {
+	if !clusterMatches(c, p.spec.GetMatch().GetCluster()) {
 		return false, false, nil
 	}
 	if p.operation() == networking.EnvoyFilter_Patch_REMOVE {
 		return true, true, nil
 	}
 	spellOut(c)
-	return true, false, mergeMessage(c.ProtoReflect(), proto.Clone(p.value).ProtoReflect())
+	value, _ := proto.Clone(p.value).(*cluster.Cluster)
+	if over := value.GetTransportSocket(); over != nil && len(c.GetTransportSocketMatches()) > 0 {
+		// What chooses among several sockets leaves the cluster's own unused: the
+		// patch is for the one of its kind.
+		value.TransportSocket = nil
+		found := false
+		for _, t := range c.GetTransportSocketMatches() {
+			if t.GetTransportSocket().GetName() == over.GetName() {
+				found = true
+				if err := p.merge(t.GetTransportSocket(), over); err != nil {
+					return true, false, err
+				}
+			}
+		}
+		if !found {
+			return true, false, fmt.Errorf("transport_socket is %s, but the cluster chooses among others (transport_socket_matches)", shown(over.GetName()))
+		}
+	}
+	return true, false, p.merge(c, value)
 }
 
 // spellOut gives a cluster what Envoy takes for granted and patches may count
@@ -193,19 +218,27 @@ func spellOut(c *cluster.Cluster) {
 	}
 }
 
-// clusterMatches reads a cluster's name: direction, port, subset and host.
-func clusterMatches(name string, m *networking.EnvoyFilter_ClusterMatch) bool {
+// clusterMatches reads a cluster's name: direction, port, subset and host. The
+// hosts of an inbound one stand in its metadata.
+func clusterMatches(c *cluster.Cluster, m *networking.EnvoyFilter_ClusterMatch) bool {
 	if m.GetName() != "" {
-		return m.GetName() == name
+		return m.GetName() == c.GetName()
 	}
 	if m.GetPortNumber() == 0 && m.GetService() == "" && m.GetSubset() == "" {
 		return true
 	}
-	parts := strings.Split(name, "|")
+	parts := strings.Split(c.GetName(), "|")
 	if len(parts) != 4 {
 		return false
 	}
 	return (m.GetPortNumber() == 0 || strconv.FormatUint(uint64(m.GetPortNumber()), 10) == parts[1]) &&
 		(m.GetSubset() == "" || m.GetSubset() == parts[2]) &&
-		(m.GetService() == "" || m.GetService() == parts[3])
+		(m.GetService() == "" || m.GetService() == parts[3] || parts[0] == "inbound" && servesHost(c, m.GetService()))
+}
+
+func servesHost(c *cluster.Cluster, host string) bool {
+	services := c.GetMetadata().GetFilterMetadata()[provenanceFilter].GetFields()["services"].GetListValue().GetValues()
+	return slices.ContainsFunc(services, func(v *structpb.Value) bool {
+		return v.GetStructValue().GetFields()["host"].GetStringValue() == host
+	})
 }

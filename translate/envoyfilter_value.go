@@ -3,8 +3,10 @@ package translate
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
+	bootstrap "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -17,10 +19,12 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 )
 
+var jsonPlace = regexp.MustCompile(`\(line \d+:\d+\): `)
+
 var errPatternLong = fmt.Errorf("is longer than %d characters", longestPattern)
 
-// patchedMessage is what an entry of configPatches is applied to; nil for the
-// bootstrap, and what this program does not know.
+// patchedMessage is what an entry of configPatches is applied to; nil for what
+// this program does not know.
 func patchedMessage(to networking.EnvoyFilter_ApplyTo) proto.Message {
 	switch to {
 	case networking.EnvoyFilter_LISTENER:
@@ -43,6 +47,8 @@ func patchedMessage(to networking.EnvoyFilter_ApplyTo) proto.Message {
 		return &cluster.Cluster{}
 	case networking.EnvoyFilter_EXTENSION_CONFIG:
 		return &core.TypedExtensionConfig{}
+	case networking.EnvoyFilter_BOOTSTRAP:
+		return &bootstrap.Bootstrap{}
 	}
 	return nil
 }
@@ -62,19 +68,28 @@ func patchValue(p *networking.EnvoyFilter_EnvoyConfigObjectPatch) (proto.Message
 		return nil, err
 	}
 	if err := protojson.Unmarshal(b, m); err != nil {
-		text := strings.TrimSpace(strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\u00a0", " "), "proto:"))
+		// The place is one of the JSON made here, which the user never saw.
+		text := jsonPlace.ReplaceAllString(strings.TrimSpace(strings.TrimPrefix(plainError(err), "proto:")), "")
 		return nil, fmt.Errorf("is no %s: %s", m.ProtoReflect().Descriptor().Name(), text)
 	}
 	return m, nil
 }
 
-// mergeMessage lays src over dst, as Envoy filters' MERGE means it: set fields
-// replace, messages merge field by field, lists are appended to, and an Any
-// merges with one of the same type.
-func mergeMessage(dst, src protoreflect.Message) error {
+// merge lays a patch's value over dst, which becomes what the patch means;
+// value stays as it is.
+func (p *patch) merge(dst, value proto.Message) error {
+	return mergeMode(p.operation()).message(dst.ProtoReflect(), proto.Clone(value).ProtoReflect())
+}
+
+// mergeMode is MERGE or MERGE_AND_REPLACE_LIST. Set fields replace, messages merge
+// field by field, and an Any merges with one of the same type; lists are
+// appended to, or replaced.
+type mergeMode networking.EnvoyFilter_Patch_Operation
+
+func (o mergeMode) message(dst, src protoreflect.Message) error {
 	if any, ok := dst.Interface().(*anypb.Any); ok {
 		over, _ := src.Interface().(*anypb.Any)
-		return mergeAny(any, over)
+		return o.any(any, over)
 	}
 	if replacedWhole(dst.Descriptor()) {
 		proto.Reset(dst.Interface())
@@ -85,14 +100,17 @@ func mergeMessage(dst, src protoreflect.Message) error {
 	src.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		switch {
 		case fd.IsList():
+			if networking.EnvoyFilter_Patch_Operation(o) == networking.EnvoyFilter_Patch_MERGE_AND_REPLACE_LIST {
+				dst.Clear(fd)
+			}
 			list := dst.Mutable(fd).List()
 			for i := range v.List().Len() {
 				list.Append(v.List().Get(i))
 			}
 		case fd.IsMap():
-			failed = mergeMap(dst.Mutable(fd).Map(), v.Map(), fd.MapValue().Message() != nil)
+			failed = o.entries(dst.Mutable(fd).Map(), v.Map(), fd.MapValue().Message() != nil)
 		case fd.Message() != nil && dst.Has(fd):
-			failed = mergeMessage(dst.Mutable(fd).Message(), v.Message())
+			failed = o.message(dst.Mutable(fd).Message(), v.Message())
 		default:
 			dst.Set(fd, v)
 		}
@@ -101,10 +119,10 @@ func mergeMessage(dst, src protoreflect.Message) error {
 	return failed
 }
 
-func mergeMap(dst, src protoreflect.Map, messages bool) (failed error) {
+func (o mergeMode) entries(dst, src protoreflect.Map, messages bool) (failed error) {
 	src.Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
 		if messages && dst.Has(k) {
-			failed = mergeMessage(dst.Mutable(k).Message(), v.Message())
+			failed = o.message(dst.Mutable(k).Message(), v.Message())
 		} else {
 			dst.Set(k, v)
 		}
@@ -122,7 +140,7 @@ func replacedWhole(md protoreflect.MessageDescriptor) bool {
 	return md.FullName().Parent() == "google.protobuf" && strings.HasSuffix(string(md.Name()), "Value") && md.Name() != "Value"
 }
 
-func mergeAny(dst, src *anypb.Any) error {
+func (o mergeMode) any(dst, src *anypb.Any) error {
 	if dst.GetTypeUrl() != src.GetTypeUrl() {
 		dst.TypeUrl, dst.Value = src.GetTypeUrl(), src.GetValue()
 		return nil
@@ -135,7 +153,7 @@ func mergeAny(dst, src *anypb.Any) error {
 	if err != nil {
 		return err
 	}
-	if err := mergeMessage(below.ProtoReflect(), over.ProtoReflect()); err != nil {
+	if err := o.message(below.ProtoReflect(), over.ProtoReflect()); err != nil {
 		return err
 	}
 	return anypb.MarshalFrom(dst, below, proto.MarshalOptions{Deterministic: true})

@@ -20,6 +20,7 @@ func (ix *Index) Problems() []config.Problem {
 		ix.telemetryProblems,
 		ix.meshConfigProblems,
 		ix.proxyConfigProblems,
+		ix.envoyFilterProblems,
 	} {
 		out = append(out, find()...)
 	}

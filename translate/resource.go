@@ -144,6 +144,9 @@ type Resources struct {
 	// Services are those that the scope's proxies may have names of: see
 	// NameTable.
 	Services []*config.Service
+	// Applied are the EnvoyFilters' patches that are for the scope; see
+	// UnmatchedPatches.
+	Applied []Applied
 	// Problems are those that appear only in the combination that this scope
 	// sees, such as two services that want one listener.
 	Problems []config.Problem

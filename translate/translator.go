@@ -52,6 +52,7 @@ type build struct {
 	extensions []*Resource
 	endpoints  []EndpointSpec
 	tables     []routeTable // asked for by listeners, filled by routes
+	applied    []Applied
 	problems   []config.Problem
 }
 
@@ -91,6 +92,7 @@ func (b *build) resources() *Resources {
 	return &Resources{
 		Key: s.key, Clusters: NewSet(b.clusters), Listeners: NewSet(b.listeners),
 		Routes: NewSet(b.routes), Extensions: extensionSet(b.extensions), Endpoints: b.endpoints, Services: s.visibleServices(),
+		Applied:  b.applied,
 		Problems: append(append([]config.Problem(nil), s.problems...), b.problems...),
 	}
 }
