@@ -75,9 +75,11 @@ func Lint(w *simulate.World) []Finding {
 	var list []config.Problem
 	list = append(list, m.Problems...)
 	list = append(list, w.Index.Problems()...)
-	for _, r := range everyResources(w) {
+	made := everyResources(w)
+	for _, r := range made {
 		list = append(list, r.Problems...)
 	}
+	list = append(list, translate.UnmatchedPatches(made)...)
 	for _, find := range []func(*config.Mesh) []config.Problem{
 		portsWithoutProtocol, serversNotVerified, unknownAnnotations, retriesOfWrites,
 	} {

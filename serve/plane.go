@@ -64,7 +64,12 @@ func NewPlane(sources []NamedSource, o snapshot.Options) *Plane {
 	p.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	p.Registry.MustRegister(newProblemCounts(p))
 	o.Registerer = p.Registry
-	p.Server = snapshot.NewServer(p.Cache, withWorkloads(o, p.Store.Mesh))
+	patched := newBootstraps(p.relayed.Mesh, translator.Index)
+	p.Report(patched.problems)
+	p.Server = snapshot.NewServer(p.Cache, withAnswers(o, map[string]snapshot.Answer{
+		workloadType:  (&workloads{mesh: p.Store.Mesh}).answer,
+		bootstrapType: patched.answer,
+	}))
 	return p
 }
 

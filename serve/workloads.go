@@ -81,9 +81,8 @@ func (w *workloads) current() map[string]*config.Workload {
 	return made.of
 }
 
-// withWorkloads adds the answer to those that a server gives.
-func withWorkloads(o snapshot.Options, mesh func() *config.Mesh) snapshot.Options {
-	answers := map[string]snapshot.Answer{workloadType: (&workloads{mesh: mesh}).answer}
+// withAnswers adds to the answers that a server gives.
+func withAnswers(o snapshot.Options, answers map[string]snapshot.Answer) snapshot.Options {
 	for url, a := range o.Answers {
 		answers[url] = a
 	}

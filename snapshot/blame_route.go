@@ -38,12 +38,16 @@ func (r *rejection) sources(k kind) []*config.Meta {
 		}
 	}
 	var out []*config.Meta
+	found := false
 	for _, m := range all {
-		if paths[m.ConfigPath()] {
+		// A route does not say who patched it.
+		patched := m.Kind == "EnvoyFilter"
+		if paths[m.ConfigPath()] || patched {
 			out = append(out, m)
 		}
+		found = found || paths[m.ConfigPath()]
 	}
-	if len(out) == 0 {
+	if !found {
 		return all
 	}
 	return out

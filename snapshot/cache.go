@@ -289,7 +289,9 @@ func (c *Cache) Problems() []config.Problem {
 		}
 	}
 	add(c.secrets.problems())
+	all := make([]*translate.Resources, 0, len(c.slots))
 	for _, s := range c.slots {
+		all = append(all, s.state.resources.Resources)
 		add(s.state.resources.Problems)
 		for k := range kinds {
 			for _, r := range s.rejected[k] {
@@ -297,6 +299,7 @@ func (c *Cache) Problems() []config.Problem {
 			}
 		}
 	}
+	add(translate.UnmatchedPatches(all))
 	sortProblems(out)
 	return out
 }

@@ -35,8 +35,7 @@ func (s *surroundings) extend(p *podPlan, dir string, proxy user) (*extended, ag
 		_ = l.Close()
 		return nil, agent.Address{}, err
 	}
-	log := zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "message"}), noted{p.key(), s.note}, zap.WarnLevel))
-	server := modules.New(modules.Options{Folder: folder, Log: log, Connect: func() (*grpc.ClientConn, error) {
+	server := modules.New(modules.Options{Folder: folder, Log: s.notes(p.key()), Connect: func() (*grpc.ClientConn, error) {
 		return grpc.NewClient("unix:"+s.discovery.Path, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	}})
 	g := grpc.NewServer()
@@ -46,6 +45,11 @@ func (s *surroundings) extend(p *podPlan, dir string, proxy user) (*extended, ag
 	running.Go(func() { _ = g.Serve(l) })
 	running.Go(func() { server.Run(ctx) })
 	return &extended{stop: func() { cancel(); g.Stop(); running.Wait() }}, agent.Address{Path: path}, nil
+}
+
+// notes is a log whose warnings are notes to the user.
+func (s *surroundings) notes(pod string) *zap.Logger {
+	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "message"}), noted{pod, s.note}, zap.WarnLevel))
 }
 
 // noted writes a log as notes to the user.

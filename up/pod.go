@@ -226,6 +226,13 @@ func (p *pod) startProxy(s *surroundings) error {
 		return err
 	}
 	file := filepath.Join(dir, "bootstrap.json")
+	patched, err := s.patched(p.plan, &node, js)
+	if err != nil {
+		return err
+	}
+	if patched != nil {
+		js, file = patched, filepath.Join(dir, "bootstrap.pb")
+	}
 	if err := os.WriteFile(file, js, 0o644); err != nil { //nolint:gosec // Envoy's user reads it; it holds no secret
 		return err
 	}

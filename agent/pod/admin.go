@@ -9,11 +9,14 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // admin asks Envoy's admin interface.
 type admin struct {
+	// waits: Envoy is not started yet.
+	waits  atomic.Bool
 	base   string
 	client *http.Client
 }
@@ -59,6 +62,9 @@ const (
 // ready returns nil if Envoy is live with its configuration: not only has the
 // first answer come, it was accepted, and everything that it needs has come.
 func (a *admin) ready(ctx context.Context) error {
+	if a.waits.Load() {
+		return errors.New("the control plane, which says what Envoy starts with, was not reached yet")
+	}
 	text, err := a.do(ctx, http.MethodGet,
 		"/stats?usedonly&filter=%5E(server%5C.state%7Clistener_manager%5C.workers_started%7Ccluster_manager%5C.cds%5C.update_success%7Clistener_manager%5C.lds%5C.update_success)%24")
 	if err != nil {

@@ -240,6 +240,13 @@ func (r *runner) runEnvoy(ctx context.Context, at *sockets) error {
 		if js, err = os.ReadFile(s.file(own)); err != nil {
 			return fmt.Errorf("customConfigFile: %w", err)
 		}
+	} else if patched, err := r.patched(ctx, js); err != nil {
+		return err
+	} else if patched != nil {
+		js, file = patched, filepath.Join(dir, "envoy-rev.pb") // by which Envoy knows its binary form
+	}
+	if ctx.Err() != nil {
+		return nil // it was asked to end before Envoy could start
 	}
 	if err := os.WriteFile(file, js, 0o644); err != nil { //nolint:gosec // Envoy's user reads it; it holds no secret
 		return fmt.Errorf("bootstrap: %w", err)

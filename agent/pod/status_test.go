@@ -197,7 +197,7 @@ func TestNotReadyWithoutConfiguration(t *testing.T) {
 	r := w.start(o)
 	envoytest.Eventually(t, 20*time.Second, func() string {
 		status, body, err := get("http://" + podIP + ":15020/healthz/ready")
-		if status != http.StatusServiceUnavailable || !strings.Contains(body, "no clusters") {
+		if status != http.StatusServiceUnavailable || !strings.Contains(body, "was not reached yet") {
 			return fmt.Sprint(status, body, err)
 		}
 		return ""
