@@ -25,6 +25,10 @@ type Store struct {
 	latest   *config.Mesh
 	// touched: problems may differ from those of the latest Mesh.
 	touched bool
+
+	events   map[Event]uint64
+	triggers map[string]uint64
+	since    map[string]bool // reasons for the next publication
 }
 
 // NewStore returns an empty Store. Nothing is published before each of the
@@ -36,6 +40,7 @@ func NewStore(validate Validator, sources ...string) *Store {
 		derived:  newDerivation(),
 		reported: map[string][]config.Problem{},
 		waiting:  map[string]bool{},
+		events:   map[Event]uint64{}, triggers: map[string]uint64{}, since: map[string]bool{},
 	}
 	for _, src := range sources {
 		s.waiting[src] = true
@@ -102,6 +107,7 @@ func (s *Store) step(source string, changes []Change) {
 		s.touched = s.touched || touched
 		if before != after {
 			s.derived.change(key, before, after)
+			s.happened(before, after)
 		}
 	}
 }
@@ -133,6 +139,7 @@ func (s *Store) publish() {
 	if s.latest != nil && !b.Changed() {
 		return
 	}
+	s.triggered()
 	s.latest = b.Mesh()
 	s.mesh.Store(s.latest)
 	select {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	sigsyaml "sigs.k8s.io/yaml"
 )
 
 var update = flag.Bool("update", false, "write manifests/install.yaml anew")
@@ -159,6 +161,59 @@ func TestSchema(t *testing.T) {
 		_, err := Render(Options{Values: values})
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%v: %v", values, err)
+		}
+	}
+}
+
+// TestMonitoring: dashboards, rules and monitors are there if they are asked
+// for, whole.
+func TestMonitoring(t *testing.T) {
+	for name := range rendered(t, Options{}) {
+		if strings.Contains(name, "dashboard") || strings.HasPrefix(name, "PrometheusRule/") || strings.HasPrefix(name, "PodMonitor/") {
+			t.Errorf("%s is there though nobody asked for it", name)
+		}
+	}
+	on := func(more map[string]any) map[string]any {
+		more["enabled"] = true
+		return more
+	}
+	all := rendered(t, Options{Values: map[string]any{"monitoring": map[string]any{
+		"dashboards":  on(map[string]any{"namespace": "grafana", "annotations": map[string]any{"grafana_folder": "Mesh"}}),
+		"rules":       on(map[string]any{"labels": map[string]any{"release": "monitoring"}}),
+		"podMonitors": on(map[string]any{}),
+	}}})
+	files, err := os.ReadDir("../manifests/chart/files/grafana")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("%d dashboards, %v", len(files), err)
+	}
+	for _, f := range files {
+		want, err := os.ReadFile("../manifests/chart/files/grafana/" + f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := as[corev1.ConfigMap](t, all["ConfigMap/pilotfish-dashboard-"+strings.TrimSuffix(f.Name(), ".json")])
+		if c.Namespace != "grafana" || c.Labels["grafana_dashboard"] != "1" || c.Annotations["grafana_folder"] != "Mesh" {
+			t.Errorf("%s: namespace %s, labels %v", c.Name, c.Namespace, c.Labels)
+		}
+		if got := c.Data["pilotfish-"+f.Name()]; strings.TrimSpace(got) != strings.TrimSpace(string(want)) {
+			t.Errorf("%s is not the file", c.Name)
+		}
+	}
+	text, err := os.ReadFile("../manifests/chart/files/prometheus/rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want any
+	if err := sigsyaml.Unmarshal(text, &want); err != nil {
+		t.Fatal(err)
+	}
+	rule := all["PrometheusRule/pilotfish"]
+	if rule == nil || rule.GetLabels()["release"] != "monitoring" || rule.GetNamespace() != "istio-system" || !reflect.DeepEqual(rule.Object["spec"], want) {
+		t.Errorf("the rules are not those of the file: %v", rule)
+	}
+	for _, name := range []string{"PodMonitor/pilotfish-control-plane", "PodMonitor/pilotfish-proxies"} {
+		if all[name] == nil {
+			t.Errorf("no %s", name)
 		}
 	}
 }

@@ -62,7 +62,6 @@ func NewPlane(sources []NamedSource, o snapshot.Options) *Plane {
 		relayed:  relay{index: translator.Index, changed: make(chan struct{}, 1)},
 	}
 	p.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	p.Registry.MustRegister(newProblemCounts(p))
 	o.Registerer = p.Registry
 	patched := newBootstraps(p.relayed.Mesh, translator.Index)
 	p.Report(patched.problems)
@@ -70,6 +69,7 @@ func NewPlane(sources []NamedSource, o snapshot.Options) *Plane {
 		workloadType:  (&workloads{mesh: p.Store.Mesh}).answer,
 		bootstrapType: patched.answer,
 	}))
+	p.Registry.MustRegister(newPlaneMetrics(p))
 	return p
 }
 

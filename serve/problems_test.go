@@ -26,7 +26,7 @@ func TestProblemsAreCounted(t *testing.T) {
 	}
 	write(`templates: {sidecar: "{{ if }}"}`)
 	at := runFolder(t, nil, dir)
-	const series = `pilotfish_problems{code="InvalidInjection",severity="error"} 1`
+	const series = `pilotfish_problems{code="InvalidInjection",kind="ConfigMap",severity="error"} 1`
 	counted := func(want bool) {
 		t.Helper()
 		envoytest.Eventually(t, 20*time.Second, func() string {

@@ -136,6 +136,7 @@ func Run(ctx context.Context, o Options) error {
 		}
 	}
 	r.plane = NewPlane(sources, bounds)
+	r.plane.TellBuild(o.Build)
 	if server != nil {
 		r.plane.Store.ForRevision(o.revision())
 	}

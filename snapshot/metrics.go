@@ -20,6 +20,7 @@ type metrics struct {
 	pushTime, size                                 *prometheus.HistogramVec
 	rejectsByNode                                  [kinds]*prometheus.GaugeVec
 	writeTimeouts, coalesced, unknown, outOfOrder  prometheus.Counter
+	internalErrors                                 prometheus.Counter
 	unansweredBy, shedBy, translations, assignment *prometheus.CounterVec
 
 	// Those of one kind, resolved once.
@@ -37,9 +38,19 @@ func newMetrics() *metrics {
 		m.pushed[k] = m.pushes.WithLabelValues(k.String())
 		m.pushTook[k] = m.pushTime.WithLabelValues(k.String())
 		m.sizes[k] = m.size.WithLabelValues(k.url())
+		m.rejects.WithLabelValues(k.String())
+		m.unansweredBy.WithLabelValues(k.String())
+	}
+	for _, limit := range limits {
+		m.shedBy.WithLabelValues(limit)
 	}
 	return m
 }
+
+// limits are those that end or refuse streams. They, and the kinds, are told as
+// zero before anything happens: the increase of a counter that begins with 1 is
+// nothing to Prometheus.
+var limits = []string{"connections", "streams", "connects", "proxy", "requests"}
 
 // istiod makes the instruments that carry istiod's names.
 func (m *metrics) istiod() {
@@ -57,6 +68,7 @@ func (m *metrics) istiod() {
 	m.pushTime = histograms(m, "pilot_xds_push_time", "Seconds that composing a response took.", quick, "type")
 	m.size = histograms(m, "pilot_xds_config_size_bytes", "Sizes of responses.",
 		[]float64{100, 1000, 10_000, 100_000, 1e6, 4e6, 1e7, 4e7}, "type")
+	m.internalErrors = counter(m, "pilot_total_xds_internal_errors", "Responses that could not be sent for another reason than that the proxy left.")
 	m.writeTimeouts = counter(m, "pilot_xds_write_timeout", "Streams closed since their client did not read.")
 	for _, k := range []kind{clusters, endpoints, listeners, routes} {
 		m.rejectsByNode[k] = gauges(m, "pilot_xds_"+k.String()+"_reject", "Rejections by connected proxy.", "node", "err")
@@ -134,6 +146,7 @@ func (m *metrics) composed(k kind, size int, took time.Duration) {
 func (m *metrics) sendFailed(k kind, code codes.Code) {
 	if code != codes.Unavailable && code != codes.Canceled { // a proxy that left is no failure
 		m.pushes.WithLabelValues(k.String() + "_senderr").Inc()
+		m.internalErrors.Inc()
 	}
 }
 

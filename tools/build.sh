@@ -27,6 +27,7 @@ locate() {
 		;;
 	flagger) module=flagger package=github.com/fluxcd/flagger/cmd/flagger ;;
 	helm) module=helm package=helm.sh/helm/v4/cmd/helm ;;
+	rollouts-controller) module=rollouts package=github.com/argoproj/argo-rollouts/cmd/rollouts-controller ;;
 	coredns) module=coredns package=github.com/coredns/coredns ;;
 	otelcol) module=otelcol package=. ;;
 	etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;
@@ -60,6 +61,8 @@ build() {
 		[ -z "$extra" ] || install -m 644 "$extra" "$bin/envoy_bootstrap.json" # its template of Envoy's bootstrap
 		[ "$1" != flagger ] || install -m 644 \
 			"$(cd "$here/$module" && GOWORK=off go list -m -f '{{.Dir}}' github.com/fluxcd/flagger)/charts/flagger/crds/crd.yaml" "$bin/flagger-crds.yaml"
+		[ "$1" != rollouts-controller ] || (crds=$(cd "$here/$module" && GOWORK=off go list -m -f '{{.Dir}}' github.com/argoproj/argo-rollouts)/manifests/crds
+			for f in "$crds"/*-crd.yaml; do echo ---; cat "$f"; done >"$bin/rollouts-crds.yaml")
 		# Renamed when whole: nobody sees half a binary, and one in use lives on.
 		mv "$bin/.$1.new" "$bin/$1"
 		echo "$want" >"$bin/.$1.stamp"

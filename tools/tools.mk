@@ -7,8 +7,8 @@
 kube-binaries: ## Build etcd and kube-apiserver for the tests of discovery (minutes, once)
 	@tools/build.sh etcd kube-apiserver >/dev/null
 
-cluster-binaries: kube-binaries ## Build the rest of a one-node cluster, Istio's tools, Flagger and helm as well
-	@tools/build.sh kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns istioctl pilot-agent flagger helm >/dev/null
+cluster-binaries: kube-binaries ## Build the rest of a one-node cluster, Istio's tools, Flagger, Argo Rollouts and helm as well
+	@tools/build.sh kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns istioctl pilot-agent flagger rollouts-controller helm >/dev/null
 
 otelcol: ## Build the OpenTelemetry collector for the tests of traces and logs
 	@tools/build.sh otelcol >/dev/null

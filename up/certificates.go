@@ -55,6 +55,7 @@ func (p *podPlan) account() string {
 // certified is what serves a pod's proxy its certificate.
 type certified struct {
 	listener net.Listener
+	source   *identity.Source
 	stop     func()
 }
 
@@ -78,7 +79,7 @@ func (s *surroundings) certify(p *podPlan, dir string, proxy user) (*certified, 
 		source.Run(ctx)
 	}()
 	end := source.Serve(l)
-	return &certified{listener: l, stop: func() {
+	return &certified{listener: l, source: source, stop: func() {
 		end()
 		cancel()
 		<-done

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/pilotfish-mesh/pilotfish/agent"
+	"github.com/pilotfish-mesh/pilotfish/ca"
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/discovery/file"
 	"github.com/pilotfish-mesh/pilotfish/discovery/jwks"
@@ -135,6 +136,8 @@ func (m *Mesh) startPlane() (changed <-chan struct{}, err error) {
 	m.source = file.New(m.options.Paths, file.WithAddresses(m.addressOf), file.WithSidecars(m.hasSidecar))
 	o := snapshot.Options{Authorize: serve.Authorize}
 	m.plane = serve.NewPlane([]serve.NamedSource{{Name: file.Name, Source: m.source}}, o)
+	m.plane.TellBuild(m.options.Build)
+	ca.NewMetrics(m.around.authority, m.plane.Registry)
 	m.plane.FetchKeys(jwks.Options{Internal: m.options.InternalKeys})
 	changed = m.plane.Watch()
 

@@ -20,7 +20,10 @@ import (
 
 // extended serves a pod's proxy its Wasm extensions, as the agent in a pod of a
 // cluster does.
-type extended struct{ stop func() }
+type extended struct {
+	server *modules.Server
+	stop   func()
+}
 
 // extend serves on a socket in dir that only the proxy can open; modules are
 // kept once for all pods.
@@ -44,7 +47,7 @@ func (s *surroundings) extend(p *podPlan, dir string, proxy user) (*extended, ag
 	var running sync.WaitGroup
 	running.Go(func() { _ = g.Serve(l) })
 	running.Go(func() { server.Run(ctx) })
-	return &extended{stop: func() { cancel(); g.Stop(); running.Wait() }}, agent.Address{Path: path}, nil
+	return &extended{server: server, stop: func() { cancel(); g.Stop(); running.Wait() }}, agent.Address{Path: path}, nil
 }
 
 // notes is a log whose warnings are notes to the user.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +29,7 @@ type keeper struct {
 
 	cancel context.CancelFunc
 	done   chan struct{}
+	pid    atomic.Int64 // of the newest process
 	// first receives how the first run ended, if it did.
 	first chan error
 }
@@ -48,6 +50,7 @@ func (k *keeper) start() (*process, error) {
 		return nil, err
 	}
 	p.drained = drained
+	k.pid.Store(int64(p.cmd.Process.Pid))
 	return p, nil
 }
 

@@ -91,7 +91,10 @@ type targetGroup struct {
 // scrapes the pods' proxies: their networks cannot be reached from it.
 func (m *Mesh) serveScrapes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+scrapePath+"targets", func(w http.ResponseWriter, r *http.Request) {
-		groups := []targetGroup{}
+		// The control plane as a Prometheus in a cluster would know it.
+		groups := []targetGroup{{[]string{r.Host}, map[string]string{
+			"__metrics_path__": "/metrics", "app": "istiod", "namespace": "istio-system", "pod": "istiod",
+		}}}
 		for _, p := range m.podList() {
 			if p.meter == nil {
 				continue
@@ -129,6 +132,14 @@ func (m *Mesh) WriteMetrics(ctx context.Context, w io.Writer, namespace, name st
 		envoy, err := p.adminGet(ctx, "/stats/prometheus")
 		if err != nil {
 			return err
+		}
+		agent.WriteBuild(w, "proxy", m.options.Build.Version)
+		agent.WriteUsage(w, "pilotfish_proxy", int(p.proxy.pid.Load()))
+		if p.certs != nil {
+			p.certs.source.WriteMetrics(w)
+		}
+		if p.wasm != nil {
+			p.wasm.server.WriteMetrics(w)
 		}
 		p.meter.receiver.Metrics().Write(w)
 		_, err = w.Write(envoy)

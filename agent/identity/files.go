@@ -58,7 +58,7 @@ func (f *Files) load() (*Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s and %s: %w", f.Chain, f.Key, err)
 	}
-	return &Certificate{TLS: &pair, ChainPEM: chain, KeyPEM: key, NotAfter: pair.Leaf.NotAfter}, nil
+	return &Certificate{TLS: &pair, ChainPEM: chain, KeyPEM: key, NotAfter: pair.Leaf.NotAfter, Obtained: time.Now()}, nil
 }
 
 // Output is where what is served is also written, for programs that read

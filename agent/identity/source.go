@@ -59,6 +59,7 @@ type Source struct {
 	once    sync.Once
 
 	failures, renewals atomic.Uint64
+	took               atomic.Int64 // of all attempts, nanoseconds
 }
 
 // New makes a Source, which has nothing before Run.
@@ -104,7 +105,9 @@ func (s *Source) Run(ctx context.Context) {
 	}
 	pause := firstPause
 	for ctx.Err() == nil {
+		began := time.Now()
 		c, err := s.obtain(ctx)
+		s.took.Add(int64(time.Since(began)))
 		if ctx.Err() != nil {
 			return
 		}

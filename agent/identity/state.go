@@ -21,6 +21,8 @@ type Certificate struct {
 	// those of the certificates that peers have.
 	Trusted  []byte
 	NotAfter time.Time
+	// Obtained is when it came.
+	Obtained time.Time
 }
 
 // state is what is served at one time. It never changes; the next one is
@@ -93,7 +95,7 @@ func assemble(key key, signed []string) (*Certificate, error) {
 		return nil, err
 	}
 	out := &Certificate{
-		ChainPEM: encodeCertificates(chain...), KeyPEM: key.pem, NotAfter: leaf.NotAfter,
+		ChainPEM: encodeCertificates(chain...), KeyPEM: key.pem, NotAfter: leaf.NotAfter, Obtained: time.Now(),
 		Root: root.Raw, Trusted: encodeCertificates(roots...),
 	}
 	pair, err := tls.X509KeyPair(out.ChainPEM, out.KeyPEM)

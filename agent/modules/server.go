@@ -3,6 +3,7 @@ package modules
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 	"sync"
@@ -43,7 +44,8 @@ type Server struct {
 	options  Options
 	upstream *upstream
 	fetcher  *fetcher
-	failed   atomic.Uint64
+	// Attempts to fetch a module, and configurations that Envoy refused.
+	fetched, failed, refused atomic.Uint64
 }
 
 // New returns a Server. Run must be called for it to have anything to serve.
@@ -57,9 +59,20 @@ func New(o Options) *Server {
 // Run asks the control plane for what Envoy asks for, until ctx ends.
 func (s *Server) Run(ctx context.Context) { s.upstream.run(ctx) }
 
-// Failures are the attempts to fetch a module that failed, and the modules that
-// Envoy refused.
-func (s *Server) Failures() uint64 { return s.failed.Load() }
+// WriteMetrics writes how fetching went and what Envoy made of the modules, in
+// Prometheus' text format. Those named istio_agent_* are those of Istio's agent.
+func (s *Server) WriteMetrics(w io.Writer) {
+	fetched, failed, refused := s.fetched.Load(), s.failed.Load(), s.refused.Load()
+	_, _ = fmt.Fprintf(w, `# HELP istio_agent_wasm_remote_fetch_count Attempts to fetch a Wasm module.
+# TYPE istio_agent_wasm_remote_fetch_count counter
+istio_agent_wasm_remote_fetch_count{result="success"} %d
+istio_agent_wasm_remote_fetch_count{result="download_failure"} %d
+# HELP pilotfish_agent_module_failures_total Failed attempts to fetch a Wasm module (fetch), and extensions that Envoy refused (refused).
+# TYPE pilotfish_agent_module_failures_total counter
+pilotfish_agent_module_failures_total{reason="fetch"} %d
+pilotfish_agent_module_failures_total{reason="refused"} %d
+`, fetched, failed, failed, refused)
+}
 
 // Register serves on a gRPC server.
 func (s *Server) Register(g *grpc.Server) {
@@ -135,7 +148,7 @@ type answer struct {
 func (v *served) take(r *discovery.DiscoveryRequest) {
 	if d := r.GetErrorDetail(); d != nil {
 		v.server.options.Log.Error("Envoy refuses an extension", zap.String("name", v.name), zap.String("reason", d.GetMessage()))
-		v.server.failed.Add(1)
+		v.server.refused.Add(1)
 	}
 	if v.name == "" && len(r.GetResourceNames()) == 1 {
 		v.name = r.GetResourceNames()[0]
@@ -235,6 +248,7 @@ func (s *Server) fetch(ctx context.Context, name string, m *module) (file string
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		file, err := s.fetchOnce(ctx, m)
 		if err == nil {
+			s.fetched.Add(1)
 			return file, true
 		}
 		if ctx.Err() != nil {

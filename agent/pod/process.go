@@ -78,6 +78,7 @@ type envoy struct {
 	args     []string
 	log      *zap.Logger
 	signals  chan os.Signal // passed on
+	started  func(pid int)  // told of each start; must not block
 	restarts func()         // told of each restart; must not block
 }
 
@@ -91,6 +92,7 @@ func (e *envoy) keep(ctx context.Context, drain func(ctx context.Context)) error
 		if err != nil {
 			return fmt.Errorf("start Envoy: %w", err)
 		}
+		e.started(p.cmd.Process.Pid)
 		if e.watch(ctx, p, drain) {
 			return nil
 		}

@@ -41,7 +41,12 @@ type runner struct {
 	scraper   *scraper
 	drainer   *drainer
 	restarts  atomic.Uint64
-	closers   []func() // run last first
+	// began is when the agent did; readyAfter how long its proxy took to be
+	// ready first, 0 until then; proxy its process, 0 before the first.
+	began      time.Time
+	readyAfter atomic.Int64
+	proxy      atomic.Int64
+	closers    []func() // run last first
 }
 
 // Run does a pod's agent's work until ctx ends, and then drains and stops the
@@ -51,7 +56,7 @@ func Run(ctx context.Context, o Options, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	r := &runner{settings: s, log: log, admin: newAdmin(s.proxy.ProxyAdminPort)}
+	r := &runner{settings: s, log: log, admin: newAdmin(s.proxy.ProxyAdminPort), began: time.Now()}
 	r.drainer = &drainer{settings: s, admin: r.admin, log: log}
 	defer func() {
 		for i := len(r.closers) - 1; i >= 0; i-- {
@@ -146,7 +151,9 @@ func (r *runner) serveStatus(quit func()) error {
 	if err != nil {
 		return fmt.Errorf("status port: %w", err)
 	}
-	st := &status{admin: r.admin, drainer: r.drainer, metrics: r.scraper, probes: app, log: r.log, quit: func() {
+	st := &status{admin: r.admin, drainer: r.drainer, metrics: r.scraper, probes: app, log: r.log, became: func() {
+		r.readyAfter.CompareAndSwap(0, int64(time.Since(r.began)))
+	}, quit: func() {
 		r.drainer.drained.Store(true)
 		quit()
 	}}
@@ -256,7 +263,7 @@ func (r *runner) runEnvoy(ctx context.Context, at *sockets) error {
 		return err
 	}
 	e := &envoy{settings: s, admin: r.admin, args: args, log: r.log, signals: make(chan os.Signal, 1),
-		restarts: func() { r.restarts.Add(1) }}
+		started: func(pid int) { r.proxy.Store(int64(pid)) }, restarts: func() { r.restarts.Add(1) }}
 	signal.Notify(e.signals, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGHUP)
 	defer signal.Stop(e.signals)
 	return e.keep(ctx, r.drainer.finish)
@@ -275,21 +282,23 @@ func (r *runner) writeMetrics(w io.Writer) {
 		r.scraper.envoyFailed.Load(), r.scraper.appFailed.Load())
 	counter("pilotfish_agent_proxy_restarts_total", "Starts of Envoy after one that ended by itself.", r.restarts.Load())
 	if r.names != nil {
-		counter("pilotfish_agent_dns_local_total", "Questions answered from the mesh's names.", r.names.Local.Load())
-		counter("pilotfish_agent_dns_forwarded_total", "Questions answered by the pod's DNS servers.", r.names.Forwarded.Load())
-		counter("pilotfish_agent_dns_failures_total", "Questions that nobody answered.", r.names.Failed.Load())
+		local, forwarded, failed := r.names.Local.Load(), r.names.Forwarded.Load(), r.names.Failed.Load()
+		counter("istio_agent_dns_requests_total", "Questions asked.", local+forwarded+failed)
+		counter("istio_agent_dns_upstream_requests_total", "Questions that the mesh's names do not answer.", forwarded+failed)
+		counter("istio_agent_dns_upstream_failures_total", "Questions that nobody answered.", failed)
 	}
 	if r.modules != nil {
-		counter("pilotfish_agent_module_failures_total", "Failed attempts to fetch a Wasm module, and modules that Envoy refused.", r.modules.Failures())
+		r.modules.WriteMetrics(&b)
 	}
 	if r.source != nil {
-		obtained, failed := r.source.Attempts()
-		counter("pilotfish_agent_certificates_obtained_total", "Certificates obtained.", obtained)
-		counter("pilotfish_agent_certificate_failures_total", "Failed attempts to obtain a certificate.", failed)
-		if c := r.source.Certificate(); c != nil {
-			const name = "pilotfish_agent_certificate_expiry_seconds"
-			fmt.Fprintf(&b, "# HELP %s When the present certificate ends, in seconds since 1970.\n# TYPE %s gauge\n%s %d\n", name, name, name, c.NotAfter.Unix())
-		}
+		r.source.WriteMetrics(&b)
+	}
+	agent.WriteBuild(&b, "proxy", r.settings.Version)
+	agent.WriteUsage(&b, "istio_agent", os.Getpid())
+	agent.WriteUsage(&b, "pilotfish_proxy", int(r.proxy.Load()))
+	if d := r.readyAfter.Load(); d != 0 {
+		const name = "istio_agent_startup_duration_seconds"
+		fmt.Fprintf(&b, "# HELP %[1]s Seconds from the agent's start until the proxy was ready.\n# TYPE %[1]s gauge\n%[1]s %.3[2]f\n", name, time.Duration(d).Seconds())
 	}
 	_, _ = w.Write(b.Bytes())
 	if r.telemetry != nil {

@@ -16,6 +16,8 @@ type status struct {
 	admin   *admin
 	drainer *drainer
 	quit    func()
+	// became is told that the proxy is ready, each time; it must not block.
+	became  func()
 	metrics *scraper
 	probes  *probes
 	log     *zap.Logger
@@ -58,6 +60,7 @@ func (s *status) ready(w http.ResponseWriter, r *http.Request) {
 		s.log.Warn("not ready", zap.Error(err))
 	case changed:
 		s.log.Info("ready")
+		s.became()
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

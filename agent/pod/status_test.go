@@ -145,7 +145,10 @@ func TestMetricsAreMerged(t *testing.T) {
 		return body
 	}
 	body := scrape()
-	for _, want := range []string{"\napp_requests_total 7\n", "\nenvoy_server_live", "\npilotfish_agent_certificates_obtained_total 1\n"} {
+	for _, want := range []string{"\napp_requests_total 7\n", "\nenvoy_server_live", "\nistio_agent_num_outgoing_requests{request_type=\"csr\"} 1\n",
+		"\nistio_agent_cert_expiry_seconds{resource_name=\"default\"} ", "\nistio_agent_cert_expiry_seconds{resource_name=\"ROOTCA\"} ",
+		"\nistio_agent_process_resident_memory_bytes ", "\npilotfish_proxy_process_cpu_seconds_total ", "\nistio_agent_startup_duration_seconds ",
+		"\nistio_build{component=\"proxy\",tag=\"test\"} 1\n"} {
 		if !strings.Contains("\n"+body, want) {
 			t.Errorf("no %q in the merged metrics", strings.TrimSpace(want))
 		}

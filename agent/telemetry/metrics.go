@@ -226,10 +226,8 @@ func (m *Metrics) Write(w io.Writer) {
 	for _, h := range histograms {
 		with(h.of, h.name, "histogram", func(s *series) { h.get(s).write(w, h.name, s.labels) })
 	}
-	if m.dropped > 0 {
-		head(w, "pilotfish_agent_metrics_dropped_total", "counter")
-		_, _ = fmt.Fprintf(w, "pilotfish_agent_metrics_dropped_total %d\n", m.dropped)
-	}
+	head(w, "pilotfish_agent_metrics_dropped_total", "counter")
+	_, _ = fmt.Fprintf(w, "pilotfish_agent_metrics_dropped_total %d\n", m.dropped)
 }
 
 func head(w io.Writer, name, kind string) { _, _ = fmt.Fprintf(w, "# TYPE %s %s\n", name, kind) }

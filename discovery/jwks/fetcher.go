@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -52,6 +53,8 @@ type Fetcher struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
+	fetched, failed atomic.Uint64
+
 	mu      sync.Mutex
 	started bool // the first Mesh has been seen
 	entries map[place]*entry
@@ -89,6 +92,9 @@ func (f *Fetcher) Close() {
 	f.running.Wait()
 	f.client.close()
 }
+
+// Attempts are the numbers of successful and of failed fetches so far.
+func (f *Fetcher) Attempts() (fetched, failed uint64) { return f.fetched.Load(), f.failed.Load() }
 
 // Changed has capacity 1 and receives a value after keys have changed: a Mesh
 // is then to be passed through With again.
@@ -213,10 +219,12 @@ func (f *Fetcher) keep(ctx context.Context, at place, e *entry) {
 		}
 		next := f.options.Refresh
 		if err != nil {
+			f.failed.Add(1)
 			next = pause
 			pause = min(2*pause, f.options.Refresh)
 			f.options.Log.Warn("the keys of a token issuer were not fetched", zap.String("uri", at.uri), zap.Error(err), zap.Duration("next_attempt_in", next))
 		} else {
+			f.fetched.Add(1)
 			pause = f.options.Retry
 		}
 		f.note(at, e, set, err)

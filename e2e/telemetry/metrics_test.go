@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -108,54 +109,68 @@ func TestTheTenMetrics(t *testing.T) {
 // callGRPC sends messages in one call, which the application returns.
 func callGRPC(t *testing.T, s *stage.Stage, messages int) {
 	t.Helper()
-	dial, err := s.Dialer("curl")
-	if err != nil {
+	if err := tryGRPC(t.Context(), s, "curl", messages); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func tryGRPC(ctx context.Context, s *stage.Stage, from string, messages int) error {
+	dial, err := s.Dialer(from)
+	if err != nil {
+		return err
 	}
 	p := &http.Protocols{}
 	p.SetUnencryptedHTTP2(true)
 	c := &http.Client{Transport: &http.Transport{DialContext: dial, Protocols: p}, Timeout: stage.Patience}
 	defer c.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://web:9090/shop.Cart/Get",
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://web:9090/shop.Cart/Get",
 		strings.NewReader(strings.Repeat("\x00\x00\x00\x00\x02hi", messages)))
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	req.Header.Set("Content-Type", "application/grpc")
 	req.Header.Set("Te", "trailers")
 	resp, err := c.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
-	if err != nil || len(b) != 7*messages || resp.Trailer.Get("Grpc-Status") != "0" {
-		t.Fatalf("%d bytes, trailer %v, %v", len(b), resp.Trailer, err)
+	if err == nil && (len(b) != 7*messages || resp.Trailer.Get("Grpc-Status") != "0") {
+		err = fmt.Errorf("%d bytes, trailer %v", len(b), resp.Trailer)
 	}
+	return err
 }
 
 // talk sends a line on a TCP connection and waits until it comes back.
 func talk(t *testing.T, s *stage.Stage, address, line string) {
 	t.Helper()
-	dial, err := s.Dialer("curl")
-	if err != nil {
+	if err := tryTalk(t.Context(), s, "curl", address, line); err != nil {
 		t.Fatal(err)
 	}
-	c, err := dial(t.Context(), "tcp", address)
+}
+
+func tryTalk(ctx context.Context, s *stage.Stage, from, address, line string) error {
+	dial, err := s.Dialer(from)
 	if err != nil {
-		t.Fatal(err)
+		return err
+	}
+	c, err := dial(ctx, "tcp", address)
+	if err != nil {
+		return err
 	}
 	defer func() { _ = c.Close() }()
 	if _, err := io.WriteString(c, line); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	var got []byte
 	for !strings.HasSuffix(string(got), line) {
 		b := make([]byte, 1024)
 		n, err := c.Read(b)
 		if err != nil {
-			t.Fatalf("%q, then %v", got, err)
+			return fmt.Errorf("%q, then %w", got, err)
 		}
 		got = append(got, b[:n]...)
 	}
+	return nil
 }
