@@ -172,7 +172,11 @@ func addEntryPorts(s *config.Service, e entry) []config.Problem {
 		if had, ok := s.Port(next.Number); !ok {
 			s.Ports = append(s.Ports, next)
 		} else if had != next {
-			problems = append(problems, config.At(&e.Meta, "spec.ports", config.Warning, "PortTaken",
+			severity := config.Warning
+			if had.Protocol == next.Protocol && had.TargetPort == next.TargetPort {
+				severity = config.Info // nothing is lost but a name
+			}
+			problems = append(problems, config.At(&e.Meta, "spec.ports", severity, "PortTaken",
 				"port %d of host %q is already defined as %s %q: this definition of it has no effect",
 				next.Number, s.Hostname, had.Protocol, had.Name))
 		}

@@ -31,43 +31,6 @@ type Fix struct {
 	New string `json:"new"`
 }
 
-// aliases are the codes of istioctl analyze (IST) and of Kiali's validations
-// (KIA) for the same finding.
-var aliases = map[string][]string{
-	"HostNotFound":            {"IST0101", "KIA1101", "KIA0202"},
-	"HostNotVisible":          {"IST0101"},
-	"SubsetNotFound":          {"IST0101", "KIA1107"},
-	"GatewayNotFound":         {"IST0101", "KIA1102"},
-	"WorkloadNotFound":        {"IST0101", "KIA0302", "KIA1004"},
-	"SubsetEmpty":             {"KIA0203"},
-	"PortNotFound":            {"IST0101", "KIA0601"},
-	"DelegateNotFound":        {"IST0101"},
-	"ProviderNotFound":        {"IST0101"},
-	"CredentialUnusable":      {"IST0101"},
-	"HostTaken":               {"IST0109", "KIA1106"},
-	"HostClaimed":             {"IST0109", "KIA1106"},
-	"Overridden":              {"KIA0201"},
-	"SidecarShadowed":         {"IST0110", "KIA1002"},
-	"SidecarOverlaps":         {"IST0110", "KIA1002"},
-	"RouteShadowed":           {"IST0130"},
-	"ServerWithoutRoute":      {"IST0132"},
-	"PortTaken":               {"IST0145"},
-	"MutualTLSConflict":       {"KIA0204", "KIA0206", "KIA0501"},
-	"InvalidValue":            {"IST0106"},
-	"UnknownField":            {"IST0106"},
-	"UnknownKind":             {"IST0106"},
-	"PortWithoutProtocol":     {"IST0118", "KIA0601"},
-	"ServerNotVerified":       {"IST0128", "IST0129"},
-	"ServicesDisagree":        {"IST0116"},
-	"AnnotationUnknown":       {"IST0108"},
-	"RetriesRepeatWrites":     nil,
-	"PolicyOfNothing":         {"IST0101", "KIA0004"},
-	"DefinedTwice":            nil,
-	"FilterChainOverlap":      {"IST0151"},
-	"DuplicateDomain":         {"IST0109"},
-	"InboundProtocolConflict": {"IST0116"},
-}
-
 // Lint finds everything that is wrong with a configuration: within one
 // object, between objects, and in what is made of them for each proxy.
 func Lint(w *simulate.World) []Finding {
@@ -81,7 +44,8 @@ func Lint(w *simulate.World) []Finding {
 	}
 	list = append(list, translate.UnmatchedPatches(made)...)
 	for _, find := range []func(*config.Mesh) []config.Problem{
-		portsWithoutProtocol, serversNotVerified, unknownAnnotations, retriesOfWrites,
+		portsWithoutProtocol, serversNotVerified, retriesOfWrites, wrongAnnotations, contraryInjection,
+		callersUnknown, portsNotExposed, sharedCertificates, claimsWithoutTokens,
 	} {
 		list = append(list, find(m)...)
 	}
@@ -93,7 +57,11 @@ func Lint(w *simulate.World) []Finding {
 			// Secrets are seldom kept with the rest.
 			p.Severity = config.Info
 		}
-		f := Finding{Problem: p, Aliases: aliases[p.Code], Fix: fixOf(&p)}
+		if p.Code == "ProviderNotFound" && m.Settings.Name == "" {
+			// Nor is the MeshConfig, where providers are named.
+			p.Severity = config.Info
+		}
+		f := Finding{Problem: p, Aliases: aliasesOf(&p), Fix: fixOf(&p)}
 		if p.Code == "RouteShadowed" {
 			f.Witness = shadowWitness(w, &p)
 		}

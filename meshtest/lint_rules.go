@@ -32,9 +32,9 @@ func portsWithoutProtocol(m *config.Mesh) []config.Problem {
 		if !routed[s.Hostname] || !s.Kubernetes || slices.ContainsFunc(s.Ports, func(p config.ServicePort) bool { return p.Protocol.IsHTTP() }) {
 			continue
 		}
-		for _, p := range s.Ports {
+		for i, p := range s.Ports {
 			if p.Protocol == config.ProtocolUnset {
-				out = append(out, config.At(&s.Meta, "spec.ports", config.Info, "PortWithoutProtocol",
+				out = append(out, config.At(&s.Meta, fmt.Sprintf("spec.ports[%d]", i), config.Info, "PortWithoutProtocol",
 					"port %d has no protocol, so that it is guessed from each connection's first bytes: name it %s or set appProtocol",
 					p.Number, "http-"+orPort(p.Name)))
 			}
@@ -55,64 +55,21 @@ func serversNotVerified(m *config.Mesh) []config.Problem {
 	var out []config.Problem
 	for dr := range m.DestinationRules.All() {
 		check := func(field string, p *networking.TrafficPolicy) {
-			t := p.GetTls()
-			if t.GetInsecureSkipVerify().GetValue() {
-				out = append(out, config.At(&dr.Meta, field+".tls.insecureSkipVerify", config.Warning, "ServerNotVerified",
-					"the server's certificate is not verified: whoever answers for %s is believed. Give caCertificates and subjectAltNames", dr.Spec.GetHost()))
+			tls := func(field string, t *networking.ClientTLSSettings) {
+				if t.GetInsecureSkipVerify().GetValue() {
+					out = append(out, config.At(&dr.Meta, field+".tls.insecureSkipVerify", config.Warning, "ServerNotVerified",
+						"the server's certificate is not verified: whoever answers for %s is believed. Give caCertificates and subjectAltNames", dr.Spec.GetHost()))
+				}
+			}
+			tls(field, p.GetTls())
+			for i, s := range p.GetPortLevelSettings() {
+				tls(fmt.Sprintf("%s.portLevelSettings[%d]", field, i), s.GetTls())
 			}
 		}
 		check("spec.trafficPolicy", dr.Spec.GetTrafficPolicy())
 		for i, s := range dr.Spec.GetSubsets() {
 			check(fmt.Sprintf("spec.subsets[%d].trafficPolicy", i), s.GetTrafficPolicy())
 		}
-	}
-	return out
-}
-
-// knownAnnotations are those that Istio's API documents for workloads and
-// services, without their group.
-var knownAnnotations = map[string][]string{
-	"sidecar.istio.io": {
-		"inject", "status", "agentLogLevel", "bootstrapOverride", "componentLogLevel", "controlPlaneAuthPolicy", "discoveryAddress",
-		"enableCoreDump", "extraStatTags", "interceptionMode", "logLevel", "nativeSidecar", "proxyCPU", "proxyCPULimit", "proxyImage",
-		"proxyImageType", "proxyMemory", "proxyMemoryLimit", "rewriteAppHTTPProbers", "statsCompression", "statsHistogramBuckets",
-		"statsEvaluationInterval", "statsFlushInterval", "statsInclusionPrefixes", "statsInclusionRegexps", "statsInclusionSuffixes", "userVolume", "userVolumeMount",
-	},
-	"traffic.sidecar.istio.io": {
-		"excludeInboundPorts", "excludeInterfaces", "excludeOutboundIPRanges", "excludeOutboundPorts", "includeInboundPorts",
-		"includeOutboundIPRanges", "includeOutboundPorts", "kubevirtInterfaces",
-	},
-	"proxy.istio.io":      {"config", "overrides"},
-	"inject.istio.io":     {"templates"},
-	"networking.istio.io": {"exportTo", "service-type", "traffic-distribution", "address-type", "allowedRoutes"},
-}
-
-// unknownAnnotations are mistyped annotations of Istio's groups: nothing reads
-// them.
-func unknownAnnotations(m *config.Mesh) []config.Problem {
-	var out []config.Problem
-	seen := map[string]bool{}
-	check := func(meta *config.Meta) {
-		for _, k := range sortedKeys(meta.Annotations) {
-			group, name, _ := strings.Cut(k, "/")
-			known, ours := knownAnnotations[group]
-			at := meta.File + meta.Key.String() + k
-			if !ours || slices.Contains(known, name) || seen[at] {
-				continue
-			}
-			seen[at] = true
-			msg := fmt.Sprintf("annotation %q is none that anything reads", k)
-			if near := config.Nearest(name, known); near != "" {
-				msg += fmt.Sprintf(": did you mean %q?", group+"/"+near)
-			}
-			out = append(out, config.At(meta, "metadata.annotations", config.Warning, "AnnotationUnknown", "%s", msg))
-		}
-	}
-	for w := range m.Workloads.All() {
-		check(&w.Meta)
-	}
-	for s := range m.Services.All() {
-		check(&s.Meta)
 	}
 	return out
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // plaintextRules are DestinationRules that tell clients not to speak mesh TLS
-// to services that take nothing else.
+// to services that take nothing else, or to speak it to those that take none.
 func (ix *Index) plaintextRules() []config.Problem {
 	var out []config.Problem
 	for _, dr := range destinationRulesInOrder(ix.mesh) {
@@ -31,10 +31,16 @@ func (ix *Index) plaintextRule(dr *config.DestinationRule, s *config.Service) *c
 		return nil
 	}
 	for _, port := range s.Ports {
-		if policy.On(targetPortNumber(port)) != PeerStrict || !containsMeshTLS(eps.ByPort[port.Name]) {
+		mode := policy.On(targetPortNumber(port))
+		t, field := tlsOnPort(dr.Spec.GetTrafficPolicy(), port.Number)
+		if mode == PeerDisable && t.GetMode() == networking.ClientTLSSettings_ISTIO_MUTUAL {
+			p := config.At(&dr.Meta, "spec.trafficPolicy."+field, config.Warning, "MutualTLSOff",
+				"is ISTIO_MUTUAL, but port %d of %s takes no mesh TLS (PeerAuthentication DISABLE), so connections fail. Leave tls out", port.Number, s.Hostname)
+			return &p
+		}
+		if mode != PeerStrict || !containsMeshTLS(eps.ByPort[port.Name]) {
 			continue
 		}
-		t, field := tlsOnPort(dr.Spec.GetTrafficPolicy(), port.Number)
 		if t == nil || t.GetMode() == networking.ClientTLSSettings_ISTIO_MUTUAL {
 			continue
 		}

@@ -20,16 +20,53 @@ func (ix *Index) destinationRuleProblems() []config.Problem {
 	for s := range ix.mesh.Secrets.All() {
 		f.secrets[s.Name] = true
 	}
+	f.routed = routedSubsets(ix.mesh)
 	for _, dr := range destinationRulesInOrder(ix.mesh) {
 		f.rule(dr)
 	}
 	return f.problems
 }
 
+// subsetOf names one subset of one host.
+type subsetOf struct{ host, subset string }
+
+// routedSubsets are those that rules of VirtualServices lead to.
+func routedSubsets(m *config.Mesh) map[subsetOf]bool {
+	out := map[subsetOf]bool{}
+	for vs := range m.VirtualServices.All() {
+		add := func(d *networking.Destination) {
+			if d.GetSubset() != "" {
+				out[subsetOf{fullHost(d.GetHost(), vs.Namespace, m.Settings.DomainSuffix), d.GetSubset()}] = true
+			}
+		}
+		for _, r := range vs.Spec.GetHttp() {
+			for _, to := range r.GetRoute() {
+				add(to.GetDestination())
+			}
+			add(r.GetMirror())
+			for _, to := range r.GetMirrors() {
+				add(to.GetDestination())
+			}
+		}
+		for _, r := range vs.Spec.GetTls() {
+			for _, to := range r.GetRoute() {
+				add(to.GetDestination())
+			}
+		}
+		for _, r := range vs.Spec.GetTcp() {
+			for _, to := range r.GetRoute() {
+				add(to.GetDestination())
+			}
+		}
+	}
+	return out
+}
+
 type ruleFinder struct {
 	m        *config.Mesh
 	byHost   map[string][]*config.Service
 	secrets  map[string]bool // by name, of any namespace
+	routed   map[subsetOf]bool
 	earlier  map[ruleTarget][]*config.DestinationRule
 	problems []config.Problem
 }
@@ -148,9 +185,12 @@ func (f *ruleFinder) subsets(dr *config.DestinationRule, services []*config.Serv
 	}
 	for i, s := range dr.Spec.GetSubsets() {
 		if !slices.ContainsFunc(labels, func(l map[string]string) bool { return config.Selects(s.GetLabels(), l) }) {
-			f.add(dr, config.Warning, "spec."+indexed("subsets", i)+".labels", "SubsetEmpty",
-				"no endpoint of %s has %s: requests to subset %s fail with 503", services[0].Hostname,
-				canonicalLabels(s.GetLabels(), sortedKeys(s.GetLabels())), shown(s.GetName()))
+			severity, effect := config.Warning, "requests to subset "+shown(s.GetName())+" fail with 503"
+			if !f.routed[subsetOf{services[0].Hostname, s.GetName()}] {
+				severity, effect = config.Info, "no route leads to subset "+shown(s.GetName())+" yet; its requests would fail with 503"
+			}
+			f.add(dr, severity, "spec."+indexed("subsets", i)+".labels", "SubsetEmpty", "no endpoint of %s has %s: %s",
+				services[0].Hostname, canonicalLabels(s.GetLabels(), sortedKeys(s.GetLabels())), effect)
 		}
 	}
 }

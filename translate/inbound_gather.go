@@ -149,7 +149,8 @@ func (s *Scope) inboundConflict(port uint32, first InboundPort, svc *config.Serv
 	if first.Service == svc || first.ServicePort.Protocol == sp.Protocol {
 		return
 	}
-	s.problems = append(s.problems, config.At(&svc.Meta, "spec.ports", config.Warning, "InboundProtocolConflict",
+	i := slices.IndexFunc(svc.Ports, func(p config.ServicePort) bool { return p.Number == sp.Number })
+	s.problems = append(s.problems, config.At(&svc.Meta, "spec."+indexed("ports", i), config.Warning, "InboundProtocolConflict",
 		"port %d targets %d as %s, which %s, the older service, declares as %s: the port is served as %s. Name the same protocol in both services",
 		sp.Number, port, protocolText(sp.Protocol), first.Service.Hostname, protocolText(first.ServicePort.Protocol), protocolText(first.ServicePort.Protocol)))
 }

@@ -47,7 +47,40 @@ func (ix *Index) peerAuthenticationProblems() []config.Problem {
 				"is not in effect: the older %s is for all workloads of namespace %s, too. Add a selector, or remove one of them", first.Key, ns))
 		}
 	}
+	for _, ns := range ix.mesh.PeerAuthentications.Namespaces() {
+		_, selecting := arrangedPeers(ix.mesh, ns)
+		out = append(out, overlappingPolicies(ix, ns, selecting, func(p *config.PeerAuthentication) (*config.Meta, map[string]string) {
+			return &p.Meta, p.Spec.GetSelector().GetMatchLabels()
+		})...)
+	}
 	return append(out, ix.plaintextRules()...)
+}
+
+// overlappingPolicies are policies, the older ones first, that select a workload of
+// their namespace which an earlier one of the same kind selects: that one
+// alone counts there. Each pair is reported once.
+func overlappingPolicies[T any](ix *Index, ns string, list []T, of func(T) (*config.Meta, map[string]string)) []config.Problem {
+	var out []config.Problem
+	seen := map[[2]string]bool{}
+	for _, w := range ix.mesh.Workloads.In(ns) {
+		var first *config.Meta
+		for _, p := range list {
+			meta, selector := of(p)
+			if len(selector) == 0 || !config.Selects(selector, w.Labels) {
+				continue
+			}
+			if first == nil {
+				first = meta
+				continue
+			}
+			if pair := [2]string{meta.Name, first.Name}; !seen[pair] {
+				seen[pair] = true
+				out = append(out, config.At(meta, "spec.selector", config.Warning, "PolicyOverlaps",
+					"selects workload %s, which the older %s selects, too, and that one alone counts there", w.WorkloadName(), first.Key))
+			}
+		}
+	}
+	return out
 }
 
 // policySelectorProblems reports a selector that just misses the workloads of

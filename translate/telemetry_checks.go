@@ -3,6 +3,7 @@ package translate
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -125,9 +126,21 @@ func (ix *Index) telemetryProblems() []config.Problem {
 	}
 	for t := range ix.mesh.Telemetries.All() {
 		if one := first[t.Namespace]; !isNarrow(t) && one != t {
-			out = append(out, config.At(&t.Meta, "", config.Warning, "NoEffect",
+			out = append(out, config.At(&t.Meta, "", config.Warning, "PolicyShadowed",
 				"has no effect: %s is older and for the whole namespace, too; only one counts", one.Name))
 		}
+	}
+	for _, ns := range ix.mesh.Telemetries.Namespaces() {
+		list := slices.Clone(ix.mesh.Telemetries.In(ns))
+		slices.SortStableFunc(list, func(a, b *config.Telemetry) int {
+			if a.Before(&b.Meta) {
+				return -1
+			}
+			return 1
+		})
+		out = append(out, overlappingPolicies(ix, ns, list, func(t *config.Telemetry) (*config.Meta, map[string]string) {
+			return &t.Meta, t.Spec.GetSelector().GetMatchLabels()
+		})...)
 	}
 	return out
 }

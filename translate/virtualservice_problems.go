@@ -79,7 +79,11 @@ func (x *referenceCheck) delegates(s *SettledVirtualService) {
 	}
 	for _, sh := range httpShadows(routes) {
 		dead, by := &rules[sh.dead.rule], &rules[sh.by.rule]
-		x.warn(dead.meta, dead.field, "RouteShadowed", "is never reached under %s: %s of %s takes all of its requests before",
+		field := dead.field
+		if dead.meta.Key == s.Key && sh.dead.match >= 0 { // a delegate's matches are put together with its root's
+			field += fmt.Sprintf(".match[%d]", sh.dead.match)
+		}
+		x.warn(dead.meta, field, "RouteShadowed", "is never reached under %s: %s of %s takes all of its requests before",
 			s.Key, by.field, by.meta.Key)
 	}
 }
@@ -155,11 +159,36 @@ func (x *referenceCheck) unknownHost(host, namespace, effect string) string {
 	}
 	if x.hintsLeft > 0 {
 		x.hintsLeft--
-		if best := nearest(host, x.ix.services.hosts, ""); best != "" {
+		if best := x.ix.nearestHost(host); best != "" {
 			return unknown + "did you mean " + best + "?"
 		}
 	}
 	return unknown + "add a Service or ServiceEntry for it"
+}
+
+// nearestHost is the host that a mistyped one most likely stands for, or "". Of
+// the cluster's own names it is the service's that is compared, in the same
+// namespace, and else the same name in another one: the rest is alike in all.
+func (ix *Index) nearestHost(host string) string {
+	suffix := ".svc." + ix.mesh.Settings.DomainSuffix
+	short, own := strings.CutSuffix(host, suffix)
+	if !own {
+		return config.Nearest(host, ix.services.hosts)
+	}
+	name, ns, _ := strings.Cut(short, ".")
+	elsewhere := ""
+	var names []string
+	for _, h := range ix.services.hosts {
+		if other, ok := strings.CutSuffix(h, "."+ns+suffix); ok {
+			names = append(names, other)
+		} else if elsewhere == "" && strings.HasPrefix(h, name+".") && strings.HasSuffix(h, suffix) {
+			elsewhere = h
+		}
+	}
+	if best := config.Nearest(name, names); best != "" {
+		return best + "." + ns + suffix
+	}
+	return elsewhere
 }
 
 // claims reports hosts that an earlier VirtualService for sidecars has

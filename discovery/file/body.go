@@ -150,14 +150,7 @@ func (b *body) without(names ...string) *yaml.Node {
 	return &out
 }
 
-func (b *body) field(name string) *yaml.Node {
-	for _, kv := range fields(&encoder{}, b.node) {
-		if kv.key.Value == name {
-			return kv.value
-		}
-	}
-	return nil
-}
+func (b *body) field(name string) *yaml.Node { return fieldOf(b.node, name) }
 
 // envelope is an Istio object but for spec and status.
 type envelope struct {
@@ -173,6 +166,7 @@ func (b *body) istio(kind discovery.Kind) *discovery.Object {
 	o := &discovery.Object{Meta: b.meta(&env.ObjectMeta)}
 	spec := kind.New()
 	o.Meta.Lines = config.Lines{}
+	b.metadataLines("metadata", b.field("metadata"), o.Meta.Lines)
 	if n := b.field("spec"); n != nil {
 		b.decodeProto("spec", n, spec, o.Meta.Lines, config.Error)
 	}
@@ -329,7 +323,7 @@ func (b *body) kube(kind kubeKind) *discovery.Object {
 	}
 	om.Namespace = b.key.Namespace // the API server fills it in too
 	meta := b.meta(om)
-	meta.Lines = lines
+	meta.Lines = b.kubeLines(lines)
 	return &discovery.Object{Meta: meta, Body: into}
 }
 

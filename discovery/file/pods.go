@@ -41,6 +41,7 @@ func (c *cluster) workloads() {
 		case *corev1.Service, *corev1.Namespace, *discoveryv1.EndpointSlice, *corev1.Endpoints: //nolint:staticcheck // deprecated
 		case *corev1.Pod:
 			taken[o.Meta.Key] = true
+			c.checkPod(o, "", body)
 			c.pod(o, body)
 		case *appsv1.Deployment, *appsv1.StatefulSet, *appsv1.DaemonSet, *appsv1.ReplicaSet,
 			*batchv1.Job, *batchv1.CronJob, *corev1.ReplicationController:
@@ -51,6 +52,9 @@ func (c *cluster) workloads() {
 	}
 	for _, o := range templates {
 		for i, p := range c.podsOf(o) {
+			if i == 0 {
+				c.checkPod(o, templatePath(o), p)
+			}
 			key := config.Key{Kind: "Pod", Namespace: o.Meta.Namespace, Name: p.Name}
 			if taken[key] {
 				c.warn(o, "metadata.name", "PodExists", "its pod %d would be called %q, which another pod is called: it is left out", i, p.Name)
@@ -58,7 +62,7 @@ func (c *cluster) workloads() {
 			}
 			taken[key] = true
 			meta := o.Meta
-			meta.Key, meta.Version, meta.Labels, meta.Annotations, meta.Lines = key, "v1", p.Labels, p.Annotations, nil
+			meta.Key, meta.Version, meta.Labels, meta.Annotations, meta.Lines = key, "v1", p.Labels, p.Annotations, templateLines(meta.Lines)
 			c.pod(&discovery.Object{Meta: meta, Body: p}, p)
 		}
 	}
@@ -66,6 +70,55 @@ func (c *cluster) workloads() {
 	for _, list := range c.pods {
 		slices.SortFunc(list, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	}
+}
+
+func templatePath(o *discovery.Object) string {
+	if o.Meta.Kind == "CronJob" {
+		return "spec.jobTemplate.spec.template."
+	}
+	return "spec.template."
+}
+
+// proxyUID is the user whose connections the sidecar's redirection leaves
+// alone, since it is the sidecar's own.
+const proxyUID = 1337
+
+// checkPod warns of pods whose traffic goes past their sidecar, and of
+// containers that only injection can give an image.
+func (c *cluster) checkPod(o *discovery.Object, template string, p *corev1.Pod) {
+	if p.Annotations[label.SidecarInject.Name] == "false" || p.Labels[label.SidecarInject.Name] == "false" {
+		for i := range p.Spec.Containers {
+			if field := template + "spec.containers[" + strconv.Itoa(i) + "].image"; p.Spec.Containers[i].Image == "auto" {
+				c.warn(o, field, "ImageNotInjected", "is auto, for injection to replace, but the pod asks for none: it will not start")
+			}
+		}
+		return
+	}
+	asks := func(field string, user *int64) {
+		if user != nil && *user == proxyUID {
+			c.warn(o, template+field, "ProxyUser", "is %d, the sidecar's own user: the container's connections go past the sidecar. Use another one", proxyUID)
+		}
+	}
+	if s := p.Spec.SecurityContext; s != nil {
+		asks("spec.securityContext.runAsUser", s.RunAsUser)
+	}
+	for i := range p.Spec.Containers {
+		container := &p.Spec.Containers[i]
+		if s := container.SecurityContext; s != nil && container.Name != "istio-proxy" {
+			asks("spec.containers["+strconv.Itoa(i)+"].securityContext.runAsUser", s.RunAsUser)
+		}
+	}
+}
+
+// templateLines are the lines of a pod's fields in its template.
+func templateLines(lines config.Lines) config.Lines {
+	out := config.Lines{}
+	for field, line := range lines {
+		if _, of, ok := strings.Cut(field, "spec.template."); ok {
+			out[of] = line
+		}
+	}
+	return out
 }
 
 // pod keeps a pod with what a kubelet would say about it.
