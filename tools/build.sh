@@ -30,6 +30,7 @@ locate() {
 	rollouts-controller) module=rollouts package=github.com/argoproj/argo-rollouts/cmd/rollouts-controller ;;
 	coredns) module=coredns package=github.com/coredns/coredns ;;
 	otelcol) module=otelcol package=. ;;
+	ratelimit) module=ratelimit package=. ;;
 	etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;
 	istioctl | pilot-agent)
 		module=istio
