@@ -1,0 +1,3 @@
+module github.com/pilotfish-mesh/pilotfish/examples/wasm-plugin/module
+
+go 1.26
