@@ -43,6 +43,7 @@ type proxyConfig struct {
 		GlobalLimit   *int32 `json:"globalDownstreamConnectionLimit"`
 		ListenerLimit *int32 `json:"listenerConnectionLimit"`
 	} `json:"connectionSettings"`
+	ReadinessProbe    *readinessProbe `json:"readinessProbe"`
 	ProxyStatsMatcher struct {
 		InclusionPrefixes []string `json:"inclusionPrefixes"`
 		InclusionSuffixes []string `json:"inclusionSuffixes"`

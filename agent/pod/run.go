@@ -77,6 +77,9 @@ func Run(ctx context.Context, o Options, log *zap.Logger) error {
 	if err := r.serveNames(serving); err != nil {
 		return err
 	}
+	if err := r.serveHealth(serving); err != nil {
+		return err
+	}
 	if err := r.serveStatus(quit); err != nil {
 		return err
 	}

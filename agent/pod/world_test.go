@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,6 +41,22 @@ type world struct {
 	address   string // of ADS and the authority
 	// root is where the pod's files are.
 	root string
+
+	mu     sync.Mutex
+	health []string // what agents have reported
+}
+
+// reports are those of the workload's health so far.
+func (w *world) reports() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.health)
+}
+
+func (w *world) forgetReports() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.health = nil
 }
 
 // token is a pod's; the API server that vouches for it is not part of these
@@ -132,6 +150,14 @@ func (w *world) startPlane() {
 		}
 		return snapshot.Grant{Secrets: true}, err
 	}}
+	so.Health = func(_ *config.Proxy, fault error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if fault == nil {
+			fault = errors.New("healthy")
+		}
+		w.health = append(w.health, fault.Error())
+	}
 	w.plane = serve.NewPlane([]serve.NamedSource{{Name: file.Name, Source: source}}, so)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
