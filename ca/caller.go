@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net/netip"
 	"strings"
@@ -45,6 +46,9 @@ type Authenticator struct {
 	// Domains returns the mesh's trust domain first, then its aliases; none
 	// while they are not known.
 	Domains func() []string
+	// Revoked, unless nil, returns an error if a certificate of a verified chain
+	// is revoked.
+	Revoked func(chain []*x509.Certificate) error
 	// Now is the clock; nil for time.Now.
 	Now func() time.Time
 }
@@ -102,6 +106,11 @@ func (a *Authenticator) certificate(ctx context.Context, domains []string) (c Ca
 	if t := now(); t.After(leaf.NotAfter) || t.Before(leaf.NotBefore) {
 		return c, true, refuse(Unauthenticated, "the client's certificate was valid from %s to %s only",
 			leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	if a.Revoked != nil {
+		if err := a.Revoked(info.State.VerifiedChains[0]); err != nil {
+			return c, true, refuse(Unauthenticated, "the client's certificate is not good: %v", err)
+		}
 	}
 	id, err := IdentityOf(leaf)
 	if err != nil {

@@ -2,6 +2,8 @@ package ca
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -18,6 +20,10 @@ import (
 // BundleConfigMap is the ConfigMap of every namespace that holds the trust
 // bundle under the key root-cert.pem, as pods mount it.
 const BundleConfigMap = "istio-ca-root-cert"
+
+// RevokedConfigMap is that of the revocation lists, under the key ca-crl.pem. It
+// is only where the plugged-in authority has any.
+const RevokedConfigMap = "istio-ca-crl"
 
 // withoutProxies are the namespaces that no proxy runs in, as Istio has them.
 var withoutProxies = map[string]bool{
@@ -37,7 +43,7 @@ type distribution struct {
 	*Distributor
 	queue      workqueue.TypedRateLimitingInterface[string] // namespaces to look at
 	namespaces cache.Store
-	have       cache.Store // the ConfigMaps
+	have       map[string]cache.Store // the ConfigMaps, by their name
 }
 
 // Run writes until ctx ends.
@@ -45,21 +51,29 @@ func (d *Distributor) Run(ctx context.Context) error {
 	run := &distribution{Distributor: d, queue: workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[string](100*time.Millisecond, time.Minute))}
 	client := d.Client.CoreV1().RESTClient()
-	var namespaces, configMaps cache.Controller
+	var namespaces cache.Controller
+	run.have = map[string]cache.Store{}
 	run.namespaces, namespaces = cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: cache.NewListWatchFromClient(client, "namespaces", "", fields.Everything()),
 		ObjectType:    &corev1.Namespace{}, Handler: run.onEvent(metav1.Object.GetName), Transform: namesOnly,
 	})
-	run.have, configMaps = cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: cache.NewListWatchFromClient(client, "configmaps", "", fields.OneTermEqualSelector("metadata.name", BundleConfigMap)),
-		ObjectType:    &corev1.ConfigMap{}, Handler: run.onEvent(metav1.Object.GetNamespace),
-	})
+	synced := []cache.InformerSynced{namespaces.HasSynced}
+	controllers := []cache.Controller{namespaces}
+	for _, name := range []string{BundleConfigMap, RevokedConfigMap} {
+		var configMaps cache.Controller
+		run.have[name], configMaps = cache.NewInformerWithOptions(cache.InformerOptions{
+			ListerWatcher: cache.NewListWatchFromClient(client, "configmaps", "", fields.OneTermEqualSelector("metadata.name", name)),
+			ObjectType:    &corev1.ConfigMap{}, Handler: run.onEvent(metav1.Object.GetNamespace),
+		})
+		controllers, synced = append(controllers, configMaps), append(synced, configMaps.HasSynced)
+	}
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer run.queue.ShutDown()
-	running.Go(func() { namespaces.RunWithContext(ctx) })
-	running.Go(func() { configMaps.RunWithContext(ctx) })
-	if !cache.WaitForCacheSync(ctx.Done(), namespaces.HasSynced, configMaps.HasSynced) {
+	for _, c := range controllers {
+		running.Go(func() { c.RunWithContext(ctx) })
+	}
+	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
 		return nil
 	}
 	const workers = 4
@@ -122,19 +136,31 @@ func (d *distribution) one(ctx context.Context) bool {
 	return true
 }
 
-// settle makes a namespace's ConfigMap hold the trust bundle.
+// settle makes a namespace's ConfigMaps hold the trust bundle and the revocation
+// lists.
 func (d *distribution) settle(ctx context.Context, ns string) error {
 	bundle, _ := d.Authority.TrustBundle()
 	o, exists, _ := d.namespaces.GetByKey(ns) // a Store's keys never fail
 	if !exists || withoutProxies[ns] || len(bundle) == 0 || o.(*corev1.Namespace).Status.Phase == corev1.NamespaceTerminating {
 		return nil
 	}
-	want := map[string]string{rootKey: string(bundle)}
+	lists := map[string]string{}
+	if text := d.Authority.RevocationLists(); len(text) > 0 {
+		lists[crlKey] = string(text)
+	}
+	return errors.Join(d.write(ctx, ns, BundleConfigMap, map[string]string{rootKey: string(bundle)}), d.write(ctx, ns, RevokedConfigMap, lists))
+}
+
+// write makes a ConfigMap hold exactly some data. None is not made for nothing.
+func (d *distribution) write(ctx context.Context, ns, name string, want map[string]string) error {
 	api := d.Client.CoreV1().ConfigMaps(ns)
-	o, exists, _ = d.have.GetByKey(ns + "/" + BundleConfigMap)
+	o, exists, _ := d.have[name].GetByKey(ns + "/" + name)
+	if !exists && len(want) == 0 {
+		return nil
+	}
 	if !exists {
 		_, err := api.Create(ctx, &corev1.ConfigMap{
-			ObjectMeta: metav1.ObjectMeta{Name: BundleConfigMap, Namespace: ns, Labels: map[string]string{"istio.io/config": "true"}},
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: ns, Labels: map[string]string{"istio.io/config": "true"}},
 			Data:       want,
 		}, metav1.CreateOptions{})
 		switch {
@@ -146,7 +172,7 @@ func (d *distribution) settle(ctx context.Context, ns string) error {
 		return err
 	}
 	have := o.(*corev1.ConfigMap)
-	if have.Data[rootKey] == want[rootKey] && len(have.Data) == 1 {
+	if maps.Equal(have.Data, want) && len(have.BinaryData) == 0 {
 		return nil
 	}
 	to := have.DeepCopy()

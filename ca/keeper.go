@@ -1,8 +1,10 @@
 package ca
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,9 +44,10 @@ type Keeper struct {
 	moved  chan struct{} // capacity 1: the same, for Rotate
 
 	mu       sync.Mutex
-	secrets  map[string]*corev1.Secret // by name; as last seen
-	self     *selfSigned               // in use, unless the root is plugged in
-	problems map[string]error          // why a Secret is refused, by its name
+	secrets  map[string]*corev1.Secret       // by name; as last seen
+	self     *selfSigned                     // in use, unless the root is plugged in
+	lists    map[string]*x509.RevocationList // that were made, by their root; only settle uses it
+	problems map[string]error                // why a Secret is refused, by its name
 }
 
 // NewKeeper returns the Keeper of an Authority. The registerer may be nil.
@@ -52,7 +55,7 @@ func NewKeeper(client kubernetes.Interface, namespace string, a *Authority, log 
 	k := &Keeper{
 		client: client, namespace: namespace, authority: a, log: log,
 		looked: make(chan struct{}, 1), moved: make(chan struct{}, 1),
-		secrets: map[string]*corev1.Secret{}, problems: map[string]error{},
+		secrets: map[string]*corev1.Secret{}, problems: map[string]error{}, lists: map[string]*x509.RevocationList{},
 		refused: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "pilotfish_ca_secret_refused", Help: "1 while a Secret of the certificate authority cannot be used.",
 		}, []string{"secret"}),
@@ -229,6 +232,7 @@ func (k *Keeper) settle(ctx context.Context) error {
 		}
 		if stored != nil { // the way from a self-signed root to this one
 			root.roots = unique(root.roots, stored.root().roots)
+			k.listStored(root, stored)
 		}
 		k.use(root, nil, "plugged in by Secret "+PlugInSecret)
 		return nil
@@ -243,6 +247,30 @@ func (k *Keeper) settle(ctx context.Context) error {
 		return nil
 	}
 	return k.create(ctx, self)
+}
+
+// listStored gives the self-signed roots that stay trusted beside a plugged-in
+// one with revocation lists lists of their own.
+func (k *Keeper) listStored(root *Root, stored *selfSigned) {
+	if len(root.revoked.lists) == 0 {
+		return
+	}
+	for _, r := range []*Root{stored.active, stored.next} {
+		if r == nil || root.revoked.of(r.chain[0]) != nil {
+			continue
+		}
+		id := string(r.chain[0].Raw)
+		if k.lists[id] == nil {
+			list, err := r.revokesNothing()
+			if err != nil {
+				k.log.Warn("certificate authority: a root that is trusted has no revocation list; proxies refuse its certificates", zap.Stringer("root", r), zap.Error(err))
+				continue
+			}
+			k.lists[id] = list
+		}
+		root.revoked.lists = append(root.revoked.lists, k.lists[id])
+		root.revoked.pem = append(root.revoked.pem, pem.EncodeToMemory(&pem.Block{Type: crlBlock, Bytes: k.lists[id].Raw})...)
+	}
 }
 
 // create writes the self-signed root where there is none: of several replicas
@@ -297,7 +325,8 @@ func (k *Keeper) use(r *Root, self *selfSigned, how string) {
 		k.log.Warn("certificate authority: signs with a root that proxies do not trust yet; they refuse each other until they have it",
 			zap.Stringer("root", r), zap.Stringer("before", last))
 	}
-	k.log.Info("certificate authority: root in use", zap.String("how", how), zap.Stringer("root", r), zap.Int("trusted roots", len(r.roots)))
+	k.log.Info("certificate authority: root in use", zap.String("how", how), zap.Stringer("root", r), zap.Int("trusted roots", len(r.roots)),
+		zap.Int("revocation lists", len(r.revoked.lists)))
 	k.authority.Use(r)
 }
 
@@ -306,7 +335,7 @@ func (r *Root) same(other *Root) bool {
 	equal := func(a, b []*x509.Certificate) bool {
 		return slices.EqualFunc(a, b, (*x509.Certificate).Equal)
 	}
-	return equal(r.chain, other.chain) && equal(r.roots, other.roots)
+	return equal(r.chain, other.chain) && equal(r.roots, other.roots) && bytes.Equal(r.revoked.pem, other.revoked.pem)
 }
 
 // Rotate is the leader's part: it moves the rotation of the self-signed root on

@@ -208,7 +208,7 @@ func plugged(t *testing.T, ns string) (*corev1.Secret, *Root) {
 	serial, _ := newSerial()
 	c := signed(t, root, &x509.Certificate{
 		SerialNumber: serial, NotBefore: now.Add(-time.Minute), NotAfter: now.Add(time.Hour * 24 * 365),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}, key.Public())
 	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {

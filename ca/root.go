@@ -26,6 +26,8 @@ type Root struct {
 	// roots are all that the mesh trusts; the one that the chain leads to
 	// first.
 	roots []*x509.Certificate
+	// revoked are the lists of certificates that are no longer good.
+	revoked revocations
 }
 
 // String implements fmt.Stringer: whatever prints a Root shows no key.

@@ -25,6 +25,7 @@ const (
 	keyKey       = "ca-key.pem"
 	chainKey     = "cert-chain.pem"
 	rootKey      = "root-cert.pem"
+	crlKey       = "ca-crl.pem" // may be absent
 	nextCertKey  = "next-ca-cert.pem"
 	nextKeyKey   = "next-ca-key.pem"
 	previousKey  = "previous-ca-cert.pem"
@@ -53,10 +54,18 @@ func PlugIn(data map[string][]byte, now time.Time) (*Root, error) {
 	if len(missing) > 0 {
 		return nil, fmt.Errorf("lacks %s: want all of %s", strings.Join(missing, ", "), strings.Join(want, ", "))
 	}
+	var root *Root
+	var err error
 	if want[0] == tlsCertKey {
-		return ParseRoot(data[tlsCertKey], data[tlsKeyKey], nil, data[tlsRootKey], now)
+		root, err = ParseRoot(data[tlsCertKey], data[tlsKeyKey], nil, data[tlsRootKey], now)
+	} else {
+		root, err = ParseRoot(data[certKey], data[keyKey], data[chainKey], data[rootKey], now)
 	}
-	return ParseRoot(data[certKey], data[keyKey], data[chainKey], data[rootKey], now)
+	if err != nil {
+		return nil, err
+	}
+	root.revoked, err = parseRevocations(data[crlKey], now, unique(root.chain, root.roots)...)
+	return root, err
 }
 
 // readSelfSigned reads Secret istio-ca-secret.

@@ -178,7 +178,7 @@ func (r *running) prepare(server *rest.Config) error {
 	case o.Authority != nil:
 		r.authority = o.Authority
 	case r.cluster != nil:
-		r.authority = r.cluster.authority
+		r.authority, callers.Revoked = r.cluster.authority, r.cluster.authority.Revoked
 	default:
 		made, err := NewAuthority("", "", "")
 		if err != nil {

@@ -131,9 +131,11 @@ func (st *state) secret(name string) *tlsv3.Secret {
 			CertificateChain: inline(st.cert.ChainPEM), PrivateKey: inline(st.cert.KeyPEM),
 		}}}
 	}
-	return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_ValidationContext{
-		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inline(st.roots)},
-	}}
+	check := &tlsv3.CertificateValidationContext{TrustedCa: inline(st.roots)}
+	if len(st.revoked) > 0 {
+		check.Crl = inline(st.revoked)
+	}
+	return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_ValidationContext{ValidationContext: check}}
 }
 
 func inline(b []byte) *core.DataSource {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -39,6 +40,10 @@ type Options struct {
 	// it changes. Empty, or as long as it does not exist, the root that came
 	// with the certificate is trusted.
 	RootsFile string
+	// RevokedFile holds certificate revocation lists, PEM, one of every authority
+	// that is trusted. It is read again with RootsFile. Empty, or as long as it
+	// does not exist, none.
+	RevokedFile string
 	// Look is how often the file is looked at; 0 is every second.
 	Look time.Duration
 	// RSABits asks for an RSA key of that size instead of ECDSA P-256.
@@ -191,7 +196,7 @@ func (s *Source) replace(change func(*state)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.current.Load()
-	n := &state{cert: old.cert, changed: make(chan struct{})}
+	n := &state{cert: old.cert, revoked: s.readRevoked(old.revoked), changed: make(chan struct{})}
 	s.readRoots(n, old)
 	change(n)
 	s.settleRoots(n)
@@ -200,7 +205,7 @@ func (s *Source) replace(change func(*state)) {
 		n.versions[agent.CertificateSecret] = version(n.cert.ChainPEM)
 	}
 	if len(n.roots) > 0 {
-		n.versions[agent.RootsSecret] = version(n.roots)
+		n.versions[agent.RootsSecret] = version(append(bytes.Clone(n.roots), n.revoked...))
 	}
 	s.current.Store(n)
 	close(old.changed)
@@ -238,6 +243,37 @@ func (s *Source) readRoots(n, old *state) {
 	n.roots = encodeCertificates(certs...)
 }
 
+// readRevoked reads the revocation lists. A broken file leaves those of before,
+// and so does one that is gone: what was revoked stays revoked until the agent
+// starts anew.
+func (s *Source) readRevoked(before []byte) []byte {
+	if s.options.RevokedFile == "" {
+		return nil
+	}
+	b, err := os.ReadFile(s.options.RevokedFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return before
+	}
+	var out []byte
+	for rest := b; err == nil; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if _, err = x509.ParseRevocationList(block.Bytes); err == nil {
+			out = append(out, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: block.Bytes})...)
+		}
+	}
+	if err == nil && len(out) == 0 {
+		err = errors.New("no revocation list in it")
+	}
+	if err != nil {
+		s.options.Log.Error("the file of revocation lists is broken; those of before stay", zap.String("file", s.options.RevokedFile), zap.Error(err))
+		return before
+	}
+	return out
+}
+
 // settleRoots adds the roots that came with the certificate: the file may be late.
 // A peer that trusts by the same file refuses such a certificate, though, so a
 // root that has gone from the file calls for a new certificate.
@@ -262,7 +298,7 @@ func (s *Source) followRoots(ctx context.Context) {
 	if s.options.RootsFile == "" {
 		return
 	}
-	seen := stat(s.options.RootsFile)
+	seen := [2]stamp{stat(s.options.RootsFile), stat(s.options.RevokedFile)}
 	s.replace(func(*state) {})
 	look := time.NewTicker(s.options.Look)
 	defer look.Stop()
@@ -272,7 +308,7 @@ func (s *Source) followRoots(ctx context.Context) {
 			return
 		case <-look.C:
 		}
-		now := stat(s.options.RootsFile)
+		now := [2]stamp{stat(s.options.RootsFile), stat(s.options.RevokedFile)}
 		if now == seen {
 			continue
 		}

@@ -31,6 +31,7 @@ type state struct {
 	cert     *Certificate // nil before the first one
 	roots    []byte       // PEM; empty before the first ones
 	pool     *x509.CertPool
+	revoked  []byte            // revocation lists, PEM; empty for none
 	versions map[string]string // by secret
 	changed  chan struct{}
 }

@@ -130,7 +130,7 @@ func (r *runner) newSource() *identity.Source {
 		ClusterID: s.clusterID, CertSigner: s.get("ISTIO_META_CERT_SIGNER", ""), Lifetime: s.lifetime,
 	}
 	source := identity.New(identity.Options{
-		Identity: s.identity(), Signer: remote, RootsFile: s.roots, RSABits: s.rsaBits, Log: r.log.Named("identity"),
+		Identity: s.identity(), Signer: remote, RootsFile: s.roots, RevokedFile: s.file(revokedFile), RSABits: s.rsaBits, Log: r.log.Named("identity"),
 		Files: s.mounted, Output: s.output,
 	})
 	remote.Certificate = func() *tls.Certificate { return s.present(source) }

@@ -22,6 +22,7 @@ const (
 	podDir        = "/etc/istio/pod" // downward API
 	meshFile      = "/etc/istio/config/mesh"
 	rootsFile     = "/var/run/secrets/istio/root-cert.pem"
+	revokedFile   = "/var/run/secrets/istio/crl/ca-crl.pem"
 	tokenFile     = "/var/run/secrets/tokens/istio-token"
 	secretSocket  = "/var/run/secrets/workload-spiffe-uds/socket"
 	credentialDir = "/var/run/secrets/workload-spiffe-credentials"
