@@ -1,7 +1,7 @@
 package translate
 
 import (
-	"strings"
+	"maps"
 
 	networking "istio.io/api/networking/v1alpha3"
 
@@ -28,20 +28,56 @@ func carriesEndpoints(s *config.Service) bool {
 	return s.Resolution == config.ResolveDNS || s.Resolution == config.ResolveDNSRoundRobin
 }
 
-// carriesPlaces reports whether some cluster carries endpoints that differ in
-// where they are, so that where a proxy runs matters to its clusters.
-// Otherwise proxies of all places share their scopes.
-func carriesPlaces(m *config.Mesh) bool {
-	for s := range m.Services.All() {
-		eps := inlineEndpointsOf(m, s)
-		if eps == nil {
-			continue
+// nextPlaces are the services whose clusters carry endpoints that differ in
+// where they are, so that where a proxy runs matters to its clusters. Without
+// any, proxies of all places share their scopes.
+func nextPlaces(m *config.Mesh, prev *Index) map[config.ServiceID]bool {
+	out, copied := prev.places, false
+	look := func(id config.ServiceID) {
+		carries := false
+		if s, ok := m.Services.Get(id.Namespace, id.Hostname); ok {
+			carries = carriesPlaces(inlineEndpointsOf(m, s))
 		}
-		for _, list := range eps.ByPort {
-			for i := range list {
-				if placeOf(&list[i]) != placeOf(&list[0]) {
-					return true
-				}
+		switch {
+		case carries == out[id]:
+			return
+		case !copied:
+			out, copied = maps.Clone(out), true
+		}
+		if out == nil {
+			out = map[config.ServiceID]bool{}
+		}
+		if carries {
+			out[id] = true
+		} else {
+			delete(out, id)
+		}
+	}
+	for before, after := range m.Services.Changed(prev.mesh.Services) {
+		s := after
+		if s == nil {
+			s = before
+		}
+		look(config.ServiceID{Namespace: s.Namespace, Hostname: s.Hostname})
+	}
+	for before, after := range m.Endpoints.Changed(prev.mesh.Endpoints) {
+		e := after
+		if e == nil {
+			e = before
+		}
+		look(e.ID)
+	}
+	return out
+}
+
+func carriesPlaces(eps *config.Endpoints) bool {
+	if eps == nil {
+		return false
+	}
+	for _, list := range eps.ByPort {
+		for i := range list {
+			if placeOf(&list[i]) != placeOf(&list[0]) {
+				return true
 			}
 		}
 	}
@@ -58,20 +94,6 @@ func (ix *Index) nearOf(p *config.Proxy) Viewer {
 		return Viewer{}
 	}
 	return Viewer{Locality: p.Locality, Network: p.Network, Cluster: p.Cluster}
-}
-
-// addPriorityLabels adds the labels by which rules order endpoints that
-// clusters carry.
-func (ix *Index) addPriorityLabels(keys labelKeys) {
-	if !ix.near {
-		return
-	}
-	for dr := range ix.mesh.DestinationRules.All() {
-		for _, l := range priorityLabelsOf(dr) {
-			key, _, _ := strings.Cut(l, "=")
-			keys[key] = true
-		}
-	}
 }
 
 func priorityLabelsOf(dr *config.DestinationRule) []string {

@@ -196,7 +196,7 @@ func BenchmarkRuleIndex(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		ix := &Index{mesh: m, destinationRules: newDestinationRuleIndex(m, nil)}
+		ix := &Index{mesh: m, destinationRules: destinationRuleIndex{}.next(m, &config.Mesh{})}
 		for _, s := range services {
 			ix.ruleFor(s, "ns-1", nil)
 		}

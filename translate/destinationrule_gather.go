@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"maps"
+	"slices"
 	"sort"
 	"strings"
 
@@ -28,6 +30,9 @@ type destinationRuleIndex struct {
 	// itself: proxies there must not prefer mesh-wide defaults over what a
 	// service's own namespace exports.
 	rootPrivate *hostRules
+	// viewers are the namespaces whose clients may be under other rules than
+	// everyone else; selective those with rules that select workloads.
+	viewers, selective tally
 }
 
 // hostRules finds rules by the most specific host.
@@ -48,41 +53,77 @@ type mergedRule struct {
 	visibility config.Visibility
 }
 
-func newDestinationRuleIndex(m *config.Mesh, _ *serviceIndex) destinationRuleIndex {
-	x := destinationRuleIndex{
+// next is the index of m, made of that of was. The receiver may be zero, for an
+// empty Mesh.
+func (x destinationRuleIndex) next(m, was *config.Mesh) destinationRuleIndex {
+	if x.private != nil && m.DestinationRules.Same(was.DestinationRules) {
+		return x
+	}
+	out := destinationRuleIndex{
 		root:    m.RootNamespace(),
-		private: map[string]*hostRules{}, exported: map[string]*hostRules{},
-		rootPrivate: newHostRules(),
+		private: maps.Clone(x.private), exported: maps.Clone(x.exported), rootPrivate: x.rootPrivate,
 	}
-	privateDefault := exportsPrivately(m)
-	for _, dr := range destinationRulesInOrder(m) {
-		host := ruleHost(dr, m.Settings.DomainSuffix)
-		r := newMergedRule(dr, privateDefault)
-		if r.visibility.To(dr.Namespace) {
-			merge(rulesOf(x.private, dr.Namespace), host, r)
-		}
-		switch {
-		case !r.keptPrivate(privateDefault):
-			merge(rulesOf(x.exported, dr.Namespace), host, r)
-		case dr.Namespace == x.root:
-			merge(x.rootPrivate, host, r)
-		}
+	if out.private == nil {
+		out.private, out.exported, out.rootPrivate = map[string]*hostRules{}, map[string]*hostRules{}, newHostRules()
 	}
-	for _, set := range []map[string]*hostRules{x.private, x.exported, {"": x.rootPrivate}} {
-		for _, rules := range set {
-			rules.settle()
+	namespaces := map[string]bool{}
+	for old, dr := range m.DestinationRules.Changed(was.DestinationRules) {
+		if dr == nil {
+			dr = old
 		}
+		namespaces[dr.Namespace] = true
 	}
-	return x
+	for ns := range namespaces {
+		out.arrange(m, ns)
+	}
+	out.viewers = tallied(x.viewers, m.DestinationRules, was.DestinationRules, func(dr *config.DestinationRule) []string {
+		return append(namedNamespaces(dr.Spec.GetExportTo()), dr.Namespace)
+	})
+	out.selective = tallied(x.selective, m.DestinationRules, was.DestinationRules, func(dr *config.DestinationRule) []string {
+		if dr.Spec.GetWorkloadSelector() == nil {
+			return nil
+		}
+		return []string{dr.Namespace}
+	})
+	return out
 }
 
-// destinationRulesInOrder lists the rules by precedence: those that select
-// workloads first, then the older ones.
-func destinationRulesInOrder(m *config.Mesh) []*config.DestinationRule {
-	all := make([]*config.DestinationRule, 0, m.DestinationRules.Len())
-	for dr := range m.DestinationRules.All() {
-		all = append(all, dr)
+// arrange merges the rules of one namespace.
+func (x *destinationRuleIndex) arrange(m *config.Mesh, ns string) {
+	private, exported, rootPrivate := newHostRules(), newHostRules(), newHostRules()
+	privateDefault := exportsPrivately(m)
+	for _, dr := range rulesInOrder(m.DestinationRules.In(ns)) {
+		host := ruleHost(dr, m.Settings.DomainSuffix)
+		r := newMergedRule(dr, privateDefault)
+		if r.visibility.To(ns) {
+			merge(private, host, r)
+		}
+		if !r.keptPrivate(privateDefault) {
+			merge(exported, host, r)
+		} else {
+			merge(rootPrivate, host, r)
+		}
 	}
+	put := func(set map[string]*hostRules, rules *hostRules) {
+		if len(rules.byHost) == 0 {
+			delete(set, ns)
+			return
+		}
+		rules.settle()
+		set[ns] = rules
+	}
+	put(x.private, private)
+	put(x.exported, exported)
+	if ns == x.root {
+		rootPrivate.settle()
+		x.rootPrivate = rootPrivate
+	}
+}
+
+// rulesInOrder lists rules by precedence: those that select workloads first,
+// then the older ones.
+func rulesInOrder(rules []*config.DestinationRule) []*config.DestinationRule {
+	all := slices.Clone(rules)
 	sort.SliceStable(all, func(i, j int) bool {
 		a, b := all[i].Spec.GetWorkloadSelector() != nil, all[j].Spec.GetWorkloadSelector() != nil
 		if a != b {
@@ -152,15 +193,6 @@ func (r *mergedRule) keptPrivate(privateDefault bool) bool {
 }
 
 func newHostRules() *hostRules { return &hostRules{byHost: map[string][]*mergedRule{}} }
-
-func rulesOf(set map[string]*hostRules, ns string) *hostRules {
-	h, ok := set[ns]
-	if !ok {
-		h = newHostRules()
-		set[ns] = h
-	}
-	return h
-}
 
 func (h *hostRules) settle() {
 	lengths := map[int]bool{}

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"slices"
+
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -10,7 +12,7 @@ import (
 // to services that take nothing else, or to speak it to those that take none.
 func (ix *Index) plaintextRules() []config.Problem {
 	var out []config.Problem
-	for _, dr := range destinationRulesInOrder(ix.mesh) {
+	for _, dr := range rulesInOrder(slices.Collect(ix.mesh.DestinationRules.All())) {
 		for _, s := range ix.services.all[ruleHost(dr, ix.mesh.Settings.DomainSuffix)] {
 			if s.External || !s.ExportTo.To(dr.Namespace) && s.Namespace != dr.Namespace {
 				continue

@@ -21,7 +21,7 @@ func (ix *Index) destinationRuleProblems() []config.Problem {
 		f.secrets[s.Name] = true
 	}
 	f.routed = routedSubsets(ix.mesh)
-	for _, dr := range destinationRulesInOrder(ix.mesh) {
+	for _, dr := range rulesInOrder(slices.Collect(ix.mesh.DestinationRules.All())) {
 		f.rule(dr)
 	}
 	return f.problems

@@ -89,12 +89,6 @@ func addExtensions(h config.Hasher, list []*extension) {
 	}
 }
 
-func addExtensionLabels(keys labelKeys, m *config.Mesh) {
-	for _, x := range extensionsOf(m) {
-		addAttachmentLabels(keys, x)
-	}
-}
-
 // name is that of the extension's filter and of its configuration over ECDS, as
 // Istio's users know it. One of connections has another name than one of
 // requests: an object may become the other, while listeners of before drain.

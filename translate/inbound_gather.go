@@ -189,19 +189,7 @@ func (ix *Index) namedPorts(p *config.Proxy) string {
 			ports[d.Name] = strconv.FormatUint(uint64(d.ContainerPort), 10)
 		}
 	}
-	return canonicalLabels(ports, slices.Sorted(maps.Keys(ix.portNames)))
-}
-
-func targetPortNames(m *config.Mesh) map[string]bool {
-	out := map[string]bool{}
-	for svc := range m.Services.All() {
-		for _, p := range svc.Ports {
-			if p.TargetPortName != "" {
-				out[p.TargetPortName] = true
-			}
-		}
-	}
-	return out
+	return canonicalLabels(ports, ix.portNames)
 }
 
 // mergedKeys is the sorted union of two sorted lists.

@@ -13,6 +13,12 @@ type Index struct {
 	virtualServices  virtualServiceIndex
 	destinationRules destinationRuleIndex
 	peers            peerIndex
+	tested           testedKeys
+	// places are the services whose clusters carry endpoints of several places.
+	places map[config.ServiceID]bool
+	// envoyFilters are what patches test of proxies.
+	envoyFilters envoyFilterIndex
+	visible      visibleServices
 
 	// testedOutbound, testedInbound and testedGateway are the label keys that
 	// selectors of the side test, sorted. Labels outside them cannot change a
@@ -20,105 +26,45 @@ type Index struct {
 	testedOutbound []string
 	testedInbound  []string
 	testedGateway  []string
-	// portNames are the names of container ports that Services target.
-	portNames map[string]bool
+	// portNames are the names of container ports that Services target, sorted.
+	portNames []string
 	// near: some cluster carries endpoints of several places.
 	near bool
-	// envoyFilters are what patches test of proxies.
-	envoyFilters envoyFilterIndex
 }
 
 // NewIndex arranges a Mesh.
-func NewIndex(m *config.Mesh) *Index {
+func NewIndex(m *config.Mesh) *Index { return nextIndex(m, nil) }
+
+// nextIndex is NewIndex, made of the Index of another Mesh, which may be nil,
+// with what differs between the two: its cost is that of the change. A part is
+// carried over only as a whole, or object by object as the Meshes' objects are
+// the very same, so that it cannot tell which Index it began with.
+func nextIndex(m *config.Mesh, prev *Index) *Index {
+	if prev == nil || prev.mesh.Settings != m.Settings {
+		prev = &Index{mesh: &config.Mesh{}}
+	}
 	ix := &Index{mesh: m}
-	ix.services = newServiceIndex(m)
-	ix.virtualServices = newVirtualServiceIndex(m, &ix.services)
-	ix.destinationRules = newDestinationRuleIndex(m, &ix.services)
-	ix.peers = newPeerIndex(m)
-	ix.near = carriesPlaces(m)
-	ix.envoyFilters = newEnvoyFilterIndex(m)
-	ix.testedOutbound = ix.outboundLabelKeys()
-	ix.testedInbound = ix.inboundLabelKeys()
+	ix.virtualServices = prev.virtualServices.next(m, prev.mesh)
+	ix.destinationRules = prev.destinationRules.next(m, prev.mesh)
+	ix.peers = prev.peers
+	if prev.peers.others == nil || !m.PeerAuthentications.Same(prev.mesh.PeerAuthentications) {
+		ix.peers = newPeerIndex(m)
+	}
+	ix.places = nextPlaces(m, prev)
+	ix.near = len(ix.places) > 0
+	ix.envoyFilters = prev.envoyFilters
+	if !m.EnvoyFilters.Same(prev.mesh.EnvoyFilters) {
+		ix.envoyFilters = newEnvoyFilterIndex(m)
+	}
+	ix.services = prev.services.next(ix, prev)
+	ix.visible = prev.visible.next()
+	ix.tested = prev.tested.next(m, prev.mesh)
+	ix.testedOutbound = ix.tested.outbound(ix.near)
+	ix.testedInbound = ix.tested.inbound()
 	ix.testedGateway = mergedKeys(ix.testedOutbound, ix.testedInbound)
-	ix.portNames = targetPortNames(m)
+	ix.portNames = ix.tested.portNames.sorted()
 	return ix
 }
 
 // Mesh is the Mesh that the Index arranges.
 func (ix *Index) Mesh() *config.Mesh { return ix.mesh }
-
-func (ix *Index) outboundLabelKeys() []string {
-	keys := labelKeys{}
-	m := ix.mesh
-	for vs := range m.VirtualServices.All() {
-		for _, h := range vs.Spec.GetHttp() {
-			for _, match := range h.GetMatch() {
-				keys.add(match.GetSourceLabels())
-			}
-		}
-		for _, t := range vs.Spec.GetTls() {
-			for _, match := range t.GetMatch() {
-				keys.add(match.GetSourceLabels())
-			}
-		}
-		for _, t := range vs.Spec.GetTcp() {
-			for _, match := range t.GetMatch() {
-				keys.add(match.GetSourceLabels())
-			}
-		}
-	}
-	for dr := range m.DestinationRules.All() {
-		keys.add(dr.Spec.GetWorkloadSelector().GetMatchLabels())
-	}
-	ix.addPriorityLabels(keys)
-	for gw := range m.Gateways.All() {
-		keys.add(gw.Spec.GetSelector())
-	}
-	for sc := range m.Sidecars.All() {
-		keys.add(sc.Spec.GetWorkloadSelector().GetLabels())
-	}
-	for ef := range m.EnvoyFilters.All() {
-		addEnvoyFilterLabels(keys, ef.Spec)
-	}
-	for t := range m.Telemetries.All() {
-		addAttachmentLabels(keys, t.Spec)
-	}
-	addExtensionLabels(keys, m)
-	return keys.sorted()
-}
-
-func (ix *Index) inboundLabelKeys() []string {
-	keys := labelKeys{}
-	m := ix.mesh
-	for s := range m.Services.All() {
-		keys.add(s.Selector)
-	}
-	for sc := range m.Sidecars.All() {
-		keys.add(sc.Spec.GetWorkloadSelector().GetLabels())
-	}
-	for ef := range m.EnvoyFilters.All() {
-		addEnvoyFilterLabels(keys, ef.Spec)
-	}
-	for dr := range m.DestinationRules.All() {
-		keys.add(dr.Spec.GetWorkloadSelector().GetMatchLabels())
-	}
-	for t := range m.Telemetries.All() {
-		addAttachmentLabels(keys, t.Spec)
-	}
-	addExtensionLabels(keys, m)
-	ix.addPolicyLabels(keys)
-	return keys.sorted()
-}
-
-func (ix *Index) addPolicyLabels(keys labelKeys) {
-	m := ix.mesh
-	for p := range m.PeerAuthentications.All() {
-		keys.add(p.Spec.GetSelector().GetMatchLabels())
-	}
-	for p := range m.RequestAuthentications.All() {
-		addAttachmentLabels(keys, p.Spec)
-	}
-	for p := range m.AuthorizationPolicies.All() {
-		addAttachmentLabels(keys, p.Spec)
-	}
-}

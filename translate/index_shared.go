@@ -2,6 +2,7 @@ package translate
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
@@ -20,14 +21,30 @@ type indexes struct {
 type sharedIndex struct {
 	mesh *config.Mesh
 	make sync.Once
+	from *Index // what it is made of; nil: of nothing
 	ix   *Index
+	done atomic.Bool
+}
+
+// newest is the Index of the last Mesh that has one. x.mu is held.
+func (x *indexes) newest() *Index {
+	for _, s := range x.last {
+		if s.done.Load() {
+			return s.ix
+		}
+	}
+	return nil
 }
 
 // Index returns the Index of a Mesh, made once for all who ask while the Mesh
 // is one of the last few.
 func (t *Translator) Index(m *config.Mesh) *Index {
 	s := t.indexes.of(m)
-	s.make.Do(func() { s.ix = NewIndex(m) })
+	s.make.Do(func() {
+		s.ix = nextIndex(m, s.from)
+		s.from = nil
+		s.done.Store(true)
+	})
 	return s.ix
 }
 
@@ -39,7 +56,7 @@ func (x *indexes) of(m *config.Mesh) *sharedIndex {
 			return s
 		}
 	}
-	s := &sharedIndex{mesh: m}
+	s := &sharedIndex{mesh: m, from: x.newest()}
 	x.last = append([]*sharedIndex{s}, x.last[:min(len(x.last), rememberedIndexes-1)]...)
 	return s
 }

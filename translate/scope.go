@@ -90,7 +90,8 @@ type VisibleService struct {
 	// Hash identifies all of the above.
 	Hash config.Hash
 
-	routing config.Hash // Hash without Inline and Peers: all that routes depend on
+	from    *config.Endpoints // what Inline and Peers were read off; nil for none
+	routing config.Hash       // Hash without Inline and Peers: all that routes depend on
 }
 
 // Key identifies everything that the Scope gathered: equal keys, equal

@@ -1,8 +1,11 @@
 package translate
 
 import (
+	"maps"
+	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
@@ -15,10 +18,157 @@ type serviceIndex struct {
 	all map[string][]*config.Service
 	// hosts are the keys of all, sorted.
 	hosts []string
+	// exports are the namespaces that services which not everyone sees are
+	// exported to, shared those of hosts that several namespaces have.
+	exports, shared tally
 	// common is the view of every namespace that is not in views.
 	common *serviceView
 	// views are those of the namespaces that may see something else.
 	views map[string]*serviceView
+}
+
+// next is the index of ix, made of that of prev, whose Mesh may be empty.
+func (x serviceIndex) next(ix, prev *Index) serviceIndex {
+	if x.all == nil || !ix.mesh.Services.Same(prev.mesh.Services) {
+		x = x.changed(ix.mesh, prev.mesh)
+	}
+	return x.arrange(ix, prev)
+}
+
+func (x serviceIndex) changed(m, was *config.Mesh) serviceIndex {
+	groups := map[string][]*config.Service{}
+	all := make(map[string][]*config.Service, max(len(x.all), m.Services.Len()))
+	maps.Copy(all, x.all)
+	touch := func(host string) []*config.Service {
+		if _, ok := groups[host]; !ok {
+			groups[host] = slices.Clone(all[host])
+		}
+		return groups[host]
+	}
+	for old, s := range m.Services.Changed(was.Services) {
+		if old != nil {
+			groups[old.Hostname] = slices.DeleteFunc(touch(old.Hostname), func(o *config.Service) bool { return o == old })
+		}
+		if s != nil {
+			groups[s.Hostname] = append(touch(s.Hostname), s)
+		}
+	}
+	shared := maps.Clone(x.shared)
+	if shared == nil {
+		shared = tally{}
+	}
+	var come, gone []string
+	for host, services := range groups {
+		before := all[host]
+		shared.count(-1, sharers(before)...)
+		shared.count(1, sharers(services)...)
+		if len(services) == 0 {
+			delete(all, host)
+			gone = append(gone, host)
+			continue
+		}
+		if len(before) == 0 {
+			come = append(come, host)
+		}
+		sort.Slice(services, func(i, j int) bool { return preferred(services[i], services[j]) })
+		all[host] = services
+	}
+	return serviceIndex{
+		all: all, hosts: withEdits(x.hosts, gone, come), shared: shared,
+		exports: tallied(x.exports, m.Services, was.Services, func(s *config.Service) []string {
+			if s.ExportTo.Public {
+				return nil
+			}
+			return s.ExportTo.Namespaces
+		}),
+	}
+}
+
+// sharers are the namespaces of a host's services, if there are several.
+func sharers(services []*config.Service) []string {
+	if len(services) < 2 {
+		return nil
+	}
+	out := make([]string, len(services))
+	for i, s := range services {
+		out[i] = s.Namespace
+	}
+	return out
+}
+
+// withEdits is a sorted list without some texts and with others.
+func withEdits(list, gone, come []string) []string {
+	if len(gone)+len(come) == 0 {
+		return list
+	}
+	out := append(make([]string, 0, len(list)+len(come)), list...)
+	if len(gone) > 0 {
+		left := make(map[string]bool, len(gone))
+		for _, s := range gone {
+			left[s] = true
+		}
+		out = slices.DeleteFunc(out, func(s string) bool { return left[s] })
+	}
+	if len(come) < 32 {
+		for _, s := range come {
+			i, _ := slices.BinarySearch(out, s)
+			out = slices.Insert(out, i, s)
+		}
+		return out
+	}
+	out = append(out, come...)
+	sort.Strings(out)
+	return out
+}
+
+// arrange gives a view of their own to the namespaces whose clients may see
+// other services, or be under other DestinationRules or VirtualServices, than
+// everyone else.
+func (x serviceIndex) arrange(ix, prev *Index) serviceIndex {
+	kept := x.common != nil && ix.seesSame(prev)
+	before := x
+	follow := func(v *serviceView, of *serviceView) *serviceView {
+		if kept {
+			v.before = of.latest()
+		}
+		return v
+	}
+	x.common = follow(&serviceView{}, before.common)
+	x.views = map[string]*serviceView{}
+	own := func(ns string) {
+		if x.views[ns] == nil {
+			x.views[ns] = follow(&serviceView{namespace: ns, selective: ix.destinationRules.selective[ns] > 0}, before.views[ns])
+		}
+	}
+	own(ix.mesh.RootNamespace())
+	for _, namespaces := range []tally{x.exports, x.shared, ix.destinationRules.viewers, ix.virtualServices.viewers} {
+		for ns := range namespaces {
+			own(ns)
+		}
+	}
+	return x
+}
+
+// seesSame reports whether everyone sees the same services as in the Index
+// before, with the same rules and peers.
+func (ix *Index) seesSame(prev *Index) bool {
+	m, was := ix.mesh, prev.mesh
+	if !m.Services.Same(was.Services) || !m.DestinationRules.Same(was.DestinationRules) || !m.PeerAuthentications.Same(was.PeerAuthentications) {
+		return false
+	}
+	for old, eps := range m.Endpoints.Changed(was.Endpoints) {
+		if !eps.SamePeers(old) {
+			return false
+		}
+		e := eps
+		if e == nil {
+			e = old
+		}
+		if s, ok := m.Services.Get(e.ID.Namespace, e.ID.Hostname); ok && carriesEndpoints(s) {
+			return false
+		}
+	}
+	return true
 }
 
 // serviceView is what one client namespace sees: the services, one per host,
@@ -27,78 +177,32 @@ type serviceIndex struct {
 // namespace.
 type serviceView struct {
 	namespace string
-	once      sync.Once
-	services  []*VisibleService // by hostname
 	// selective: DestinationRules of the namespace select workloads, so what
 	// a workload sees depends on its labels.
 	selective bool
-	egress    *Egress
+
+	made atomic.Bool // mu need not be held to read what follows before
+	mu   sync.Mutex
+	// before is the view of an Index before this one, which sees the same
+	// services; nil if there is none, and when the view is made.
+	before   *serviceView
+	services []*VisibleService // by hostname
+	egress   *Egress
 	// gateway is egress without the mesh's routes, made when one asks.
 	gateway func() *Egress
 }
 
-func newServiceIndex(m *config.Mesh) serviceIndex {
-	x := serviceIndex{
-		all:    make(map[string][]*config.Service, m.Services.Len()),
-		common: &serviceView{},
-		views:  map[string]*serviceView{},
+// latest is the view, or what it is to be made of. The receiver may be nil.
+func (v *serviceView) latest() *serviceView {
+	if v == nil || v.made.Load() {
+		return v
 	}
-	alone := make([]*config.Service, 0, m.Services.Len()) // most hosts have one
-	for s := range m.Services.All() {
-		if others := x.all[s.Hostname]; len(others) > 0 {
-			x.all[s.Hostname] = append(others, s)
-		} else {
-			alone = append(alone, s)
-			x.all[s.Hostname] = alone[len(alone)-1 : len(alone) : len(alone)]
-		}
-		if !s.ExportTo.Public {
-			x.own(s.ExportTo.Namespaces...)
-		}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.made.Load() {
+		return v
 	}
-	x.hosts = make([]string, 0, len(x.all))
-	for host, services := range x.all {
-		x.hosts = append(x.hosts, host)
-		if len(services) == 1 {
-			continue
-		}
-		sort.SliceStable(services, func(i, j int) bool { return preferred(services[i], services[j]) })
-		for _, s := range services {
-			x.own(s.Namespace)
-		}
-	}
-	sort.Strings(x.hosts)
-	x.addPolicyNamespaces(m)
-	return x
-}
-
-// addPolicyNamespaces gives a view of their own to the namespaces whose
-// clients may be under other DestinationRules or VirtualServices than
-// everyone else.
-func (x *serviceIndex) addPolicyNamespaces(m *config.Mesh) {
-	x.own(m.RootNamespace())
-	for dr := range m.DestinationRules.All() {
-		x.own(dr.Namespace)
-		x.own(namedNamespaces(dr.Spec.GetExportTo())...)
-		if dr.Spec.GetWorkloadSelector() != nil {
-			x.views[dr.Namespace].selective = true
-		}
-	}
-	privateByDefault := !virtualServiceDefault(m, "").Public
-	for vs := range m.VirtualServices.All() {
-		if len(vs.Spec.GetExportTo()) > 0 || privateByDefault {
-			x.own(vs.Namespace)
-			x.own(virtualServiceVisibility(m, vs).Namespaces...)
-		}
-	}
-}
-
-// own gives namespaces a view of their own.
-func (x *serviceIndex) own(namespaces ...string) {
-	for _, ns := range namespaces {
-		if _, ok := x.views[ns]; !ok {
-			x.views[ns] = &serviceView{namespace: ns}
-		}
-	}
+	return v.before
 }
 
 func namedNamespaces(exportTo []string) []string {
@@ -113,10 +217,15 @@ func namedNamespaces(exportTo []string) []string {
 
 // preferred orders services of one host for a client in neither's namespace.
 func preferred(a, b *config.Service) bool {
-	if a.Kubernetes != b.Kubernetes {
+	switch {
+	case a.Kubernetes != b.Kubernetes:
 		return a.Kubernetes
+	case a.Before(&b.Meta):
+		return true
+	case b.Before(&a.Meta):
+		return false
 	}
-	return a.Before(&b.Meta)
+	return a.Namespace < b.Namespace
 }
 
 // visible returns the service of a host that clients of a namespace see, or
@@ -144,15 +253,36 @@ func (ix *Index) view(namespace string) *serviceView {
 	if v == nil {
 		v = ix.services.common
 	}
-	v.once.Do(func() { ix.fillView(v) })
+	ix.makeView(v)
 	return v
 }
 
+// makeView fills a view, unless it is filled.
+func (ix *Index) makeView(v *serviceView) {
+	if v.made.Load() {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.made.Load() {
+		ix.fillView(v)
+		v.before = nil
+		v.made.Store(true)
+	}
+}
+
 func (ix *Index) fillView(v *serviceView) {
-	var common *serviceView
-	if v != ix.services.common {
-		common = ix.services.common
-		common.once.Do(func() { ix.fillView(common) })
+	rules := ix.virtualServices.inMesh(v.namespace)
+	if was := v.before; was != nil {
+		v.services, v.gateway, v.egress = was.services, was.gateway, was.egress
+		if !slices.Equal(rules, was.egress.VirtualServices) {
+			v.egress = newEgress(nil, v.services, rules)
+		}
+		return
+	}
+	common := ix.services.common
+	if v != common {
+		ix.makeView(common)
 	}
 	v.services = make([]*VisibleService, 0, len(ix.services.hosts))
 	for _, host := range ix.services.hosts {
@@ -161,23 +291,51 @@ func (ix *Index) fillView(v *serviceView) {
 			continue
 		}
 		var known *VisibleService
-		if common != nil {
+		if v != common {
 			known = common.egress.service(host)
 		}
-		vs := ix.shareVisible(known, s, ix.ruleFor(s, v.namespace, nil))
-		v.services = append(v.services, vs)
+		v.services = append(v.services, ix.shareVisible(known, s, ix.ruleFor(s, v.namespace, nil)))
 	}
-	v.egress = newEgress(nil, v.services, ix.virtualServices.inMesh(v.namespace))
+	v.egress = newEgress(nil, v.services, rules)
 	v.gateway = sync.OnceValue(func() *Egress { return newEgress(nil, v.services, nil) })
 }
 
-// shareVisible returns known if it says just this about a service, or a new
-// VisibleService.
+// visibleServices are the VisibleServices that an Index has made, and those that
+// the Index before had.
+type visibleServices struct{ made, before *sync.Map } // of visibleKey and *VisibleService
+
+type visibleKey struct {
+	service *config.Service
+	rule    config.Hash
+}
+
+func (x visibleServices) next() visibleServices {
+	return visibleServices{made: &sync.Map{}, before: x.made}
+}
+
+// shareVisible returns known, which may be nil, if it says just this about a
+// service, or else the VisibleService that does.
 func (ix *Index) shareVisible(known *VisibleService, s *config.Service, rule *Rule) *VisibleService {
 	if known != nil && known.Service == s && ruleHash(known.Rule) == ruleHash(rule) {
 		return known
 	}
-	return newVisibleService(s, rule, s.Ports, ix.inlineEndpoints(s), ix.peersOf(s, rule))
+	key := visibleKey{s, ruleHash(rule)}
+	if v, ok := ix.visible.made.Load(key); ok {
+		return v.(*VisibleService)
+	}
+	eps, _ := ix.mesh.Endpoints.Get(s.Namespace, s.Hostname)
+	if ix.visible.before != nil {
+		if old, ok := ix.visible.before.Load(key); ok {
+			if v := old.(*VisibleService); v.from == eps && v.Peers.rules == ix.peers.in(s.Namespace) {
+				ix.visible.made.Store(key, v)
+				return v
+			}
+		}
+	}
+	v := newVisibleService(s, rule, s.Ports, ix.inlineEndpoints(s), ix.peersOf(s, rule))
+	v.from = eps
+	ix.visible.made.Store(key, v)
+	return v
 }
 
 func newVisibleService(s *config.Service, rule *Rule, inReach []config.ServicePort, inline *config.Endpoints, peers *Peers) *VisibleService {

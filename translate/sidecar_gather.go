@@ -110,11 +110,11 @@ func sidecarsInOrder(in []*config.SidecarScope) []*config.SidecarScope {
 // egressOf is the outbound view behind one egress listener.
 func (ix *Index) egressOf(s *Scope, l *EgressListener) *Egress {
 	f := newImportFilter(l.Spec.GetHosts(), s.Class.Namespace)
-	rules := ix.virtualServices.inMesh(s.Class.Namespace)
 	port, limited := l.onPort()
 	if f.everything() && !limited {
-		return newEgress(l, ix.servicesFor(s), rules)
+		return newEgress(l, ix.servicesFor(s), ix.virtualServices.inMesh(s.Class.Namespace))
 	}
+	rules := ix.rulesFrom(s, f)
 	var letIn []*SettledVirtualService
 	for _, vs := range rules {
 		if f.virtualService(vs.Namespace, vs.Hosts) {
@@ -136,12 +136,8 @@ func (ix *Index) egressOf(s *Scope, l *EgressListener) *Egress {
 // imported are the services that a filter lets in, one per host, ordered by
 // host. Of those of one host the client's own namespace goes first.
 func (ix *Index) imported(s *Scope, f *importFilter) []*VisibleService {
-	hosts := ix.services.hosts
-	if f.exact {
-		hosts = f.hosts()
-	}
 	var out []*VisibleService
-	for _, host := range hosts {
+	for _, host := range ix.hostsFor(f) {
 		var best *config.Service
 		for _, svc := range ix.services.all[host] {
 			if !svc.ExportTo.To(s.Class.Namespace) || !f.service(svc.Namespace, host) {
@@ -158,8 +154,37 @@ func (ix *Index) imported(s *Scope, f *importFilter) []*VisibleService {
 		if best == nil {
 			continue
 		}
-		known := ix.view(s.Class.Namespace).egress.service(host)
-		out = append(out, ix.shareVisible(known, best, ix.ruleFor(best, s.Class.Namespace, s.Labels)))
+		out = append(out, ix.shareVisible(nil, best, ix.ruleFor(best, s.Class.Namespace, s.Labels)))
 	}
 	return out
+}
+
+// hostsFor are the hosts, sorted, that a filter may let in.
+func (ix *Index) hostsFor(f *importFilter) []string {
+	namespaces, all := f.namespaces()
+	switch {
+	case f.exact:
+		return f.hosts()
+	case all:
+		return ix.services.hosts
+	}
+	var out []string
+	for _, ns := range namespaces {
+		for _, s := range ix.mesh.Services.In(ns) {
+			out = append(out, s.Hostname)
+		}
+	}
+	if len(namespaces) == 1 {
+		return out
+	}
+	return sortedSet(out)
+}
+
+// rulesFrom are the mesh's VirtualServices that a filter may let in, in order of
+// precedence.
+func (ix *Index) rulesFrom(s *Scope, f *importFilter) []*SettledVirtualService {
+	if namespaces, all := f.namespaces(); !all {
+		return ix.virtualServices.byGateway[meshGateway].from(namespaces, s.Class.Namespace)
+	}
+	return ix.virtualServices.inMesh(s.Class.Namespace)
 }

@@ -102,3 +102,19 @@ func (f *importFilter) hosts() []string {
 	}
 	return sortedSet(out)
 }
+
+// namespaces are those of which anything may be let in, sorted; all if that is
+// any.
+func (f *importFilter) namespaces() (list []string, all bool) {
+	for ns, n := range f.byNamespace {
+		if len(n.names) == 0 {
+			continue // it only excludes
+		}
+		if ns == "*" {
+			return nil, true
+		}
+		list = append(list, ns)
+	}
+	slices.Sort(list)
+	return list, false
+}

@@ -102,8 +102,7 @@ func (ix *Index) reachOnly(s *Scope, l *EgressListener, services []*VisibleServi
 			if svc == nil {
 				continue
 			}
-			known := ix.view(s.Class.Namespace).egress.service(host)
-			v := ix.shareVisible(known, svc, ix.ruleFor(svc, s.Class.Namespace, s.Labels))
+			v := ix.shareVisible(nil, svc, ix.ruleFor(svc, s.Class.Namespace, s.Labels))
 			e.hosts.services[host] = v
 			e.Destinations = append(e.Destinations, v)
 		}
