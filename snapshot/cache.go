@@ -14,10 +14,6 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
-// rememberedAssignments bounds the endpoint assignments kept for reuse
-// between classes.
-const rememberedAssignments = 1 << 16
-
 // idleGrace is how long a class without proxies is kept up to date, so that a
 // reconnecting proxy finds it.
 const idleGrace = time.Minute
@@ -35,7 +31,7 @@ type Cache struct {
 	// translating admits as many translations at once as there are
 	// processors, in the order of asking.
 	translating *semaphore.Weighted
-	assignments *lru.Cache[assignment, *translate.Resource]
+	assignments assignments
 	ready       chan struct{} // closed when the first Mesh is in service
 	tasks       chan struct{} // capacity 1: todo has work for Run
 
@@ -64,10 +60,6 @@ type building struct {
 
 // NewCache returns an empty Cache over a source of resources.
 func NewCache(source Source) *Cache {
-	remembered, err := lru.New[assignment, *translate.Resource](rememberedAssignments)
-	if err != nil {
-		panic(err) // only for a size below one
-	}
 	refused, err := lru.New[refusedVersion, struct{}](rememberedRefusals)
 	if err != nil {
 		panic(err) // only for a size below one
@@ -77,8 +69,8 @@ func NewCache(source Source) *Cache {
 		source: source, names: newNameTable(), metrics: m, secrets: secretShelf{source: source}, past: newHistory(),
 		ring:        &ring{onReach: func(d time.Duration) { m.convergence.Observe(d.Seconds()) }},
 		translating: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
-		assignments: remembered, refused: refused,
-		ready: make(chan struct{}), tasks: make(chan struct{}, 1),
+		refused:     refused,
+		ready:       make(chan struct{}), tasks: make(chan struct{}, 1),
 		slots: map[translate.Class]*slot{}, building: map[translate.Class]*building{},
 		audiences: map[audienceKey]*audience{}, seats: map[*seat]struct{}{},
 	}

@@ -147,27 +147,21 @@ func sameSpec(specs []translate.EndpointSpec, s *translate.EndpointSpec) bool {
 	return ok && specs[i].Hash == s.Hash
 }
 
-// assignment identifies one cluster's endpoints as one viewer sees them.
-type assignment struct {
-	spec, endpoints config.Hash
-	viewer          translate.Viewer
-}
-
 // endpoints returns an assignment, made once for all classes that have it.
 func (c *Cache) endpoints(spec *translate.EndpointSpec, m *config.Mesh, v translate.Viewer) *translate.Resource {
 	eps, _ := m.Endpoints.Get(spec.Service.Namespace, spec.Service.Hostname)
+	v = spec.Reads(v)
 	key := assignment{spec: spec.Hash, viewer: v}
 	if eps != nil {
 		key.endpoints = eps.Hash
 	}
-	r, ok := c.assignments.Get(key)
-	c.metrics.remembered(ok)
-	if ok {
+	r := c.assignments.get(key)
+	c.metrics.remembered(r != nil)
+	if r != nil {
 		return r
 	}
-	r = c.source.Endpoints(spec, eps, v)
-	if r != nil {
-		c.assignments.Add(key, r)
+	if r = c.source.Endpoints(spec, eps, v); r != nil {
+		r = c.assignments.add(key, r)
 	}
 	return r
 }

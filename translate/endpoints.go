@@ -54,18 +54,10 @@ func (s *EndpointSpec) Reads(v Viewer) Viewer {
 
 // Endpoints makes the ClusterLoadAssignment of a cluster for one viewer.
 // Endpoints may be nil. It is never nil itself: a cluster without endpoints
-// has an empty assignment.
+// has an empty assignment. It is not remembered: endpoints come and go for ever,
+// and who serves an assignment knows how long it is needed.
 func (t *Translator) Endpoints(spec *EndpointSpec, eps *config.Endpoints, v Viewer) *Resource {
 	v = spec.Reads(v)
-	h := config.NewHasher().Str("endpoints").Hash(spec.Hash)
-	if eps != nil {
-		h.Hash(eps.Hash)
-	}
-	v.addTo(h)
-	key := h.Sum()
-	if r, ok := t.memo.Get(key); ok && r.resource != nil {
-		return r.resource
-	}
 	var list []config.Endpoint
 	if eps != nil {
 		list = eps.ByPort[spec.Port.Name]
@@ -74,7 +66,6 @@ func (t *Translator) Endpoints(spec *EndpointSpec, eps *config.Endpoints, v View
 	if err != nil { // text that is not UTF-8; such endpoints cannot be sent
 		r, _ = NewResource(spec.Cluster, assign(spec, nil, v), Refs{})
 	}
-	t.memo.Add(key, remembered{resource: r})
 	return r
 }
 

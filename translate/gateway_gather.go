@@ -16,6 +16,8 @@ type GatewayServer struct {
 	Spec    *networking.Server
 	// Index is the server's place in the Gateway's list.
 	Index int
+	// content identifies the server with all that it says.
+	content config.Hash
 	// Hosts are the server's hosts with the namespaces whose VirtualServices
 	// may use them.
 	Hosts []ServerHost
@@ -27,6 +29,19 @@ type GatewayServer struct {
 	// VirtualServices are those bound to the Gateway that are visible to it
 	// and share a host with the server, in order of precedence.
 	VirtualServices []*SettledVirtualService
+}
+
+// fewServers is how many servers a Gateway has all of which are looked at anew
+// when it changes.
+const fewServers = 4
+
+// serverContent is GatewayServer.content.
+func serverContent(gw *config.Gateway, i int) config.Hash {
+	h := config.NewHasher().Str(gw.Namespace, gw.Name).Uint(uint64(i))
+	if servers := gw.Spec.GetServers(); len(servers) > fewServers {
+		return h.Proto(servers[i]).Sum()
+	}
+	return h.Hash(gw.Hash).Sum()
 }
 
 // ServerHost is one entry of Server.hosts, spelled out.
@@ -84,9 +99,10 @@ func (ix *Index) gatherGateways(s *Scope) {
 		m.add(gw)
 	}
 	s.Gateways = m.merged()
+	bound := boundRules{ix: ix, client: s.Class.Namespace, hosts: map[*config.Gateway]*ruleHosts{}}
 	for _, p := range s.Gateways {
 		for _, server := range p.Servers {
-			server.VirtualServices = ix.boundTo(server, s.Class.Namespace)
+			server.VirtualServices = bound.to(server)
 		}
 	}
 	s.problems = append(s.problems, m.problems...)
@@ -114,16 +130,62 @@ func (ix *Index) gatewaysSelecting(labels map[string]string) []*config.Gateway {
 	return out
 }
 
-// boundTo are the VirtualServices of a server's Gateway that share a host with
-// the server.
-func (ix *Index) boundTo(g *GatewayServer, clientNamespace string) []*SettledVirtualService {
+// boundRules finds the VirtualServices of servers, as the proxies of a namespace
+// see them.
+type boundRules struct {
+	ix     *Index
+	client string
+	hosts  map[*config.Gateway]*ruleHosts // of Gateways with many servers
+}
+
+// ruleHosts are VirtualServices, as places in a list, by host.
+type ruleHosts struct {
+	list  []*SettledVirtualService
+	exact map[string][]int
+	wild  []int
+}
+
+// to are the VirtualServices of a server's Gateway that share a host with the
+// server, in order of precedence.
+func (x *boundRules) to(g *GatewayServer) []*SettledVirtualService {
+	shares := func(vs *SettledVirtualService) bool {
+		return slices.ContainsFunc(vs.Hosts, func(h string) bool { _, ok := g.Shared(vs.Namespace, h); return ok })
+	}
+	wild := slices.ContainsFunc(g.Hosts, func(h ServerHost) bool { return isWildcard(h.Host) })
+	if len(g.Gateway.Spec.GetServers()) < 2 || wild {
+		return filter(x.ix.virtualServices.boundTo(g.Gateway.Namespace, g.Gateway.Name, x.client), shares)
+	}
+	hosts := x.hosts[g.Gateway]
+	if hosts == nil {
+		hosts = newRuleHosts(x.ix.virtualServices.boundTo(g.Gateway.Namespace, g.Gateway.Name, x.client))
+		x.hosts[g.Gateway] = hosts
+	}
+	places := slices.Clone(hosts.wild)
+	for _, h := range g.Hosts {
+		places = append(places, hosts.exact[h.Host]...)
+	}
+	slices.Sort(places)
 	var out []*SettledVirtualService
-	for _, vs := range ix.virtualServices.boundTo(g.Gateway.Namespace, g.Gateway.Name, clientNamespace) {
-		if slices.ContainsFunc(vs.Hosts, func(h string) bool { _, ok := g.Shared(vs.Namespace, h); return ok }) {
-			out = append(out, vs)
+	for _, i := range slices.Compact(places) {
+		if shares(hosts.list[i]) {
+			out = append(out, hosts.list[i])
 		}
 	}
 	return out
+}
+
+func newRuleHosts(list []*SettledVirtualService) *ruleHosts {
+	x := &ruleHosts{list: list, exact: make(map[string][]int, len(list))}
+	for i, vs := range list {
+		for _, h := range vs.Hosts {
+			if isWildcard(h) {
+				x.wild = append(x.wild, i)
+			} else {
+				x.exact[h] = append(x.exact[h], i)
+			}
+		}
+	}
+	return x
 }
 
 // serverHosts spells out Server.hosts (networking/v1alpha3 Server.hosts):

@@ -12,7 +12,7 @@ import (
 // gatewayListeners makes one listener for each address and port that the
 // gateway serves, and one over QUIC where servers of it speak HTTP/3.
 func (b *build) gatewayListeners() {
-	g := &gateway{b: b, env: newListenerEnv(b.scope)}
+	g := &gateway{b: b, env: newListenerEnv(b.scope), dynamic: dynamicHosts(b.scope.Egress)}
 	for i := range b.scope.Gateways {
 		p := &b.scope.Gateways[i]
 		if !g.env.canBind(p.Port, true) {
@@ -26,8 +26,9 @@ func (b *build) gatewayListeners() {
 }
 
 type gateway struct {
-	b   *build
-	env listenerEnv
+	b       *build
+	env     listenerEnv
+	dynamic []string
 }
 
 func (g *gateway) emit(p *GatewayPort, chains []*chain, quic bool) {
@@ -108,7 +109,7 @@ func (g *gateway) httpChainOf(p *GatewayPort, s *GatewayServer) *httpChain {
 	return &httpChain{
 		routes: s.Route, statPrefix: "outbound_" + sock.listenerName(), from: GatewaySide,
 		protocol: config.ParseProtocol(s.Spec.GetPort().GetProtocol()),
-		dynamic:  dynamicHosts(g.b.scope.Egress),
+		dynamic:  g.dynamic,
 	}
 }
 
@@ -124,9 +125,14 @@ func (g *gateway) httpsChains(p *GatewayPort, s *GatewayServer) []*chain {
 		h.statPrefix = n
 	}
 	return []*chain{{
-		match: chainMatch{sni: sni}, tls: &tlsTermination{spec: s.Spec.GetTls(), alpn: []string{"h2", "http/1.1"}},
+		match: chainMatch{sni: sni}, tls: terminationOf(s),
 		http: h, source: &s.Gateway.Meta,
 	}}
+}
+
+// terminationOf is the TLS that a server takes off.
+func terminationOf(s *GatewayServer) *tlsTermination {
+	return &tlsTermination{spec: s.Spec.GetTls(), alpn: []string{"h2", "http/1.1"}, origin: s.content}
 }
 
 // sniOf are the names that choose the server; none where it takes every name.
@@ -205,7 +211,7 @@ func (g *gateway) forwardChain(s *GatewayServer) []*chain {
 					return nil
 				}
 				c.match.sni = sni
-				c.tls = &tlsTermination{spec: tls, alpn: []string{"h2", "http/1.1"}}
+				c.tls = terminationOf(s)
 			}
 			return []*chain{c}
 		}

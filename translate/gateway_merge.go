@@ -74,7 +74,7 @@ func (m *gatewayMerge) add(gw *config.Gateway) {
 		if spec.GetPort() == nil {
 			continue // reported by the field table
 		}
-		m.addServer(&GatewayServer{Gateway: gw, Spec: spec, Index: i, Hosts: serverHosts(gw, spec.GetHosts())})
+		m.addServer(&GatewayServer{Gateway: gw, Spec: spec, Index: i, Hosts: serverHosts(gw, spec.GetHosts()), content: serverContent(gw, i)})
 	}
 }
 

@@ -21,12 +21,18 @@ import (
 type tlsTermination struct {
 	// spec is nil for a sidecar's own mesh TLS.
 	spec *networking.ServerTLSSettings
+	// origin, if not zero, identifies what spec is a part of: gateways have
+	// thousands, which need not be encoded to tell whether they changed.
+	origin config.Hash
 	// alpn are the application protocols to offer.
 	alpn []string
 }
 
 func (c *tlsTermination) addTo(h config.Hasher) {
-	h.Bool(c.spec != nil).Proto(c.spec).Str(c.alpn...)
+	h.Bool(c.spec != nil).Hash(c.origin).Str(c.alpn...)
+	if c.origin == 0 {
+		h.Proto(c.spec)
+	}
 }
 
 // mesh reports whether clients show certificates of the mesh's authority.

@@ -42,9 +42,15 @@ func sortedSet(in []string) []string {
 // emit adds the draft's listener to the build, from memory if an equal draft
 // was encoded before.
 func (e *listenerEnv) emit(b *build, d *draft) {
+	if len(d.chains) > fewChains {
+		if r := e.spliced(b, d); r != nil {
+			b.listeners = append(b.listeners, r)
+		}
+		return
+	}
 	r := b.resource(d.key(e.key), func() (string, proto.Message, Refs, []*config.Meta, []config.Problem) {
 		t := &listenerTexts{b: b, env: *e}
-		m := t.listener(d)
+		m := t.listener(d, true)
 		return m.GetName(), m, t.refs.refs(), d.sources(), nil
 	})
 	if r != nil {
@@ -52,7 +58,8 @@ func (e *listenerEnv) emit(b *build, d *draft) {
 	}
 }
 
-func (t *listenerTexts) listener(d *draft) *listener.Listener {
+// listener is a draft's listener, with its filter chains or without.
+func (t *listenerTexts) listener(d *draft, chains bool) *listener.Listener {
 	l := &listener.Listener{
 		Name:             d.socket.listenerName(),
 		TrafficDirection: d.direction,
@@ -67,8 +74,10 @@ func (t *listenerTexts) listener(d *draft) *listener.Listener {
 	if d.original != notRedirected && t.env.traits.Interception == config.TProxy {
 		l.Transparent = wrapperspb.Bool(true)
 	}
-	for _, c := range d.chains {
-		l.FilterChains = append(l.FilterChains, t.filterChain(d, c))
+	if chains {
+		for _, c := range d.chains {
+			l.FilterChains = append(l.FilterChains, t.filterChain(d, c))
+		}
 	}
 	if d.fallback != nil {
 		l.DefaultFilterChain = t.filterChain(d, d.fallback)

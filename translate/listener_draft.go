@@ -149,12 +149,18 @@ func addSource(h config.Hasher, m *config.Meta) {
 }
 
 func (d *draft) key(env config.Hash) config.Hash {
-	h := config.NewHasher().Str("listener").Hash(env)
-	d.socket.addTo(h)
-	h.Uint(uint64(d.direction)).Uint(uint64(d.original)).Uint(uint64(len(d.chains)))
+	h := config.NewHasher().Str("listener").Hash(d.headKey(env)).Uint(uint64(len(d.chains)))
 	for _, c := range d.chains {
 		c.addTo(h)
 	}
+	return h.Sum()
+}
+
+// headKey identifies all of the listener but its chains.
+func (d *draft) headKey(env config.Hash) config.Hash {
+	h := config.NewHasher().Str("listener head").Hash(env)
+	d.socket.addTo(h)
+	h.Uint(uint64(d.direction)).Uint(uint64(d.original))
 	for _, p := range d.uninspected {
 		h.Uint(uint64(p))
 	}

@@ -14,20 +14,51 @@ import (
 // gatewayRoutes fills the tables that a gateway's listeners ask for.
 func (b *build) gatewayRoutes() {
 	done := map[string]bool{}
+	env := b.newRouteEnv(false)
 	for i := range b.tables {
 		t := &b.tables[i]
 		if done[t.Name] || len(t.Servers) == 0 {
 			continue
 		}
 		done[t.Name] = true
-		if r := b.gatewayTable(t); r != nil {
+		if r := b.rememberedTable(t, env); r != nil {
 			b.routes = append(b.routes, r)
 		}
 	}
 }
 
-func (b *build) gatewayTable(t *routeTable) *Resource {
-	env := b.newRouteEnv(false)
+// fewRules bounds the VirtualServices of tables that are remembered whole:
+// gateways have thousands of those, of which a change concerns one. Larger ones
+// change with each of their many virtual hosts, which are remembered.
+const fewRules = 16
+
+// rememberedTable is gatewayTable, made once for equal inputs.
+func (b *build) rememberedTable(t *routeTable, env *routeEnv) *Resource {
+	egress := b.gatewayEgress(t)
+	rules := 0
+	h := config.NewHasher().Str("gateway table", t.Name).Hash(env.hash).Uint(uint64(len(t.Servers)))
+	for _, s := range t.Servers {
+		if rules += len(s.VirtualServices); rules > fewRules {
+			return b.gatewayTable(t, env)
+		}
+		h.Hash(s.content).Bool(s.HTTP3).Uint(uint64(len(s.VirtualServices)))
+		for _, vs := range s.VirtualServices {
+			(&ruled{env: env, egress: egress, rules: vs}).addTo(h)
+		}
+	}
+	type table struct {
+		resource *Resource
+		problems []config.Problem
+	}
+	made := remember(b.t, h.Sum(), func() table {
+		one := &build{t: b.t, scope: b.scope}
+		return table{one.gatewayTable(t, env), one.problems}
+	})
+	b.problems = append(b.problems, made.problems...)
+	return made.resource
+}
+
+func (b *build) gatewayTable(t *routeTable, env *routeEnv) *Resource {
 	port := t.Servers[0].Spec.GetPort().GetNumber()
 	var parts []*vhostPart
 	for _, v := range gatewayVhosts(t, env, b.gatewayEgress(t)) {

@@ -36,6 +36,8 @@ func (r *runner) churned(ctx context.Context, s *server, f *fleet, idle usage) e
 			r.mesh.churn(work, w, time.Second*churnWriters/time.Duration(r.churn))
 		}()
 	}
+	memory := make(chan []float64, 1)
+	go func() { memory <- s.sample(work, r.churnFor/10) }()
 	var took []time.Duration
 	missed := 0
 	for round := r.rounds; work.Err() == nil; round++ {
@@ -47,6 +49,7 @@ func (r *runner) churned(ctx context.Context, s *server, f *fleet, idle usage) e
 		pause(work, time.Second)
 	}
 	wg.Wait()
+	fmt.Fprintf(os.Stderr, "resident memory of %s at each tenth of the churn, MB: %.0f\n", s.name, <-memory)
 	f.quiet(ctx, 1500*time.Millisecond)
 	after, err := s.usage()
 	if err != nil {
@@ -59,6 +62,20 @@ func (r *runner) churned(ctx context.Context, s *server, f *fleet, idle usage) e
 		responses: float64(f.responses.Load()-responses) / max(made, 1), memory: after.rss,
 		perProxy: (after.rss - idle.rss) / float64(len(f.proxies)), missed: missed})
 	return nil
+}
+
+// sample reads the server's resident memory, in MB, every so often until ctx
+// ends.
+func (s *server) sample(ctx context.Context, every time.Duration) []float64 {
+	var out []float64
+	for pause(ctx, every) {
+		u, err := s.usage()
+		if err != nil {
+			break // it has ended, which the next look at it reports
+		}
+		out = append(out, u.rss)
+	}
+	return out
 }
 
 // churn gives one service of its own after the other another address.
