@@ -16,8 +16,11 @@ type GatewayServer struct {
 	Spec    *networking.Server
 	// Index is the server's place in the Gateway's list.
 	Index int
-	// content identifies the server with all that it says.
+	// content identifies the server with all that it says, kind is what of a port
+	// it needs for itself, and name its Gateway as VirtualServices name it.
 	content config.Hash
+	kind    serverKind
+	name    string
 	// Hosts are the server's hosts with the namespaces whose VirtualServices
 	// may use them.
 	Hosts []ServerHost
@@ -29,6 +32,63 @@ type GatewayServer struct {
 	// VirtualServices are those bound to the Gateway that are visible to it
 	// and share a host with the server, in order of precedence.
 	VirtualServices []*SettledVirtualService
+}
+
+// settledGateway is a Gateway with its servers' hosts spelled out. A pure
+// function of the object; shared by scopes.
+type settledGateway struct {
+	*config.Gateway
+	// servers lack what depends on the workload: Route, HTTP3, VirtualServices.
+	servers []GatewayServer
+}
+
+func settleGateway(gw *config.Gateway) *settledGateway {
+	s := &settledGateway{Gateway: gw}
+	name := gw.Namespace + "/" + gw.Name
+	for i, spec := range gw.Spec.GetServers() {
+		if spec.GetPort() == nil {
+			continue // reported by the field table
+		}
+		s.servers = append(s.servers, GatewayServer{
+			Gateway: gw, Spec: spec, Index: i, Hosts: serverHosts(gw, spec.GetHosts()),
+			content: serverContent(gw, i), kind: kindOf(spec), name: name,
+		})
+	}
+	return s
+}
+
+// nextGateways are the Gateways of m, the oldest first, made of those of was.
+func nextGateways(list []*settledGateway, m, was *config.Mesh) []*settledGateway {
+	if m.Gateways.Same(was.Gateways) {
+		return list
+	}
+	gone := map[*config.Gateway]bool{}
+	var come []*settledGateway
+	for old, gw := range m.Gateways.Changed(was.Gateways) {
+		if old != nil {
+			gone[old] = true
+		}
+		if gw != nil {
+			come = append(come, settleGateway(gw))
+		}
+	}
+	out := make([]*settledGateway, 0, len(list)+len(come))
+	for _, s := range list {
+		if !gone[s.Gateway] {
+			out = append(out, s)
+		}
+	}
+	compare := func(a, b *settledGateway) int { return precedence(&a.Meta, &b.Meta) }
+	if len(come) > 16 {
+		out = append(out, come...)
+		slices.SortFunc(out, compare)
+		return out
+	}
+	for _, s := range come {
+		i, _ := slices.BinarySearchFunc(out, s, compare)
+		out = slices.Insert(out, i, s)
+	}
+	return out
 }
 
 // fewServers is how many servers a Gateway has all of which are looked at anew
@@ -111,22 +171,13 @@ func (ix *Index) gatherGateways(s *Scope) {
 // gatewaysSelecting are the Gateways, of any namespace, whose selector takes
 // workloads of these labels, the oldest first. A Gateway without a selector
 // takes every gateway workload.
-func (ix *Index) gatewaysSelecting(labels map[string]string) []*config.Gateway {
-	var out []*config.Gateway
-	for gw := range ix.mesh.Gateways.All() {
+func (ix *Index) gatewaysSelecting(labels map[string]string) []*settledGateway {
+	var out []*settledGateway
+	for _, gw := range ix.gateways {
 		if config.Selects(gw.Spec.GetSelector(), labels) {
 			out = append(out, gw)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b *config.Gateway) int {
-		switch {
-		case a.Before(&b.Meta):
-			return -1
-		case b.Before(&a.Meta):
-			return 1
-		}
-		return 0
-	})
 	return out
 }
 
@@ -148,16 +199,20 @@ type ruleHosts struct {
 // to are the VirtualServices of a server's Gateway that share a host with the
 // server, in order of precedence.
 func (x *boundRules) to(g *GatewayServer) []*SettledVirtualService {
+	list := x.ix.virtualServices.byGateway[g.name].visibleTo(x.client)
 	shares := func(vs *SettledVirtualService) bool {
 		return slices.ContainsFunc(vs.Hosts, func(h string) bool { _, ok := g.Shared(vs.Namespace, h); return ok })
 	}
 	wild := slices.ContainsFunc(g.Hosts, func(h ServerHost) bool { return isWildcard(h.Host) })
 	if len(g.Gateway.Spec.GetServers()) < 2 || wild {
-		return filter(x.ix.virtualServices.boundTo(g.Gateway.Namespace, g.Gateway.Name, x.client), shares)
+		if len(list) == 1 && shares(list[0]) {
+			return list // most have a Gateway of their own
+		}
+		return filter(list, shares)
 	}
 	hosts := x.hosts[g.Gateway]
 	if hosts == nil {
-		hosts = newRuleHosts(x.ix.virtualServices.boundTo(g.Gateway.Namespace, g.Gateway.Name, x.client))
+		hosts = newRuleHosts(list)
 		x.hosts[g.Gateway] = hosts
 	}
 	places := slices.Clone(hosts.wild)

@@ -64,7 +64,7 @@ func (g *gateway) tcpChains(p *GatewayPort) []*chain {
 		case g.lacksCertificate(s):
 			g.withoutCertificate(s)
 			continue
-		case kindOf(s.Spec) == plainHTTP:
+		case s.kind == plainHTTP:
 			if plain == nil {
 				plain = &chain{http: g.httpChainOf(p, s), source: &s.Gateway.Meta}
 			}
@@ -77,7 +77,7 @@ func (g *gateway) tcpChains(p *GatewayPort) []*chain {
 		default:
 			out = append(out, g.forwardChain(s)...)
 		}
-		if len(out) == before && kindOf(s.Spec) != plainHTTP && s.Route == "" && s.Spec.GetTls().GetMode() != networking.ServerTLSSettings_AUTO_PASSTHROUGH {
+		if len(out) == before && s.kind != plainHTTP && s.Route == "" && s.Spec.GetTls().GetMode() != networking.ServerTLSSettings_AUTO_PASSTHROUGH {
 			g.withoutRoute(s)
 		}
 	}

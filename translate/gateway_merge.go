@@ -69,12 +69,10 @@ func newGatewayMerge(services []*config.Service, names map[string]string) *gatew
 	}
 }
 
-func (m *gatewayMerge) add(gw *config.Gateway) {
-	for i, spec := range gw.Spec.GetServers() {
-		if spec.GetPort() == nil {
-			continue // reported by the field table
-		}
-		m.addServer(&GatewayServer{Gateway: gw, Spec: spec, Index: i, Hosts: serverHosts(gw, spec.GetHosts()), content: serverContent(gw, i)})
+func (m *gatewayMerge) add(gw *settledGateway) {
+	own := slices.Clone(gw.servers)
+	for i := range own {
+		m.addServer(&own[i])
 	}
 }
 
@@ -87,12 +85,12 @@ func (m *gatewayMerge) addServer(g *GatewayServer) {
 	p := m.ports[key]
 	if p == nil {
 		p = &mergedPort{
-			GatewayPort: GatewayPort{Bind: key.address, Port: key.port}, kind: kindOf(g.Spec), sni: map[string]*GatewayServer{},
+			GatewayPort: GatewayPort{Bind: key.address, Port: key.port}, kind: g.kind, sni: map[string]*GatewayServer{},
 		}
 	}
-	if kindOf(g.Spec) == plainHTTP {
+	if g.kind == plainHTTP {
 		for _, s := range p.Servers {
-			if kindOf(s.Spec) == plainHTTP {
+			if s.kind == plainHTTP {
 				g.Route = s.Route
 				break
 			}
@@ -101,7 +99,7 @@ func (m *gatewayMerge) addServer(g *GatewayServer) {
 	if !m.fits(p, g) {
 		return
 	}
-	if kindOf(g.Spec) == overTLS {
+	if g.kind == overTLS {
 		for _, h := range g.Hosts {
 			p.sni[h.Host] = g
 		}
@@ -119,7 +117,7 @@ func (m *gatewayMerge) addServer(g *GatewayServer) {
 
 // fits reports whether a server can join a port, and why not as a Problem.
 func (m *gatewayMerge) fits(p *mergedPort, g *GatewayServer) bool {
-	kind := kindOf(g.Spec)
+	kind := g.kind
 	if len(p.Servers) > 0 {
 		first := p.Servers[0]
 		// Plain requests beside TLS can be told apart; Istio takes them where

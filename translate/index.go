@@ -13,6 +13,7 @@ type Index struct {
 	virtualServices  virtualServiceIndex
 	destinationRules destinationRuleIndex
 	peers            peerIndex
+	gateways         []*settledGateway // the oldest first
 	tested           testedKeys
 	// places are the services whose clusters carry endpoints of several places.
 	places map[config.ServiceID]bool
@@ -46,6 +47,7 @@ func nextIndex(m *config.Mesh, prev *Index) *Index {
 	ix := &Index{mesh: m}
 	ix.virtualServices = prev.virtualServices.next(m, prev.mesh)
 	ix.destinationRules = prev.destinationRules.next(m, prev.mesh)
+	ix.gateways = nextGateways(prev.gateways, m, prev.mesh)
 	ix.peers = prev.peers
 	if prev.peers.others == nil || !m.PeerAuthentications.Same(prev.mesh.PeerAuthentications) {
 		ix.peers = newPeerIndex(m)

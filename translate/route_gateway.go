@@ -118,7 +118,7 @@ func gatewayVhosts(t *routeTable, env *routeEnv, egress *Egress) []*gatewayVhost
 			}
 			r := &ruled{
 				env: env, egress: egress, rules: rules, port: port, tls: s.Spec.GetTls() != nil,
-				gateway: s.Gateway.Namespace + "/" + s.Gateway.Name,
+				gateway: s.name,
 			}
 			for _, host := range serverHostsOf(s, rules) {
 				v := get(host, port)

@@ -271,8 +271,8 @@ func BenchmarkGatewayEditOneOf2000(b *testing.B) {
 		ix := NewIndex(next.Mesh())
 		s := ix.Scope(Class{Side: GatewaySide, Namespace: "ns-0"})
 		server := &GatewayServer{
-			Gateway: gw, Spec: gw.Spec.Servers[0], Hosts: serverHosts(gw, []string{"*"}),
-			VirtualServices: ix.virtualServices.boundTo("ns-0", "gw", "ns-0"),
+			Gateway: gw, Spec: gw.Spec.Servers[0], Hosts: serverHosts(gw, []string{"*"}), name: "ns-0/gw",
+			VirtualServices: ix.virtualServices.byGateway["ns-0/gw"].visibleTo("ns-0"),
 		}
 		tables[i] = &build{t: tr, scope: s, tables: []routeTable{{Name: "http.80", Port: 80, Servers: []*GatewayServer{server}}}}
 	}

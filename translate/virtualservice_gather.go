@@ -319,12 +319,6 @@ func (x *virtualServiceIndex) inMesh(namespace string) []*SettledVirtualService 
 	return x.byGateway[meshGateway].visibleTo(namespace)
 }
 
-// boundTo are the VirtualServices of a Gateway that proxies of a namespace
-// see, in order of precedence.
-func (x *virtualServiceIndex) boundTo(gatewayNamespace, gatewayName, clientNamespace string) []*SettledVirtualService {
-	return x.byGateway[gatewayNamespace+"/"+gatewayName].visibleTo(clientNamespace)
-}
-
 func virtualServiceDefault(m *config.Mesh, ns string) config.Visibility {
 	return config.ParseVisibility(m.Settings.Mesh.GetDefaultVirtualServiceExportTo(), ns, config.Visibility{Public: true})
 }

@@ -44,16 +44,22 @@ func (m *mesh) changes() []change {
 
 // endpoint gives svc-0 one other address.
 func (m *mesh) endpoint(ctx context.Context, round int) (string, func() error, error) {
-	slices := m.client.DiscoveryV1().EndpointSlices("ns-0")
-	slice, err := slices.Get(ctx, "svc-0", metav1.GetOptions{})
-	if err != nil {
-		return "", nil, err
-	}
 	ip := fmt.Sprintf("172.%d.%s.%d", 16+round%16, m.run, round/16+1)
+	update, err := m.addAddress(ctx, 0, ip)
+	return ip, update, err
+}
+
+// addAddress gives a service one other address.
+func (m *mesh) addAddress(ctx context.Context, service int, ip string) (func() error, error) {
+	slices := m.client.DiscoveryV1().EndpointSlices(m.shape.namespace(service))
+	slice, err := slices.Get(ctx, serviceName(service), metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
 	slice.Endpoints = append(slice.Endpoints[:m.shape.pods:m.shape.pods], discoveryv1.Endpoint{
 		Addresses: []string{ip}, Conditions: discoveryv1.EndpointConditions{Ready: ptr(true)},
 	})
-	return ip, func() error {
+	return func() error {
 		_, err := slices.Update(ctx, slice, metav1.UpdateOptions{})
 		return err
 	}, nil
@@ -109,14 +115,16 @@ func (m *mesh) restore(ctx context.Context) error {
 			return err
 		}
 	}
-	slices := m.client.DiscoveryV1().EndpointSlices("ns-0")
-	slice, err := slices.Get(ctx, "svc-0", metav1.GetOptions{})
-	if err != nil {
-		return err
-	}
-	slice.Endpoints = slice.Endpoints[:m.shape.pods]
-	if _, err := slices.Update(ctx, slice, metav1.UpdateOptions{}); err != nil {
-		return err
+	for i := range m.shape.namespaces { // each has a service whose endpoints change
+		slices := m.client.DiscoveryV1().EndpointSlices(m.shape.namespace(i))
+		slice, err := slices.Get(ctx, serviceName(i), metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		slice.Endpoints = slice.Endpoints[:m.shape.pods]
+		if _, err := slices.Update(ctx, slice, metav1.UpdateOptions{}); err != nil {
+			return err
+		}
 	}
 	for _, name := range []string{"canary", "a-local-canary"} {
 		err = m.dynamic.Resource(virtualServices).Namespace("ns-0").Delete(ctx, name, metav1.DeleteOptions{})

@@ -20,7 +20,7 @@ const churnWriters = 16
 
 // churned changes an endpoint so many times a second for a while, and times
 // one watched change a second through it until every proxy has it.
-func (r *runner) churned(ctx context.Context, s *server, f *fleet, idle usage) error {
+func (r *runner) churned(ctx context.Context, s *target, f *fleet, idle usage) error {
 	before, err := s.usage()
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (r *runner) churned(ctx context.Context, s *server, f *fleet, idle usage) e
 
 // sample reads the server's resident memory, in MB, every so often until ctx
 // ends.
-func (s *server) sample(ctx context.Context, every time.Duration) []float64 {
+func (s *target) sample(ctx context.Context, every time.Duration) []float64 {
 	var out []float64
 	for pause(ctx, every) {
 		u, err := s.usage()

@@ -43,6 +43,11 @@ func run(ctx context.Context) error {
 	peer := flag.String("peer", os.Getenv("PEER"), "shell command of a second server to measure in the same run")
 	churn := flag.Int("churn", 0, "endpoint changes a second after the single changes")
 	churnFor := flag.Duration("churn-for", 20*time.Second, "for how long")
+	replicas := flag.Int("replicas", 1, "processes of the server, behind a TCP balancer of this tool's own")
+	restart := flag.Bool("restart", false, "at the end kill the server under its proxies, start it again, and wait until they have what changed meanwhile")
+	var h hosts
+	flag.IntVar(&h.n, "hosts", 0, "the proxies are gateways, and have so many hosts; the change is one more")
+	flag.StringVar(&h.layout, "host-layout", layoutOne, "how hosts are written: one (Gateway for all), each (a Gateway of its own), tls (the same over HTTPS)")
 	scoped := flag.Bool("scoped", false, "give every namespace a Sidecar that sees the namespace only")
 	byField := flag.Bool("fields", false, "list what the resources of one proxy are made of, in bytes by protobuf field")
 	out := flag.String("out", "", "Markdown file to write the table to")
@@ -78,9 +83,16 @@ func run(ctx context.Context) error {
 			return err
 		}
 	}
-	t := &table{shape: s, proxies: *proxies, protocol: *protocol, rounds: *rounds}
+	h.mesh = m
+	if h.n > 0 {
+		fmt.Fprintf(os.Stderr, "seeding %d hosts\n", h.n)
+		if err := h.seed(ctx); err != nil {
+			return err
+		}
+	}
+	t := &table{shape: s, proxies: *proxies, replicas: *replicas, hosts: h, protocol: *protocol, rounds: *rounds}
 	r := &runner{mesh: m, proxies: *proxies, rounds: *rounds, delta: *protocol == "delta", timeout: *timeout, report: t.add,
-		churn: *churn, churnFor: *churnFor, scoped: *scoped}
+		churn: *churn, churnFor: *churnFor, scoped: *scoped, restart: *restart, hosts: h}
 	if *byField {
 		r.fields = os.Stdout
 	}
@@ -88,7 +100,11 @@ func run(ctx context.Context) error {
 		if c.command == "" {
 			continue
 		}
-		if err := measure(ctx, r, c.name, c.command, kube.Kubeconfig()); err != nil {
+		before, err := readAPIServer(ctx, m.client)
+		if err != nil {
+			return err
+		}
+		if err := measure(ctx, r, c.name, c.command, kube.Kubeconfig(), *replicas, before); err != nil {
 			return err
 		}
 	}
@@ -98,20 +114,40 @@ func run(ctx context.Context) error {
 	return os.WriteFile(*out, []byte(t.markdown()), 0o644)
 }
 
-func measure(ctx context.Context, r *runner, name, command, kubeconfig string) error {
-	log := filepath.Join(filepath.Dir(kubeconfig), name+".log")
-	s, err := start(ctx, name, command, kubeconfig, log)
+func measure(ctx context.Context, r *runner, name, command, kubeconfig string, replicas int, before apiServer) error {
+	s := &target{name: name}
+	defer s.stop()
+	for i := range replicas {
+		log := filepath.Join(filepath.Dir(kubeconfig), fmt.Sprintf("%s-%d.log", name, i))
+		one, err := start(ctx, name, command, kubeconfig, log)
+		if err != nil {
+			return err
+		}
+		s.servers = append(s.servers, one)
+	}
+	s.address = s.servers[0].address
+	if replicas > 1 {
+		if err := s.balance(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.run(ctx, s); err != nil {
+		return err
+	}
+	after, err := readAPIServer(ctx, r.mesh.client)
 	if err != nil {
 		return err
 	}
-	defer s.stop()
-	return r.run(ctx, s)
+	fmt.Fprintf(os.Stderr, "API server with %d of %s: %s\n", replicas, name, after.since(before))
+	return nil
 }
 
 // table is the report of one run.
 type table struct {
 	shape           shape
 	proxies, rounds int
+	replicas        int
+	hosts           hosts
 	protocol        string
 	rows            []row
 }
@@ -134,8 +170,12 @@ func line(r row) string {
 
 func (t *table) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d services × %d pods in %d namespaces, %d sidecars, %s, %d rounds a change; %s; load average at the end %s.\n\n",
-		t.shape.services, t.shape.pods, t.shape.namespaces, t.proxies, t.protocol, t.rounds, machine(), load())
+	clients := fmt.Sprintf("%d sidecars", t.proxies)
+	if t.hosts.n > 0 {
+		clients = fmt.Sprintf("%d gateways of %d hosts (layout %s)", t.proxies, t.hosts.n, t.hosts.layout)
+	}
+	fmt.Fprintf(&b, "%d services × %d pods in %d namespaces, %s, %s, %d rounds a change, %d replicas; %s; load average at the end %s.\n\n",
+		t.shape.services, t.shape.pods, t.shape.namespaces, clients, t.protocol, t.rounds, t.replicas, machine(), load())
 	b.WriteString("| server | work | p50 (connect: all) | p99 | server CPU | resources | responses | memory | above idle, a proxy | missed |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range t.rows {

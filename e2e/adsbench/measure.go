@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"os"
 	"slices"
 	"time"
 )
@@ -32,16 +33,18 @@ type runner struct {
 	churn    int
 	churnFor time.Duration
 	scoped   bool // each proxy sees its namespace only
+	restart  bool // kill the server under the fleet, and start it again
+	hosts    hosts
 	// fields is where to tell what the first proxy's first resources are made
 	// of, field by field; nil leaves it out.
 	fields io.Writer
 }
 
 // run measures one server: connect, each change, reconnect.
-func (r *runner) run(ctx context.Context, s *server) error {
+func (r *runner) run(ctx context.Context, s *target) error {
 	f := &fleet{address: s.address, delta: r.delta, deps: dependents{seed: maphash.MakeSeed()}}
 	for i := range r.proxies {
-		node, err := r.mesh.shape.node(i)
+		node, err := r.mesh.shape.node(i, r.hosts.n > 0)
 		if err != nil {
 			return err
 		}
@@ -64,11 +67,23 @@ func (r *runner) run(ctx context.Context, s *server) error {
 			return err
 		}
 	}
+	if err := r.mesh.restore(ctx); err != nil {
+		return err
+	}
+	if r.hosts.n > 0 {
+		return r.hosts.restore(ctx, r.rounds)
+	}
+	if !r.restart {
+		return nil
+	}
+	if err := r.restarted(ctx, s, f, idle); err != nil {
+		return err
+	}
 	return r.mesh.restore(ctx)
 }
 
 // connected connects the fleet, makes every change, and disconnects.
-func (r *runner) connected(ctx context.Context, s *server, f *fleet, idle usage) error {
+func (r *runner) connected(ctx context.Context, s *target, f *fleet, idle usage) error {
 	streams, end := context.WithCancel(ctx)
 	defer end()
 	if r.fields != nil {
@@ -77,11 +92,18 @@ func (r *runner) connected(ctx context.Context, s *server, f *fleet, idle usage)
 	if err := r.connect(streams, s, f, "connect", idle); err != nil {
 		return err
 	}
+	if err := s.shares(os.Stderr); err != nil {
+		return err
+	}
 	if r.fields != nil {
 		fmt.Fprintf(r.fields, "What one proxy is sent by %s, in bytes:\n%s", s.name, f.sizes.report())
 		f.sizes = nil
 	}
-	for _, c := range r.mesh.changes() {
+	changes := r.mesh.changes()
+	if r.hosts.n > 0 {
+		changes = []change{{"host", false, r.hosts.one}}
+	}
+	for _, c := range changes {
 		if err := r.change(ctx, s, f, c, idle); err != nil {
 			return err
 		}
@@ -92,7 +114,7 @@ func (r *runner) connected(ctx context.Context, s *server, f *fleet, idle usage)
 	return nil
 }
 
-func (r *runner) connect(ctx context.Context, s *server, f *fleet, work string, idle usage) error {
+func (r *runner) connect(ctx context.Context, s *target, f *fleet, work string, idle usage) error {
 	before, err := s.usage()
 	if err != nil {
 		return err
@@ -114,7 +136,7 @@ func (r *runner) connect(ctx context.Context, s *server, f *fleet, work string, 
 	return nil
 }
 
-func (r *runner) change(ctx context.Context, s *server, f *fleet, c change, idle usage) error {
+func (r *runner) change(ctx context.Context, s *target, f *fleet, c change, idle usage) error {
 	before, err := s.usage()
 	if err != nil {
 		return err
@@ -169,7 +191,7 @@ func (r *runner) once(ctx context.Context, f *fleet, c change, round int, took *
 
 // concerned is how many proxies see what happens in ns-0, to all or to itself.
 func (r *runner) concerned(local bool) int {
-	if !r.scoped && !local {
+	if !r.scoped && !local || r.hosts.n > 0 {
 		return r.proxies
 	}
 	n := 0

@@ -20,6 +20,8 @@ type server struct {
 	address string
 	cmd     *exec.Cmd
 	log     *os.File
+	// command and kubeconfig are what it was started with.
+	command, kubeconfig string
 }
 
 // start runs a shell command with KUBECONFIG and XDS_ADDRESS set, and waits
@@ -30,15 +32,11 @@ func start(ctx context.Context, name, command, kubeconfig, logFile string) (*ser
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: name, address: "127.0.0.1:" + strconv.Itoa(port)}
+	s := &server{name: name, address: "127.0.0.1:" + strconv.Itoa(port), command: command, kubeconfig: kubeconfig}
 	if s.log, err = os.Create(logFile); err != nil {
 		return nil, err
 	}
-	s.cmd = exec.CommandContext(ctx, "/bin/sh", "-c", "exec "+command)
-	s.cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "XDS_ADDRESS="+s.address)
-	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := s.cmd.Start(); err != nil {
+	if err := s.launch(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.ready(ctx); err != nil {
@@ -46,6 +44,21 @@ func start(ctx context.Context, name, command, kubeconfig, logFile string) (*ser
 		return nil, fmt.Errorf("%s (log: %s): %w", name, logFile, err)
 	}
 	return s, nil
+}
+
+// launch starts the process, and waits for nothing.
+func (s *server) launch(ctx context.Context) error {
+	s.cmd = exec.CommandContext(ctx, "/bin/sh", "-c", "exec "+s.command)
+	s.cmd.Env = append(os.Environ(), "KUBECONFIG="+s.kubeconfig, "XDS_ADDRESS="+s.address)
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return s.cmd.Start()
+}
+
+// kill ends the process as a crash would, without a word to its clients.
+func (s *server) kill() {
+	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+	_ = s.cmd.Wait()
 }
 
 func (s *server) ready(ctx context.Context) error {
@@ -99,6 +112,38 @@ func (s *server) stop() {
 		<-ended
 	}
 	_ = s.log.Close()
+}
+
+// target is what the fleet connects to: one process, or several behind a
+// balancer.
+type target struct {
+	name, address string
+	servers       []*server
+	balancer      *balancer // nil for one process
+}
+
+func (t *target) stop() {
+	if t.balancer != nil {
+		t.balancer.close()
+	}
+	for _, s := range t.servers {
+		s.stop()
+	}
+}
+
+// usage is that of all processes together.
+func (t *target) usage() (usage, error) {
+	var sum usage
+	for _, s := range t.servers {
+		u, err := s.usage()
+		if err != nil {
+			return sum, err
+		}
+		sum.cpu += u.cpu
+		sum.rss += u.rss
+		sum.peak += u.peak
+	}
+	return sum, nil
 }
 
 // usage is a process's CPU time and resident memory so far.

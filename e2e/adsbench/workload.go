@@ -100,8 +100,11 @@ func seedPod(ctx context.Context, client kubernetes.Interface, s shape, service,
 
 func ptr[T any](v T) *T { return &v }
 
-// node is the identity that pod i of the mesh's pods connects with.
-func (s shape) node(i int) (*core.Node, error) {
+// node is the identity that pod i of the mesh's pods connects with, or gateway i.
+func (s shape) node(i int, gateway bool) (*core.Node, error) {
+	if gateway {
+		return gatewayNode(i)
+	}
 	service, p := i/s.pods%s.services, i%s.pods
 	ns, ip := s.namespace(service), podIP(service*s.pods+p)
 	labels := map[string]any{}
