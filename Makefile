@@ -83,7 +83,8 @@ fuzz: ## Fuzz every target for FUZZTIME (30s); what fails stays under testdata/f
 	done
 
 # What make bench measures: the fleet, and a peer to run beside pilotfish in the
-# same run (a shell command; it finds $KUBECONFIG and $XDS_ADDRESS set).
+# same run: a shell command, which finds $KUBECONFIG and $XDS_ADDRESS set, or
+# PEER=floor for go-control-plane's server, which mirrors pilotfish's resources.
 # Flags that are given count for every run; without, the run with a Sidecar in
 # every namespace has ten times the proxies.
 BENCH_SHAPE  := -services 500 -pods 2 -namespaces 10
@@ -96,16 +97,22 @@ PEER         ?=
 BENCH_RUN    ?=
 SERVE       := bin/pilotfish serve --kubeconfig $$KUBECONFIG --xds-address $$XDS_ADDRESS --secure-xds-address= \
   --webhook-address= --monitoring-address= --http-address=
+PEER_COMMAND = $(if $(filter floor,$(PEER)),$(CACHE)/bin/floor,$(PEER))
+REPLICA_FLAGS := $(BENCH_SHAPE) -proxies 3000 -scoped -rounds 3
+HOST_FLAGS   := $(BENCH_SHAPE) -proxies 2 -hosts 5000
 
 .PHONY: bench
-bench: build kube-binaries ## Measure the server under a fleet of proxies, then run the Go benchmarks
+bench: export UPSTREAM = $(SERVE)
+bench: build kube-binaries $(if $(filter floor,$(PEER)),floor) ## Measure the server under a fleet of proxies, then run the Go benchmarks
 	$(GO) build -o bin/adsbench ./e2e/adsbench
-	$(BENCH_RUN) bin/adsbench $(BENCH_FLAGS) -protocol delta -server '$(SERVE)' -peer '$(PEER)' -out $(CACHE)/bench-delta.md
-	$(BENCH_RUN) bin/adsbench $(BENCH_FLAGS) -protocol sotw -server '$(SERVE)' -peer '$(PEER)' -out $(CACHE)/bench-sotw.md
-	$(BENCH_RUN) bin/adsbench $(BENCH_FLAGS) -rounds 3 -churn 100 -churn-for $(CHURN_FOR) -protocol delta -server '$(SERVE)' -peer '$(PEER)' -out $(CACHE)/bench-churn.md
-	$(BENCH_RUN) bin/adsbench $(SCOPED_FLAGS) -scoped -rounds 3 -protocol delta -server '$(SERVE)' -peer '$(PEER)' -out $(CACHE)/bench-scoped.md
+	$(BENCH_RUN) bin/adsbench $(BENCH_FLAGS) -protocol delta -server '$(SERVE)' -peer '$(PEER_COMMAND)' -out $(CACHE)/bench-delta.md
+	$(BENCH_RUN) bin/adsbench $(BENCH_FLAGS) -protocol sotw -server '$(SERVE)' -peer '$(PEER_COMMAND)' -out $(CACHE)/bench-sotw.md
+	$(BENCH_RUN) bin/adsbench $(BENCH_FLAGS) -rounds 3 -churn 100 -churn-for $(CHURN_FOR) -protocol delta -server '$(SERVE)' -peer '$(PEER_COMMAND)' -out $(CACHE)/bench-churn.md
+	$(BENCH_RUN) bin/adsbench $(SCOPED_FLAGS) -scoped -rounds 3 -restart -protocol delta -server '$(SERVE)' -peer '$(PEER_COMMAND)' -out $(CACHE)/bench-scoped.md
+	for n in 1 2 3; do $(BENCH_RUN) bin/adsbench $(REPLICA_FLAGS) -replicas $$n -server '$(SERVE)' -out $(CACHE)/bench-replicas-$$n.md; done
+	for l in one each tls; do $(BENCH_RUN) bin/adsbench $(HOST_FLAGS) -host-layout $$l -server '$(SERVE)' -out $(CACHE)/bench-hosts-$$l.md; done
 	JUDGE_PAIRS=100000 JUDGE_SEED=$$$$ $(GO) test -count=1 -timeout 30m ./e2e/judge
-	$(GO) test -run '^$$' -bench . -benchmem ./translate/... ./snapshot/... ./discovery/ ./webhook/inject/ ./meshtest/
+	$(GO) test -run '^$$' -bench . -benchmem ./translate/... ./snapshot/... ./discovery/... ./webhook/inject/ ./meshtest/
 
 # How long the soak runs; short in make test.
 SOAK ?= 1h

@@ -31,6 +31,7 @@ locate() {
 	coredns) module=coredns package=github.com/coredns/coredns ;;
 	otelcol) module=otelcol package=. ;;
 	ratelimit) module=ratelimit package=. ;;
+	floor) module=floor package=. ;;
 	etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;
 	istioctl | pilot-agent)
 		module=istio

@@ -2,7 +2,7 @@
 # beside this file. Included by the top-level Makefile; paths are relative to
 # the repository's root.
 
-.PHONY: kube-binaries cluster-binaries otelcol ratelimit golangci-lint envoy
+.PHONY: kube-binaries cluster-binaries otelcol ratelimit floor golangci-lint envoy
 
 kube-binaries: ## Build etcd and kube-apiserver for the tests of discovery (minutes, once)
 	@tools/build.sh etcd kube-apiserver >/dev/null
@@ -15,6 +15,9 @@ otelcol: ## Build the OpenTelemetry collector for the tests of traces and logs
 
 ratelimit: ## Build Envoy's rate limit service for the tests of rate limits
 	@tools/build.sh ratelimit >/dev/null
+
+floor: ## Build go-control-plane's server, a peer for make bench that translates nothing
+	@tools/build.sh floor >/dev/null
 
 golangci-lint:
 	@tools/build.sh golangci-lint >/dev/null
