@@ -53,9 +53,3 @@ func (a *assignments) forget(key assignment) {
 		delete(a.made, key)
 	}
 }
-
-func (a *assignments) len() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.made)
-}

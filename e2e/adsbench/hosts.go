@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"golang.org/x/sync/errgroup"
@@ -28,7 +29,12 @@ type hosts struct {
 	mesh   *mesh
 }
 
+// seed creates them, if there are any.
 func (h *hosts) seed(ctx context.Context) error {
+	if h.n == 0 {
+		return nil
+	}
+	fmt.Fprintf(os.Stderr, "seeding %d hosts\n", h.n)
 	switch h.layout {
 	case layoutOne:
 		if err := h.create(ctx, gateways, gatewayObject("all", "*", false)); err != nil {

@@ -84,11 +84,8 @@ func run(ctx context.Context) error {
 		}
 	}
 	h.mesh = m
-	if h.n > 0 {
-		fmt.Fprintf(os.Stderr, "seeding %d hosts\n", h.n)
-		if err := h.seed(ctx); err != nil {
-			return err
-		}
+	if err := h.seed(ctx); err != nil {
+		return err
 	}
 	t := &table{shape: s, proxies: *proxies, replicas: *replicas, hosts: h, protocol: *protocol, rounds: *rounds}
 	r := &runner{mesh: m, proxies: *proxies, rounds: *rounds, delta: *protocol == "delta", timeout: *timeout, report: t.add,
