@@ -98,7 +98,7 @@ BENCH_RUN    ?=
 SERVE       := bin/pilotfish serve --kubeconfig $$KUBECONFIG --xds-address $$XDS_ADDRESS --secure-xds-address= \
   --webhook-address= --monitoring-address= --http-address=
 PEER_COMMAND = $(if $(filter floor,$(PEER)),$(CACHE)/bin/floor,$(PEER))
-REPLICA_FLAGS := $(BENCH_SHAPE) -proxies 3000 -scoped -rounds 3
+REPLICA_FLAGS := $(BENCH_SHAPE) -proxies 1500 -scoped -rounds 3
 HOST_FLAGS   := $(BENCH_SHAPE) -proxies 2 -hosts 5000
 
 .PHONY: bench
