@@ -56,13 +56,13 @@ spec:
 }
 
 // TestDelivery promotes good versions and takes bad ones back, under load, by
-// pilotfish rollout and by Flagger's own controller, with a real Prometheus
-// that scrapes the sidecars.
+// pilotfish rollout and by the controllers of Flagger and Argo Rollouts, with a
+// real Prometheus that scrapes the sidecars.
 func TestDelivery(t *testing.T) {
 	w := need(t)
 	w.namespace(t, "monitoring")
 	w.prometheus(t)
-	t.Run("both", func(t *testing.T) {
+	t.Run("all", func(t *testing.T) {
 		t.Run("rollout", func(t *testing.T) {
 			t.Parallel()
 			w.rollsOut(t)
@@ -70,6 +70,10 @@ func TestDelivery(t *testing.T) {
 		t.Run("Flagger", func(t *testing.T) {
 			t.Parallel()
 			w.flagger(t)
+		})
+		t.Run("Argo Rollouts", func(t *testing.T) {
+			t.Parallel()
+			w.rollouts(t)
 		})
 	})
 }
@@ -140,7 +144,7 @@ data:
     - job_name: proxies
       metrics_path: /stats/prometheus
       dns_sd_configs:
-      - names: [proxies.delivery.svc.cluster.local, proxies.flagged.svc.cluster.local]
+      - names: [proxies.delivery.svc.cluster.local, proxies.flagged.svc.cluster.local, proxies.rolled.svc.cluster.local]
         type: A
         port: 15020
         refresh_interval: 1s
