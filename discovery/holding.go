@@ -105,10 +105,17 @@ func (h *holding) put(o *held, source string, given *Object) (touched bool) {
 	return had || len(v.problems) > 0 || len(o.versions) > 1
 }
 
-// restricts reports whether an object only ever takes rights away. Without a
-// good version of it everything would be allowed, so a faulty one is in effect:
-// translation makes the strictest of what it cannot read.
-func restricts(o *Object) bool { return o.Meta.Group == SecurityGroup }
+// restricts reports whether an object only ever takes rights away, or may be
+// there to do so. Without a good version of it everything would be allowed, so
+// the strictest is in effect that a faulty one can have meant.
+func restricts(o *Object) bool {
+	if o.Meta.Group != ExtensionsGroup {
+		return o.Meta.Group == SecurityGroup
+	}
+	spec, _ := o.Body.(proto.Message)
+	_, closes := StandIn(o.Meta, spec, true)
+	return closes
+}
 
 func isError(p config.Problem) bool { return p.Severity == config.Error }
 

@@ -98,3 +98,54 @@ func TestSelectorThatSelectsNothing(t *testing.T) {
 		t.Errorf("in effect is %v", p)
 	}
 }
+
+// TestExtensionThatCannotBeRead: an extension that does not fail open refuses,
+// as long as no good version of it is known.
+func TestExtensionThatCannotBeRead(t *testing.T) {
+	s := discovery.NewStore(nil, "file")
+	s.Synced("file")
+	const whom, all = "until it can, it refuses what it would see of the workloads that it selects", "of all workloads that a policy of namespace shop is for"
+	for _, c := range []struct{ kind, spec, effect, says string }{
+		{"WasmPlugin", "{selector: {matchLabels: {app: web}}, url: a/b, failStrategy: FAIL_OPEN, colour: red}", "", ""},
+		{"WasmPlugin", "{selector: {matchLabels: {app: web}}, url: a/b, match: [{mode: SERVER}], colour: red}", `selector:{match_labels:{key:"app" value:"web"}} match:{mode:SERVER}`, whom},
+		{"WasmPlugin", "{selektor: {matchLabels: {app: web}}, url: a/b}", "", all},
+		{"WasmPlugin", "{url: a/b, type: NETWORK, colour: red}", "type:NETWORK", all},
+		{"WasmPlugin", "{url: a/b}", `url:"a/b"`, ""},
+		{"WasmPlugin", "{url: c/d, colour: red}", `url:"a/b"`, "its last good version stays in effect"},
+		{"TrafficExtension", "{selector: {matchLabels: {app: web}}, wasm: {url: a/b, failStrategy: FAIL_OPEN}, colour: red}", "", ""},
+		{"TrafficExtension", "{selector: {matchLabels: {app: web}}, lua: {inlineCode: x}, colour: red}", `selector:{match_labels:{key:"app" value:"web"}} wasm:{}`, whom},
+	} {
+		objects, _ := file.Parse("in.yaml", []byte("apiVersion: extensions.istio.io/v1alpha1\nkind: "+c.kind+"\nmetadata: {name: p, namespace: shop}\nspec: "+c.spec))
+		for i := range objects {
+			s.Apply("file", []discovery.Change{{Object: objects[i]}})
+		}
+		if len(objects) == 0 { // as a source that no longer sees it
+			s.Apply("file", []discovery.Change{{Deleted: true, Object: discovery.Object{Meta: config.Meta{Key: config.Key{Group: discovery.ExtensionsGroup, Kind: c.kind, Namespace: "shop", Name: "p"}}}}})
+		}
+		m := s.Mesh()
+		effect, there := "", false
+		if c.kind == "WasmPlugin" {
+			p, ok := m.WasmPlugins.Get("shop", "p")
+			if there = ok; ok {
+				effect = p.Spec.String()
+			}
+		} else {
+			p, ok := m.TrafficExtensions.Get("shop", "p")
+			if there = ok; ok {
+				effect = p.Spec.String()
+			}
+		}
+		if want := c.effect != "" || c.says != ""; there != want || strings.ReplaceAll(effect, "  ", " ") != c.effect {
+			t.Errorf("%s %s: in effect is %t %q, want %q", c.kind, c.spec, there, effect, c.effect)
+		}
+		said := ""
+		for _, problem := range m.Problems {
+			if problem.Code == "FailsClosed" && problem.Object.Name == "p" && problem.Object.Kind == c.kind {
+				said = problem.Message
+			}
+		}
+		if (said == "") != (c.says == "") || !strings.Contains(said, c.says) {
+			t.Errorf("%s %s: the problem is %q, want %q", c.kind, c.spec, said, c.says)
+		}
+	}
+}

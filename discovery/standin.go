@@ -5,18 +5,21 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/proto"
+	extensions "istio.io/api/extensions/v1alpha1"
 	security "istio.io/api/security/v1beta1"
+	typev1beta1 "istio.io/api/type/v1beta1"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
-// StandIn returns what is in effect for an object of security.istio.io that
-// cannot be read, as long as no good version of it is known: the strictest that
-// it can have meant, since without it everything would be allowed. read is what
-// could be read of its spec, or nil; selects says that its selector and
-// targetRefs are in it as they were written. ok is false for other kinds.
+// StandIn returns what is in effect for an object of security.istio.io, or for
+// an extension that does not fail open, that cannot be read, as long as no good
+// version of it is known: the strictest that it can have meant, since without it
+// everything would be allowed. read is what could be read of its spec, or nil;
+// selects says that its selector and targetRefs are in it as they were written.
+// ok is false for others.
 func StandIn(meta config.Meta, read proto.Message, selects bool) (o Object, ok bool) {
-	if meta.Group != SecurityGroup {
+	if meta.Group != SecurityGroup && meta.Group != ExtensionsGroup {
 		return o, false
 	}
 	o.Meta = meta
@@ -40,10 +43,71 @@ func StandIn(meta config.Meta, read proto.Message, selects bool) (o Object, ok b
 			out.Selector = was.GetSelector()
 		}
 		o.Body = out
-	default:
-		return Object{}, false
+	case "WasmPlugin":
+		o.Body = strictPlugin(read, selects)
+	case "TrafficExtension":
+		o.Body = strictExtension(read, selects)
 	}
-	return o, true
+	return o, o.Body != nil
+}
+
+// strictPlugin stands for a plugin that refuses whatever it would see; nil for
+// one that fails open. Of what kind it is not known to be it is the one that
+// sees more: connections, in both directions.
+func strictPlugin(read proto.Message, selects bool) any {
+	was, ok := read.(*extensions.WasmPlugin)
+	if !ok {
+		return &extensions.WasmPlugin{Type: extensions.PluginType_NETWORK}
+	}
+	if was.GetFailStrategy() == extensions.FailStrategy_FAIL_OPEN {
+		return nil
+	}
+	out := &extensions.WasmPlugin{Type: was.GetType(), Phase: was.GetPhase()}
+	if knownModes(was.GetMatch()) {
+		out.Match = was.GetMatch()
+	}
+	if selects {
+		out.Selector, out.TargetRef, out.TargetRefs = was.GetSelector(), was.GetTargetRef(), was.GetTargetRefs()
+	}
+	return out
+}
+
+// strictExtension is strictPlugin for the other notation. Scripts have no
+// strategy: they fail closed.
+func strictExtension(read proto.Message, selects bool) any {
+	was, ok := read.(*extensions.TrafficExtension)
+	if !ok {
+		was = &extensions.TrafficExtension{FilterConfig: &extensions.TrafficExtension_Wasm{
+			Wasm: &extensions.WasmConfig{Type: extensions.PluginType_NETWORK},
+		}}
+	}
+	if was.GetWasm().GetFailStrategy() == extensions.FailStrategy_FAIL_OPEN {
+		return nil
+	}
+	out := &extensions.TrafficExtension{Phase: was.GetPhase(), FilterConfig: &extensions.TrafficExtension_Wasm{
+		Wasm: &extensions.WasmConfig{Type: was.GetWasm().GetType()},
+	}}
+	if knownModes(was.GetMatch()) {
+		out.Match = was.GetMatch()
+	}
+	if selects {
+		out.Selector, out.TargetRefs = was.GetSelector(), was.GetTargetRefs()
+	}
+	return out
+}
+
+// knownModes reports that a plugin's matches take what they were meant to; one
+// with a mode or a port that does not exist would take nothing.
+func knownModes[M interface {
+	GetMode() typev1beta1.WorkloadMode
+	GetPorts() []*typev1beta1.PortSelector
+}](list []M) bool {
+	return !slices.ContainsFunc(list, func(m M) bool {
+		_, known := typev1beta1.WorkloadMode_name[int32(m.GetMode())]
+		return !known || slices.ContainsFunc(m.GetPorts(), func(p *typev1beta1.PortSelector) bool {
+			return p.GetNumber() == 0 || p.GetNumber() > 65535
+		})
+	})
 }
 
 // strictAccess denies everything, unless the policy says that it only counts.
@@ -76,13 +140,17 @@ func InSelection(field string) bool {
 
 // stricter returns what is in effect for a version that its checks found
 // faulty: itself, since translation makes the strictest of what it cannot tell,
-// unless the fault is in what it selects.
+// unless the fault is in what it selects, or the object is an extension.
 func stricter(o *Object, problems []config.Problem) *Object {
+	if o.Meta.StandsIn != config.StandsInForNothing {
+		return o // the source has made it
+	}
 	spec, _ := o.Body.(proto.Message)
-	if !slices.ContainsFunc(problems, func(p config.Problem) bool { return isError(p) && InSelection(p.Field) }) {
+	selects := !slices.ContainsFunc(problems, func(p config.Problem) bool { return isError(p) && InSelection(p.Field) })
+	if selects && o.Meta.Group == SecurityGroup {
 		return o
 	}
-	if s, ok := StandIn(o.Meta, spec, false); ok {
+	if s, ok := StandIn(o.Meta, spec, selects); ok {
 		s.Meta.Hash = identity(&s)
 		return &s
 	}
@@ -110,6 +178,8 @@ func (v *version) standInProblem() config.Problem {
 		"AuthorizationPolicy":   "denies everything to ",
 		"RequestAuthentication": "refuses all tokens for ",
 		"PeerAuthentication":    "takes mutual TLS only for ",
+		"WasmPlugin":            "refuses what it would see of ",
+		"TrafficExtension":      "refuses what it would see of ",
 	}[m.Kind]
 	return at("cannot be used, and would leave open what it restricts: until it can, it %s%s", effect, whom)
 }

@@ -65,7 +65,10 @@ func NewPlane(sources []NamedSource, o snapshot.Options) *Plane {
 	o.Registerer = p.Registry
 	patched := newBootstraps(p.relayed.Mesh, translator.Index)
 	p.Report(patched.problems)
+	refused := &refusals{mesh: p.relayed.Mesh, connected: func() []snapshot.ProxyStatus { return p.Server.Proxies() }, of: map[string][]string{}}
+	p.Report(refused.problems)
 	p.Server = snapshot.NewServer(p.Cache, withAnswers(o, map[string]snapshot.Answer{
+		refusalType:   refused.answer,
 		workloadType:  (&workloads{mesh: p.Store.Mesh}).answer,
 		bootstrapType: patched.answer,
 	}))

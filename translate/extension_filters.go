@@ -5,6 +5,7 @@ import (
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	rbac "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	lua "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	httprbac "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	httpwasm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/wasm/v3"
@@ -133,6 +134,10 @@ func (b *build) extensionConfigs() {
 func (x *extension) config() *anypb.Any {
 	w := x.spec.GetWasm()
 	switch {
+	case x.meta.StandsIn != config.StandsInForNothing && x.ofConnections():
+		return packed(&tcprbac.RBAC{StatPrefix: tcpAccessStats, Rules: &rbac.RBAC{}}) // without rules that allow
+	case x.meta.StandsIn != config.StandsInForNothing:
+		return packed(&httprbac.RBAC{Rules: &rbac.RBAC{}})
 	case x.spec.GetLua() != nil:
 		return packed(&lua.Lua{DefaultSourceCode: &core.DataSource{
 			Specifier: &core.DataSource_InlineString{InlineString: x.spec.GetLua().GetInlineCode()},

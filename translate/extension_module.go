@@ -42,6 +42,9 @@ func moduleURL(text string) (*url.URL, error) {
 
 // remote reports whether the extension is a module that must be fetched.
 func (x *extension) remote() bool {
+	if x.meta.StandsIn != config.StandsInForNothing {
+		return false
+	}
 	u, err := moduleURL(x.spec.GetWasm().GetUrl())
 	return x.spec.GetWasm() != nil && (err != nil || u.Scheme != "file")
 }

@@ -31,6 +31,8 @@ func (b *build) grpcServer() {
 	if own := b.scope.Class.Traits.Addresses; own != "" {
 		addresses = append(addresses, strings.Split(own, ",")...)
 	}
+	env := newListenerEnv(b.scope)
+	b.problems = append(b.problems, env.unasked()...)
 	for i := range b.scope.Inbound {
 		p := &b.scope.Inbound[i]
 		for _, a := range addresses {
@@ -115,6 +117,18 @@ func (e *listenerEnv) grpcAccess() []*hcm.HttpFilter {
 	for _, s := range e.accessSteps(false) {
 		if s.rules != nil && s.rules.Action != rbac.RBAC_LOG {
 			out = append(out, httpFilter(httpAccessFilter+"."+s.rules.Action.String(), &httprbac.RBAC{Rules: s.rules})...)
+		}
+	}
+	return out
+}
+
+// unasked are the policies whose authorizer gRPC cannot ask.
+func (e *listenerEnv) unasked() []config.Problem {
+	var out []config.Problem
+	for _, p := range e.policies.access.policies {
+		if actionOf(p) == security.AuthorizationPolicy_CUSTOM && !dryRun(p) {
+			out = append(out, config.At(&p.Meta, "spec.action", config.Warning, "AuthorizerUnsupported",
+				"gRPC servers without a proxy cannot ask provider %q: what the policy names is denied by those that it is for", p.Spec.GetProvider().GetName()))
 		}
 	}
 	return out

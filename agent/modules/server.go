@@ -146,9 +146,13 @@ type answer struct {
 }
 
 func (v *served) take(r *discovery.DiscoveryRequest) {
-	if d := r.GetErrorDetail(); d != nil {
+	switch d := r.GetErrorDetail(); {
+	case d != nil:
 		v.server.options.Log.Error("Envoy refuses an extension", zap.String("name", v.name), zap.String("reason", d.GetMessage()))
 		v.server.refused.Add(1)
+		v.server.upstream.refused(v.name, d.GetMessage())
+	case r.GetResponseNonce() != "":
+		v.server.upstream.accepted(v.name)
 	}
 	if v.name == "" && len(r.GetResourceNames()) == 1 {
 		v.name = r.GetResourceNames()[0]
@@ -161,6 +165,7 @@ func (v *served) leave() {
 		v.stop()
 	}
 	if v.name != "" {
+		v.server.upstream.accepted(v.name)
 		v.server.upstream.unwant(v.name)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ type upstream struct {
 	configs map[string]*anypb.Any // of the wanted extensions
 	secrets map[string][]byte     // of the wanted secrets
 	node    *core.Node            // as Envoy describes itself
+	refusal map[string]string     // why Envoy refuses what, by name
 	// news is closed, and replaced, when configs or secrets change; asked when
 	// what is wanted does.
 	news, asked chan struct{}
@@ -39,7 +41,7 @@ func newUpstream(o *Options) *upstream {
 	return &upstream{
 		options: o,
 		wanted:  map[string]map[string]int{extensionType: {}, secretType: {}},
-		configs: map[string]*anypb.Any{}, secrets: map[string][]byte{},
+		configs: map[string]*anypb.Any{}, secrets: map[string][]byte{}, refusal: map[string]string{},
 		news: make(chan struct{}), asked: make(chan struct{}),
 	}
 }
@@ -70,6 +72,37 @@ func (u *upstream) add(kind, name string, n int) {
 		}
 	}
 	renew(&u.asked)
+}
+
+// refusalType is the type URL under which agents tell what of ECDS their Envoy
+// refuses. Names are those of the extensions, each with the reason after a
+// space; they are all that there are at present.
+const refusalType = "type.googleapis.com/pilotfish.extensions.v1.Refusal"
+
+// mostReason bounds what is told of one refusal, in bytes.
+const mostReason = 1024
+
+// refused notes that Envoy refuses what it was sent last of an extension:
+// the control plane is to know.
+func (u *upstream) refused(name, reason string) {
+	if len(reason) > mostReason {
+		reason = strings.ToValidUTF8(reason[:mostReason], "")
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if was, ok := u.refusal[name]; !ok || was != reason {
+		u.refusal[name] = reason
+		renew(&u.asked)
+	}
+}
+
+func (u *upstream) accepted(name string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if _, was := u.refusal[name]; was {
+		delete(u.refusal, name)
+		renew(&u.asked)
+	}
 }
 
 func renew(c *chan struct{}) {
@@ -236,6 +269,7 @@ type requests struct {
 	stream   discovery.AggregatedDiscoveryService_StreamAggregatedResourcesClient
 	node     *core.Node // nil after the first
 	state    map[string]*asked
+	told     []string // of refusals
 }
 
 func (q *requests) answer(r *discovery.DiscoveryResponse) {
@@ -260,9 +294,22 @@ func (q *requests) send() (news <-chan struct{}, err error) {
 	for kind, names := range u.wanted {
 		want[kind] = slices.Sorted(maps.Keys(names))
 	}
+	var refusals []string
+	for name, reason := range u.refusal {
+		refusals = append(refusals, name+" "+reason)
+	}
 	u.mu.Unlock()
+	slices.Sort(refusals)
 	for _, kind := range []string{secretType, extensionType} {
 		if err := q.ask(kind, want[kind]); err != nil {
+			return nil, err
+		}
+	}
+	if !slices.Equal(refusals, q.told) {
+		q.told = refusals
+		r := &discovery.DiscoveryRequest{Node: q.node, TypeUrl: refusalType, ResourceNames: refusals}
+		q.node = nil
+		if err := q.stream.Send(r); err != nil {
 			return nil, err
 		}
 	}

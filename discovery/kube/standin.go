@@ -17,21 +17,32 @@ import (
 func standIn(m config.Meta, text json.RawMessage, read proto.Message) *discovery.Object {
 	chosen := read.ProtoReflect().New().Interface()
 	selects := readSelection(text, chosen)
-	proto.Merge(chosen, onlyAction(read))
+	proto.Merge(chosen, onlyStrictness(text, read.ProtoReflect().Type()))
 	if o, ok := discovery.StandIn(m, chosen, selects); ok {
 		return &o
 	}
 	return nil
 }
 
-// onlyAction is a message with the field action of another, if it has one.
-func onlyAction(m proto.Message) proto.Message {
-	from := m.ProtoReflect()
-	out := from.New()
-	if fd := from.Descriptor().Fields().ByName("action"); fd != nil && from.Has(fd) {
-		out.Set(fd, from.Get(fd))
+// strictness are the fields that say how strict the least is that an object can
+// mean.
+var strictness = []string{"action", "failStrategy", "type", "phase", "match", "wasm", "lua"}
+
+// onlyStrictness is a message of a type with those of the fields in text that
+// can be read, each by itself.
+func onlyStrictness(text json.RawMessage, of protoreflect.MessageType) proto.Message {
+	out := of.New().Interface()
+	var all map[string]json.RawMessage
+	if json.Unmarshal(text, &all) != nil {
+		return out
 	}
-	return out.Interface()
+	for _, name := range strictness {
+		one := of.New().Interface()
+		if field, err := json.Marshal(map[string]json.RawMessage{name: all[name]}); err == nil && all[name] != nil && lenient.Unmarshal(field, one) == nil {
+			proto.Merge(out, one)
+		}
+	}
+	return out
 }
 
 // readSelection reads of a spec whom it is for. It reports false if that

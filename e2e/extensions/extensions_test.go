@@ -137,6 +137,46 @@ func TestModuleThatCannotBeHad(t *testing.T) {
 	w.Write("p.yaml", named(plugin("web", "url: '"+f.URL+"/m.wasm'"), "r")+named(plugin("shop", "url: '"+f.URL+"/m.wasm', failStrategy: FAIL_OPEN"), "s"))
 	w.gives("web", "500")
 	w.gives("shop", "200")
+	w.told("WasmPlugin", "r")
+	w.told("WasmPlugin", "s")
+	// One that Envoy takes is no problem any more.
+	good := module("x-wasm", "good", false)
+	f.module.Store(&good)
+	w.Write("p.yaml", named(plugin("web", "url: '"+f.URL+"/m.wasm', imagePullPolicy: Always"), "r"))
+	w.gives("web", "200")
+	envoytest.Eventually(t, stage.Patience, func() string {
+		for _, p := range w.Plane().Problems() {
+			if p.Code == "ProxyRejected" {
+				return p.Message
+			}
+		}
+		return ""
+	})
+}
+
+// TestPluginThatCannotBeRead: an object that is no plugin refuses what it may
+// have been for, unless it says that it fails open; its last good version is
+// better than that.
+func TestPluginThatCannotBeRead(t *testing.T) {
+	f := serve(t, module("x-wasm", "a", false))
+	w := start(t)
+	url := "url: '" + f.URL + "/m.wasm', pluginConfig: {a: 1}"
+	w.Write("p.yaml", plugin("web", url+", colour: red"))
+	w.gives("web", "403")
+	w.gives("shop", "200")
+	w.Write("p.yaml", plugin("web", url+", colour: red, failStrategy: FAIL_OPEN"))
+	w.gives("web", "200")
+	w.Write("p.yaml", plugin("web", url+", colour: red, type: NETWORK"))
+	w.bytes("web:9000", false)
+	w.bytes("shop:9001", true)
+	w.Write("p.yaml", plugin("web", url))
+	w.gives("web", `200 {"a":1}`)
+	w.bytes("web:9000", true)
+	w.Write("p.yaml", plugin("web", "url: '"+f.URL+"/away', colour: red"))
+	w.Delivered(func() {
+		w.Write("q.yaml", strings.Replace(plugin("shop", "url: '"+f.URL+"/away', failStrategy: FAIL_OPEN"), "name: p,", "name: q,", 1))
+	})
+	w.gives("web", `200 {"a":1}`)
 }
 
 // told waits for the problem that an Envoy refuses an object's resource.
