@@ -8,6 +8,7 @@ import (
 
 	"helm.sh/helm/v4/pkg/action"
 	"helm.sh/helm/v4/pkg/kube"
+	release "helm.sh/helm/v4/pkg/release/v1"
 	"helm.sh/helm/v4/pkg/storage/driver"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,14 +20,15 @@ const (
 	crdSelector  = "release=istio,app=istio-pilot"
 	rootSecret   = "istio-ca-secret"
 	bundleConfig = "istio-ca-root-cert"
-	leaderLease  = "pilotfish-leader" // and one a revision, whose names begin with it
+	reports      = "pilotfish-distribution" // what replicas tell each other
+	leaderLease  = "pilotfish-leader"       // and one a revision, whose names begin with it
 )
 
 // Uninstall removes a revision's control plane, or, without one, the gateway and
 // the default one's. A revision that a tag leads to is not removed, unless force
 // says so. With purge it also removes what that leaves: Istio's CRDs and with
 // them every object of the mesh's configuration, the signing key, trust bundles
-// and tags.
+// and tags, and, without a revision, the control planes of all others.
 func (c *Cluster) Uninstall(ctx context.Context, revision string, purge, force bool) error {
 	names := []string{releaseName(revision)}
 	if revision == "" {
@@ -36,6 +38,13 @@ func (c *Cluster) Uninstall(ctx context.Context, revision string, purge, force b
 		if err := c.refuseTagged(ctx, revision); err != nil {
 			return err
 		}
+	}
+	if purge && revision == "" {
+		others, err := c.otherRevisions()
+		if err != nil {
+			return err
+		}
+		names = append(names, others...)
 	}
 	for _, name := range names {
 		if err := c.remove(name); err != nil {
@@ -47,6 +56,28 @@ func (c *Cluster) Uninstall(ctx context.Context, revision string, purge, force b
 		return c.injectedPods(ctx)
 	}
 	return errors.Join(c.purge(ctx), c.injectedPods(ctx))
+}
+
+// otherRevisions are the releases of control planes with a revision's name.
+func (c *Cluster) otherRevisions() ([]string, error) {
+	cfg, err := c.helm()
+	if err != nil {
+		return nil, err
+	}
+	list := action.NewList(cfg)
+	list.All, list.StateMask = true, action.ListAll // one that failed has left something as well
+	all, err := list.Run()
+	if err != nil {
+		return nil, fmt.Errorf("list releases: %w", err)
+	}
+	var names []string
+	for _, one := range all {
+		r, ok := one.(*release.Release)
+		if ok && r.Chart != nil && r.Chart.Metadata != nil && r.Chart.Metadata.Name == controlPlane && r.Name != controlPlane {
+			names = append(names, r.Name)
+		}
+	}
+	return names, nil
 }
 
 // refuseTagged protects the pods of namespaces that name a revision by a tag.
@@ -116,7 +147,8 @@ func (c *Cluster) purge(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := ignoreGone(c.kube.CoreV1().Secrets(Namespace).Delete(ctx, rootSecret, metav1.DeleteOptions{})); err != nil {
+	if err := errors.Join(ignoreGone(c.kube.CoreV1().Secrets(Namespace).Delete(ctx, rootSecret, metav1.DeleteOptions{})),
+		ignoreGone(c.kube.CoreV1().ConfigMaps(Namespace).Delete(ctx, reports, metav1.DeleteOptions{}))); err != nil {
 		return err
 	}
 	leases, err := c.kube.CoordinationV1().Leases(Namespace).List(ctx, metav1.ListOptions{})
@@ -131,7 +163,7 @@ func (c *Cluster) purge(ctx context.Context) error {
 			return err
 		}
 	}
-	c.say("✔ CRDs, tags, trust bundles and the signing key removed")
+	c.say("✔ CRDs, tags, trust bundles and the signing key removed; namespace %s stays", Namespace)
 	return nil
 }
 

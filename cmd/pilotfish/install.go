@@ -129,7 +129,7 @@ func newUninstall() *cobra.Command {
 	}
 	cluster.add(cmd)
 	cmd.Flags().StringVar(&revision, "revision", "", "only the control plane of this revision")
-	cmd.Flags().BoolVar(&purge, "purge", false, "also remove Istio's CRDs with every object of theirs, the signing key, trust bundles and tags")
+	cmd.Flags().BoolVar(&purge, "purge", false, "also remove Istio's CRDs with every object of theirs, the signing key, trust bundles, tags, and the control planes of all revisions")
 	cmd.Flags().BoolVar(&force, "force", false, "also if tags lead to the revision")
 	return cmd
 }

@@ -10,13 +10,161 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/pilotfish-mesh/pilotfish/e2e/cluster"
 )
+
+// TestOperations follows docs/operations.md, each command as it stands there:
+// three ways to install, an upgrade by revisions and tags, what to look at, and
+// the removal, after which the cluster is as it was before.
+func TestOperations(t *testing.T) {
+	w := needCluster(t)
+	if w.node == nil {
+		t.Skip("what is installed in somebody's cluster is not removed")
+	}
+	before := w.everything(t)
+	const page = "docs/operations.md"
+	environment := []string{"KUBECONFIG=" + w.kubeconfig, "PATH=" + w.bin + ":" + w.tools() + ":" + os.Getenv("PATH")}
+	walk := func(headings ...string) (terminal string) {
+		t.Helper()
+		for _, h := range headings {
+			began := time.Now()
+			terminal = w.follow(t, w.commandsOf(t, page, h), environment...)
+			t.Logf("%s: %v", h, time.Since(began).Round(time.Second))
+		}
+		return terminal
+	}
+	walk("### With Helm")
+	w.await(t, "the pods' end", func(ctx context.Context) error {
+		pods, err := w.kube.CoreV1().Pods("istio-system").List(ctx, metav1.ListOptions{})
+		if err == nil && len(pods.Items) > 0 {
+			err = fmt.Errorf("%d pods", len(pods.Items))
+		}
+		return err
+	})
+	for name := range w.everything(t) {
+		if !before[name] && !kept(name) {
+			t.Errorf("helm uninstall leaves %s", name)
+		}
+	}
+	walk("### With kubectl", "## Install")
+	w.follow(t, `kubectl create namespace shop
+kubectl label namespace shop istio-injection=enabled
+kubectl apply -n shop -f examples/canary/deployments.yaml -f examples/canary/myapp.yaml
+kubectl rollout status deployment -n shop
+`, environment...)
+	if terminal := walk("## Status of objects"); !strings.Contains(terminal, "PassedValidation=True") {
+		t.Errorf("the object's status:\n%s", terminal)
+	}
+	if terminal := w.follow(t, "pilotfish ca status\npilotfish ca rotate\n", environment...); !strings.Contains(terminal, "self-signed") {
+		t.Errorf("the root:\n%s", terminal)
+	}
+	looked := w.follow(t, freePort(t, w.commandsOf(t, page, "## Troubleshooting"), "15014"), environment...)
+	for _, want := range []string{"myapp-v1-", "proxies have this version", "istio-ingressgateway-"} {
+		if !strings.Contains(looked, want) {
+			t.Errorf("troubleshooting does not show %q:\n%s", want, looked)
+		}
+	}
+	walk("## Upgrade", "### Two versions side by side")
+	for _, p := range w.injected(t, "shop") {
+		if got := discoveryAddress(&p); !strings.Contains(got, "istiod-canary.") {
+			t.Errorf("%s asks %q", p.Name, got)
+		}
+	}
+	walk("## Remove")
+	if n := len(w.injected(t, "shop")); n > 0 {
+		t.Errorf("%d pods still have a sidecar", n)
+	}
+	w.follow(t, "kubectl delete namespace shop istio-system\n", environment...)
+	w.await(t, "an end without a trace", func(context.Context) error {
+		after := w.everything(t)
+		var more []string
+		for name := range after {
+			if !before[name] {
+				more = append(more, name)
+			}
+		}
+		for name := range before {
+			if !after[name] {
+				more = append(more, "no "+name)
+			}
+		}
+		if len(more) > 0 {
+			return fmt.Errorf("%d: %v", len(more), more[:min(len(more), 20)])
+		}
+		return nil
+	})
+}
+
+// kept is what stays when pilotfish goes without --purge.
+func kept(object string) bool {
+	for _, part := range []string{
+		"customresourcedefinitions/", "configmaps/istio-ca-root-cert", "istio-system secrets/istio-ca-secret", "istio-system leases/pilotfish-leader",
+		"istio-system configmaps/pilotfish-distribution",
+		" namespaces/istio-system", "istio-system serviceaccounts/default", "istio-system configmaps/kube-root-ca.crt",
+	} {
+		if strings.Contains(object, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// injected are the pods of a namespace that have a sidecar and stay.
+func (w *world) injected(t *testing.T, namespace string) []corev1.Pod {
+	t.Helper()
+	list, err := w.kube.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil || !hasProxy(&p) })
+}
+
+// everything is the name of each object in the cluster, but for what it makes by
+// itself all the time.
+func (w *world) everything(t *testing.T) map[string]bool {
+	t.Helper()
+	kinds, err := w.kube.Discovery().ServerPreferredResources()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]bool{}
+	for _, group := range kinds {
+		version, err := schema.ParseGroupVersion(group.GroupVersion)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range group.APIResources {
+			if !slices.Contains(k.Verbs, "list") || slices.Contains([]string{"events", "endpointslices", "apiservices"}, k.Name) {
+				continue
+			}
+			list, err := w.objects.Resource(version.WithResource(k.Name)).List(t.Context(), metav1.ListOptions{})
+			if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
+				continue // a kind that goes
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range list.Items {
+				if o.GetNamespace() == corev1.NamespaceNodeLease {
+					continue
+				}
+				out[strings.Join([]string{version.Group, o.GetNamespace(), k.Name + "/" + o.GetName()}, " ")] = true
+			}
+		}
+	}
+	return out
+}
 
 // newcomer is a machine with a checkout of this repository and no cluster. The
 // node that its commands start ends with the test.

@@ -14,7 +14,8 @@ import (
 	"testing"
 )
 
-// commandsOf are the indented blocks of a document's section, as they are.
+// commandsOf are the indented blocks of a document's section, as they
+// are, up to the next heading.
 func (w *world) commandsOf(t *testing.T, document, heading string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(w.root, document))
@@ -25,8 +26,7 @@ func (w *world) commandsOf(t *testing.T, document, heading string) string {
 	if !ok {
 		t.Fatalf("%s has no heading %q", document, heading)
 	}
-	level, _, _ := strings.Cut(heading, " ")
-	section, _, _ = strings.Cut(section, "\n"+level+" ")
+	section, _, _ = strings.Cut(section, "\n#") // no command begins a line
 	var out strings.Builder
 	for line := range strings.Lines(section) {
 		if code, ok := strings.CutPrefix(line, "    "); ok {

@@ -42,6 +42,7 @@ type world struct {
 	kube       kubernetes.Interface
 	objects    dynamic.Interface
 	node       *cluster.Node // nil: somebody else's cluster
+	told       sync.Map      // failed tests whose cluster's state was logged
 }
 
 // The world is made once, by the first test that needs it; until then the
@@ -215,7 +216,15 @@ func (w *world) build(ctx context.Context) ([]string, error) {
 		"pilotfish": images.Pilotfish(filepath.Join(w.bin, "pilotfish")), "pilotfish-proxy": proxy, "e2e-app": app,
 	} {
 		archive := filepath.Join(w.tmp, name+".tar")
-		if err := image.Write(archive, hub+"/"+name+":"+tag, hub+"/"+name+":"+tag+"-next"); err != nil {
+		// dev is the version of the charts as they are.
+		if err := image.Write(archive, hub+"/"+name+":"+tag, hub+"/"+name+":"+tag+"-next", hub+"/"+name+":dev"); err != nil {
+			return nil, err
+		}
+		archives = append(archives, archive)
+	}
+	for _, version := range []string{"v1", "v2"} {
+		archive := filepath.Join(w.tmp, "myapp-"+version+".tar")
+		if err := images.Example(filepath.Join(w.bin, "app"), version).Write(archive, "docker.io/example/myapp:"+version); err != nil {
 			return nil, err
 		}
 		archives = append(archives, archive)
@@ -243,13 +252,20 @@ func (w *world) load(ctx context.Context, archives []string) error {
 
 // install runs the command that a user would run.
 func (w *world) install(ctx context.Context) error {
-	out, err := w.pilotfish(ctx, "install", "--timeout=3m",
-		"--set", "tag="+tag, "--set", "imagePullPolicy=Never",
-		"--gateway-set", "service.type=ClusterIP")
+	if err := os.WriteFile(filepath.Join(w.tmp, "values.yaml"), []byte(providers), 0o600); err != nil {
+		return err
+	}
+	out, err := w.pilotfish(ctx, w.installation(tag)...)
 	if err != nil {
 		return fmt.Errorf("%w\n%s\n%s", err, out, w.state(ctx))
 	}
 	return nil
+}
+
+// installation is the command line that installs a version.
+func (w *world) installation(tag string) []string {
+	return []string{"install", "--timeout=3m", "--set", "tag=" + tag, "--set", "imagePullPolicy=Never",
+		"--values", filepath.Join(w.tmp, "values.yaml"), "--gateway-set", "service.type=ClusterIP"}
 }
 
 // pilotfish runs the command under test.
