@@ -1,8 +1,10 @@
 //go:build linux
 
 // Command app is what the pods of the cluster tests run, from an image of its
-// own: an application that says who it is (serve), or fails half of the time (broken), a steady load that checks
-// every response (drive), and the process of a pod's sandbox (pause). It
+// own: an application that says who it is (serve), or fails half of the time
+// (broken), a steady load that checks every response (drive), an external
+// authorizer (authorize), a server of files (files), and the process of a pod's
+// sandbox (pause). It
 // consumes arguments and the pod's environment, and package e2e/mesh talks to
 // it over HTTP.
 package main
@@ -35,6 +37,10 @@ func main() {
 		err = broken(ctx, args)
 	case "drive":
 		err = drive(ctx, args)
+	case "authorize":
+		err = authorize(ctx)
+	case "files":
+		err = files(ctx, args)
 	case "once":
 		err = once(ctx, args)
 	case "check":
@@ -42,7 +48,7 @@ func main() {
 	case "pause":
 		pause(ctx)
 	default:
-		err = fmt.Errorf("unknown role %q: want serve, broken, drive, once, check or pause", role)
+		err = fmt.Errorf("unknown role %q: want serve, broken, drive, authorize, files, once, check or pause", role)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "app:", err)

@@ -156,13 +156,60 @@ func TestRollingUpgrade(t *testing.T) {
 	w := need(t)
 	p := w.pair(t, "upgrade")
 	for _, to := range []string{tag + "-next", tag} {
-		out, err := w.pilotfish(t.Context(), "install", "--timeout=3m", "--set", "tag="+to, "--set", "imagePullPolicy=Never",
-			"--gateway-set", "service.type=ClusterIP")
+		out, err := w.pilotfish(t.Context(), w.installation(to)...)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		p.changes(t, to)
 	}
+	p.end(t)
+}
+
+// TestRestarts replaces all pods of a server, and the gateway, while requests go
+// on that nobody tries again: those that end finish what they began, and get
+// nothing new.
+func TestRestarts(t *testing.T) {
+	w := need(t)
+	p := w.pair(t, "restarts")
+	w.apply(t, p.namespace, `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: entry}
+spec:
+  hosts: ["*"]
+  gateways: [entry]
+  http:
+  - match: [{uri: {prefix: /restarts}}]
+    route: [{destination: {host: server}, headers: {response: {set: {x-change: once}}}}]
+    retries: {attempts: 0}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: server}
+spec:
+  hosts: [server]
+  http: [{route: [{destination: {host: server}, headers: {response: {set: {x-change: once}}}}], retries: {attempts: 0}}]
+`)
+	for url, d := range map[string]*driver{p.service: p.inside, p.entry: p.outer} {
+		w.await(t, "no retries for "+url, func(ctx context.Context) error {
+			f, err := d.fetch(ctx, url, nil)
+			if err == nil && strings.Join(f.Headers["X-Change"], ",") != "once" {
+				err = errors.New("not yet")
+			}
+			return err
+		})
+	}
+	for range 2 {
+		for _, d := range [][2]string{{p.namespace, "deployment/server-v1"}, {"istio-system", "deployment/istio-ingressgateway"}} {
+			for _, args := range [][]string{{"restart"}, {"status", "--timeout=" + patience.String()}} {
+				if out, err := w.kubectl(t.Context(), "", append(append([]string{"rollout"}, args...), "-n", d[0], d[1])...); err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+			}
+		}
+	}
+	w.ready(t, p.namespace, "app=server", 2)
+	w.ready(t, "istio-system", "istio=ingressgateway", 1)
 	p.end(t)
 }
 

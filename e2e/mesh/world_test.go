@@ -18,10 +18,14 @@ import (
 // machine may need many times that.
 const patience = 3 * time.Minute
 
-// apply does what a user does.
+// apply does what a user does; without a namespace the objects name theirs.
 func (w *world) apply(t *testing.T, namespace, text string) {
 	t.Helper()
-	if out, err := w.kubectl(t.Context(), text, "apply", "-n", namespace, "-f", "-"); err != nil {
+	args := []string{"apply", "-f", "-"}
+	if namespace != "" {
+		args = append(args, "-n", namespace)
+	}
+	if out, err := w.kubectl(t.Context(), text, args...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }
@@ -52,7 +56,9 @@ func (w *world) namespace(t *testing.T, name string, labels ...string) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if t.Failed() {
-			t.Log(w.state(ctx))
+			if _, told := w.told.LoadOrStore(t.Name(), true); !told {
+				t.Log(w.state(ctx))
+			}
 		}
 		if err := w.kube.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
 			t.Error(err)
