@@ -20,8 +20,10 @@ const (
 	crdSelector  = "release=istio,app=istio-pilot"
 	rootSecret   = "istio-ca-secret"
 	bundleConfig = "istio-ca-root-cert"
-	reports      = "pilotfish-distribution" // what replicas tell each other
-	leaderLease  = "pilotfish-leader"       // and one a revision, whose names begin with it
+	// revokedConfig is there where Secret cacerts revokes certificates.
+	revokedConfig = "istio-ca-crl"
+	reports       = "pilotfish-distribution" // what replicas tell each other
+	leaderLease   = "pilotfish-leader"       // and one a revision, whose names begin with it
 )
 
 // Uninstall removes a revision's control plane, or, without one, the gateway and
@@ -143,8 +145,10 @@ func (c *Cluster) purge(ctx context.Context) error {
 		return err
 	}
 	for _, ns := range namespaces.Items {
-		if err := ignoreGone(c.kube.CoreV1().ConfigMaps(ns.Name).Delete(ctx, bundleConfig, metav1.DeleteOptions{})); err != nil {
-			return err
+		for _, name := range []string{bundleConfig, revokedConfig} {
+			if err := ignoreGone(c.kube.CoreV1().ConfigMaps(ns.Name).Delete(ctx, name, metav1.DeleteOptions{})); err != nil {
+				return err
+			}
 		}
 	}
 	if err := errors.Join(ignoreGone(c.kube.CoreV1().Secrets(Namespace).Delete(ctx, rootSecret, metav1.DeleteOptions{})),

@@ -60,6 +60,7 @@ spec:
 // real Prometheus that scrapes the sidecars.
 func TestDelivery(t *testing.T) {
 	w := need(t)
+	t.Parallel() // it mostly waits
 	w.namespace(t, "monitoring")
 	w.prometheus(t)
 	t.Run("all", func(t *testing.T) {

@@ -199,12 +199,10 @@ spec:
 			return err
 		})
 	}
-	for range 2 {
-		for _, d := range [][2]string{{p.namespace, "deployment/server-v1"}, {"istio-system", "deployment/istio-ingressgateway"}} {
-			for _, args := range [][]string{{"restart"}, {"status", "--timeout=" + patience.String()}} {
-				if out, err := w.kubectl(t.Context(), "", append(append([]string{"rollout"}, args...), "-n", d[0], d[1])...); err != nil {
-					t.Fatalf("%v\n%s", err, out)
-				}
+	for _, d := range [][2]string{{p.namespace, "deployment/server-v1"}, {"istio-system", "deployment/istio-ingressgateway"}} {
+		for _, args := range [][]string{{"restart"}, {"status", "--timeout=" + patience.String()}} {
+			if out, err := w.kubectl(t.Context(), "", append(append([]string{"rollout"}, args...), "-n", d[0], d[1])...); err != nil {
+				t.Fatalf("%v\n%s", err, out)
 			}
 		}
 	}

@@ -23,6 +23,7 @@ func (w *world) istioctl(ctx context.Context, args ...string) (string, error) {
 // what it is told agrees with what the Envoys have.
 func TestIstioctl(t *testing.T) {
 	w := need(t)
+	t.Parallel() // it mostly waits
 	w.namespace(t, "tools", "istio-injection=enabled")
 	w.apply(t, "tools", strings.ReplaceAll(`
 apiVersion: apps/v1

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -47,6 +48,7 @@ const capturing = `
 // say so.
 func TestMutualTLS(t *testing.T) {
 	w := need(t)
+	t.Parallel() // it mostly waits
 	w.namespace(t, "mtls", "istio-injection=enabled")
 	w.namespace(t, "plain")
 	backend := strings.Replace(application("backend", "v1", 1), "---\n", fmt.Sprintf(strings.TrimPrefix(capturing, "\n"), appImage), 1)
@@ -173,19 +175,17 @@ func csr(t *testing.T, identity string) string {
 }
 
 // TestThieves: a token gets a certificate for its own identity and for no
-// other; a token of another audience, a made-up one and one of a pod that has
-// gone get none.
+// other; a token of another audience, a made-up one, and those of a pod that has
+// gone and of another pod get none.
 func TestThieves(t *testing.T) {
 	w := need(t)
+	t.Parallel() // it mostly waits
 	w.namespace(t, "thieves")
 	w.namespace(t, "victims")
 	thief := w.drive(t, "thieves", "thief")
-	root, err := w.kube.CoreV1().ConfigMaps("thieves").Get(t.Context(), "istio-ca-root-cert", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	w.apply(t, "victims", driverPod("gone", ""))
-	gone := w.ready(t, "victims", "app=gone", 1)[0]
+	w.apply(t, "victims", driverPod("alive", ""))
+	gone, alive := w.ready(t, "victims", "app=gone", 1)[0], w.ready(t, "victims", "app=alive", 1)[0]
 	token := func(namespace, audience string, pod *authenticationv1.BoundObjectReference) string {
 		t.Helper()
 		seconds := int64(3600)
@@ -198,6 +198,10 @@ func TestThieves(t *testing.T) {
 		return r.Status.Token
 	}
 	sign := func(token, identity string) (string, error) {
+		root, err := w.kube.CoreV1().ConfigMaps("thieves").Get(t.Context(), "istio-ca-root-cert", metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
 		b, err := thief.call(t.Context(), "POST", "/sign", signing{
 			Address: "istiod.istio-system.svc:15012", Name: "istiod.istio-system.svc", Root: root.Data["root-cert.pem"],
 			Token: token, CSR: csr(t, identity), LifetimeSeconds: 3600,
@@ -219,7 +223,10 @@ func TestThieves(t *testing.T) {
 		t.Errorf("certificate for %v until %v", cert.URIs, cert.NotAfter)
 	}
 
-	ofGone := token("victims", "istio-ca", &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: gone.Name, UID: gone.UID})
+	of := func(p corev1.Pod) string {
+		return token("victims", "istio-ca", &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: p.Name, UID: p.UID})
+	}
+	ofGone := of(gone)
 	w.remove(t, "victims", "pod/gone")
 	for name, try := range map[string]struct{ token, identity string }{
 		"another's identity":               {token("thieves", "istio-ca", nil), victim},
@@ -227,6 +234,7 @@ func TestThieves(t *testing.T) {
 		"a made-up token":                  {"not.a.token", victim},
 		"no token":                         {"", victim},
 		"the token of a pod that has gone": {ofGone, victim},
+		"the token of another pod":         {of(alive), victim},
 	} {
 		answer, err := sign(try.token, try.identity)
 		if err == nil {

@@ -274,6 +274,7 @@ spec:
 // the gateway and at sidecars; limits of rates; and one trace of a request's way.
 func TestPolicies(t *testing.T) {
 	w := need(t)
+	t.Parallel() // it mostly waits
 	collector := w.image(t, "otelcol", []images.File{{Path: "/otelcol", Source: w.built(t, "otelcol")}, writable})
 	const outsideNS, ns = "policies-outside", "policies"
 	w.namespace(t, outsideNS)

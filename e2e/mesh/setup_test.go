@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -79,6 +80,12 @@ func testMain(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
 	scratch = tmp
+	// Those that may run side by side wait for the cluster, not for a processor.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "9"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	code, done := 1, make(chan int, 1)
 	go func() { done <- m.Run() }()
 	select {
