@@ -13,10 +13,16 @@ import (
 
 var consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```\n")
 
-// TestWalkthrough runs each command of docs/testing-mesh-config.md in a copy
-// of the bookstore and compares what it prints; -update writes it.
+// TestWalkthrough runs each command of a page in a copy of the folder that it
+// is about and compares what it prints; -update writes it.
 func TestWalkthrough(t *testing.T) {
-	doc, err := filepath.Abs("../../docs/testing-mesh-config.md")
+	for page, folder := range map[string]string{"testing-mesh-config.md": "bookstore", "policies.md": "."} {
+		t.Run(page, func(t *testing.T) { walk(t, page, folder) })
+	}
+}
+
+func walk(t *testing.T, page, folder string) {
+	doc, err := filepath.Abs(filepath.Join("../../docs", page))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +31,7 @@ func TestWalkthrough(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("../../examples/bookstore")); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("../../examples", folder))); err != nil {
 		t.Fatal(err)
 	}
 	bin := t.TempDir()
