@@ -2,6 +2,7 @@ package access
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,8 +29,13 @@ type request struct {
 	path   string // /
 	host   string // web
 	header string // "Name: value", any number of lines
+	body   string
 	// bytes is sent instead of a request, to port 9000.
 	bytes string
+	// seen is a text in the answer: in its headers ("x-name: value") or in what
+	// the application was sent, which is there as JSON. unseen is a text that
+	// is in neither.
+	seen, unseen string
 	// want is ok, denied (403), unauthenticated (401), closed (the connection),
 	// or another status.
 	want string
@@ -47,6 +53,9 @@ const (
 func (r request) String() string {
 	var parts []string
 	for _, p := range []string{r.from, r.method, r.host, r.path, r.header, r.bytes} {
+		if len(p) > 300 {
+			p = p[:300] + "…"
+		}
 		if p != "" {
 			parts = append(parts, p)
 		}
@@ -67,18 +76,20 @@ type theme struct {
 // world is a running mesh.
 type world struct {
 	*stage.Stage
-	t   *testing.T
-	web string // the address of its pod
+	t       *testing.T
+	gateway string // its address, where requests go if it is not empty
 }
 
 func start(t *testing.T) *world {
 	t.Helper()
-	w := &world{Stage: stage.StartWith(t, stage.Copy(t, "testdata"), up.Options{Mode: up.Loopback, InternalKeys: true}), t: t}
-	for _, x := range w.Workloads() {
-		if x.Name == "web" {
-			w.web = x.Pods[0].Address
-		}
-	}
+	return &world{Stage: stage.StartWith(t, stage.Copy(t, "testdata/mesh"), up.Options{Mode: up.Loopback, InternalKeys: true}), t: t}
+}
+
+// startGateway is a mesh that requests enter by a gateway.
+func startGateway(t *testing.T) *world {
+	t.Helper()
+	w := &world{Stage: stage.StartWith(t, stage.Copy(t, "testdata/gateway"), up.Options{Mode: up.Loopback, InternalKeys: true}), t: t}
+	w.gateway = w.At("default/gw", 80)
 	return w
 }
 
@@ -103,73 +114,75 @@ func (w *world) decide(themes []theme) {
 }
 
 func (w *world) differs(r request) string {
-	if got := w.outcome(r); got != r.want {
-		return fmt.Sprintf("%v: %s, want %s", r, got, r.want)
+	got, answer := w.outcome(r)
+	switch {
+	case got != r.want:
+		return fmt.Sprintf("%v: %s, want %s\n%s", r, got, r.want, answer)
+	case !strings.Contains(answer, r.seen):
+		return fmt.Sprintf("%v: no %s in the answer:\n%s", r, r.seen, answer)
+	case r.unseen != "" && strings.Contains(answer, r.unseen):
+		return fmt.Sprintf("%v: %s in the answer:\n%s", r, r.unseen, answer)
 	}
 	return ""
 }
 
-// outcome sends a request by a connection of its own.
-func (w *world) outcome(r request) string {
+// outcome sends a request by a connection of its own. The answer is the
+// response's text, for humans and for what is to be seen in it.
+func (w *world) outcome(r request) (what, answer string) {
 	ctx, cancel := context.WithTimeout(context.Background(), stage.Patience)
 	defer cancel()
-	from, host := "default/friend", "web"
-	if r.from != "" {
-		from = r.from
+	c, err := w.connect(ctx, r)
+	if err != nil {
+		return err.Error(), ""
 	}
-	if from == "other/guest" {
+	defer func() { _ = c.Close() }()
+	if err := c.SetDeadline(time.Now().Add(stage.Patience)); err != nil {
+		return err.Error(), ""
+	}
+	if r.bytes != "" {
+		return exchange(c, r.bytes), ""
+	}
+	host := "web"
+	if r.from == "other/guest" {
 		host = "web.default"
 	}
-	if r.host != "" {
-		host = r.host
+	header := "Connection: close\r\n"
+	if r.header != "" {
+		header += strings.ReplaceAll(r.header, "\n", "\r\n") + "\r\n"
+	}
+	if r.body != "" {
+		header += fmt.Sprintf("Content-Length: %d\r\n", len(r.body))
+	}
+	_, err = fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: %s\r\n%s\r\n%s", cmp.Or(r.method, "GET"), cmp.Or(r.path, "/"), cmp.Or(r.host, host), header, r.body)
+	if err != nil && r.want != tooLarge { // which is said while the request is still being written
+		return closed, ""
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return closed, ""
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var text strings.Builder
+	for name, values := range resp.Header {
+		fmt.Fprintf(&text, "%s: %s\n", strings.ToLower(name), strings.Join(values, ","))
+	}
+	_, _ = io.Copy(&text, resp.Body)
+	return fmt.Sprint(resp.StatusCode), text.String()
+}
+
+func (w *world) connect(ctx context.Context, r request) (net.Conn, error) {
+	if w.gateway != "" {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", w.gateway)
+	}
+	dial, err := w.Dialer(cmp.Or(r.from, "default/friend"))
+	if err != nil {
+		return nil, err
 	}
 	port := 8080
 	if r.bytes != "" {
 		port = 9000
 	}
-	if r.port != 0 {
-		port = r.port
-	}
-	dial, err := w.Dialer(from)
-	if err != nil {
-		return err.Error()
-	}
-	to := "web"
-	if from == "default/plain" {
-		to = w.web
-	}
-	c, err := dial(ctx, "tcp", net.JoinHostPort(to, fmt.Sprint(port)))
-	if err != nil {
-		return err.Error()
-	}
-	defer func() { _ = c.Close() }()
-	if err := c.SetDeadline(time.Now().Add(stage.Patience)); err != nil {
-		return err.Error()
-	}
-	if r.bytes != "" {
-		return exchange(c, r.bytes)
-	}
-	method, path := "GET", "/"
-	if r.method != "" {
-		method = r.method
-	}
-	if r.path != "" {
-		path = r.path
-	}
-	header := ""
-	if r.header != "" {
-		header = strings.ReplaceAll(r.header, "\n", "\r\n") + "\r\n"
-	}
-	if _, err := fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: %s\r\n%sConnection: close\r\n\r\n", method, path, host, header); err != nil && r.want != tooLarge { // which is said while the request is still being written
-		return closed
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		return closed
-	}
-	defer func() { _ = resp.Body.Close() }()
-	_, _ = io.Copy(io.Discard, resp.Body)
-	return fmt.Sprint(resp.StatusCode)
+	return dial(ctx, "tcp", net.JoinHostPort("web", fmt.Sprint(cmp.Or(r.port, port))))
 }
 
 // exchange is ok if the application answers bytes.
