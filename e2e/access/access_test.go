@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -99,10 +100,10 @@ func (w *world) decide(themes []theme) {
 		w.t.Run(th.name, func(t *testing.T) {
 			if th.policy != "" {
 				w.Delivered(func() { w.Write("policy.yaml", th.policy) })
+				w.inForce(t)
 			}
 			for i, r := range th.requests {
-				// The first one waits: a listener that was acknowledged takes a
-				// moment to replace the one before.
+				// The first one waits, for what the control plane fetches.
 				if i == 0 {
 					envoytest.Eventually(t, stage.Patience, func() string { return w.differs(r) })
 				} else if wrong := w.differs(r); wrong != "" {
@@ -111,6 +112,49 @@ func (w *world) decide(themes []theme) {
 			}
 		})
 	}
+}
+
+// inForce waits until the workers of web's and the gateway's Envoys have what
+// was acknowledged: until then the listener before may decide as well.
+func (w *world) inForce(t *testing.T) {
+	t.Helper()
+	envoytest.Eventually(t, stage.Patience, func() string {
+		for _, x := range w.Workloads() {
+			if x.Name != "web" && x.Name != "entry" {
+				continue
+			}
+			n, err := w.listenerCounts(t.Context(), x.Namespace, x.Pods[0].Name)
+			switch {
+			case err != nil:
+				return err.Error()
+			case n["total_listeners_warming"] != 0 || n["listener_create_success"] < n["listener_added"]+n["listener_modified"]:
+				return fmt.Sprintf("not all listeners of %s have reached the workers: %v", x.Name, n)
+			}
+		}
+		return ""
+	})
+}
+
+// listenerCounts are Envoy's statistics of listeners.
+func (w *world) listenerCounts(ctx context.Context, namespace, pod string) (map[string]int, error) {
+	var text strings.Builder
+	if err := w.WriteMetrics(ctx, &text, namespace, pod); err != nil {
+		return nil, err
+	}
+	out := map[string]int{}
+	for line := range strings.Lines(text.String()) {
+		if rest, ok := strings.CutPrefix(line, "envoy_listener_manager_"); ok {
+			name, value, _ := strings.Cut(strings.TrimSpace(rest), "{} ")
+			n, err := strconv.Atoi(value)
+			if err == nil {
+				out[name] = n
+			}
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("no statistics of listeners")
+	}
+	return out, nil
 }
 
 func (w *world) differs(r request) string {
