@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -166,6 +167,7 @@ func (c *cluster) run(ctx context.Context, r *running) {
 		c.followTrust(ctx, r.plane)
 		return nil
 	})
+	r.group.Go(func() error { return c.tellRoots(ctx, r.plane) })
 }
 
 // certificates is the service that signs requests.
@@ -185,6 +187,31 @@ func (c *cluster) unready() error {
 		return err
 	}
 	return fmt.Errorf("waiting for the certificate authority's root")
+}
+
+// tellRoots has agents told of the trust bundle whenever it changes.
+func (c *cluster) tellRoots(ctx context.Context, plane *Plane) error {
+	for {
+		bundle, changed := c.authority.TrustBundle()
+		if len(bundle) > 0 {
+			var roots []string
+			for rest := bundle; ; {
+				var block *pem.Block
+				if block, rest = pem.Decode(rest); block == nil {
+					break
+				}
+				roots = append(roots, string(pem.EncodeToMemory(block)))
+			}
+			if err := plane.Server.Trust(roots); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
 }
 
 // followTrust adds the roots of MeshConfig.caCertificates to the trust bundle.

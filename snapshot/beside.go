@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	mesh "istio.io/api/mesh/v1alpha1"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/translate"
@@ -55,6 +56,13 @@ func (s *stream) beside(req *request) error {
 	url := strings.Clone(req.url)
 	if url == translate.NameTableType && s.seat != nil {
 		s.askNames(req)
+		return nil
+	}
+	if url == translate.ProxyConfigType && s.seat != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.trust.ask(req)
+		s.kick()
 		return nil
 	}
 	if url == healthType {
@@ -106,9 +114,9 @@ func (s *stream) whole(url string, reply Reply, nonce uint64) *message {
 	return newMessage(kinds, nil, s.protocol.appendControlPlane(b, reply.ControlPlane))
 }
 
-// nameFeed is what a stream knows about the name table. There is one table, it
-// is always sent whole, and nothing else waits for it: agents take it, not
-// Envoy.
+// nameFeed is what a stream knows about the name table, or the trusted roots.
+// There is one, it is always sent whole, and nothing else waits for it: agents
+// take it, not Envoy.
 type nameFeed struct {
 	open, owed bool
 	sent       config.Hash
@@ -120,12 +128,49 @@ func (s *stream) askNames(req *request) {
 	s.seat.names.Store(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := &s.dns
+	s.dns.ask(req)
+	s.kick()
+}
+
+// ask takes a request: the first one, and each that is no answer, is answered.
+func (f *nameFeed) ask(req *request) {
 	if req.nonce == "" || !f.open {
 		f.owed = true
 	}
 	f.open = true
-	s.kick()
+}
+
+// Trust has agents that ask for it told whom their proxies trust: PEM
+// certificates, each of one authority. Istio's agents take them as the
+// ProxyConfig of the mesh.
+func (s *Server) Trust(roots []string) error {
+	r, err := translate.NewResource("", &mesh.ProxyConfig{CaCertificatesPem: roots}, translate.Refs{})
+	if err != nil {
+		return err
+	}
+	s.roots.Store(r)
+	for _, st := range s.list() {
+		st.mu.Lock()
+		open := st.trust.open
+		st.mu.Unlock()
+		if open {
+			st.kick()
+		}
+	}
+	return nil
+}
+
+// trustBundle is the response with roots that are new to the client, or nil.
+// s.mu is held.
+func (s *stream) trustBundle() *message {
+	f := &s.trust
+	r := s.server.roots.Load()
+	if !f.open || r == nil || r.Version == f.sent && !f.owed {
+		return nil
+	}
+	f.sent, f.owed = r.Version, false
+	f.nonce++
+	return s.whole(translate.ProxyConfigType, Reply{Resources: []Part{{Resource: r}}}, f.nonce)
 }
 
 // nameTable is the response with a name table that is new to the client, or

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
 // Server is the aggregated discovery service over a Cache.
@@ -27,6 +28,8 @@ type Server struct {
 	// connections are those that Limit let in and that are open.
 	connections atomic.Int64
 	stop        chan struct{} // closed by Close
+	// roots are what Trust was told; nil before.
+	roots atomic.Pointer[translate.Resource]
 
 	mu       sync.Mutex
 	streams  map[*stream]struct{}

@@ -71,6 +71,7 @@ type stream struct {
 	unknown int        // requests of types that are not served
 	aside   []*message // answers to them
 	dns     nameFeed
+	trust   nameFeed
 }
 
 // version identifies what the client is offered of a kind.
@@ -143,6 +144,9 @@ func (s *stream) prepare() *message {
 		return nil
 	}
 	if m := s.nameTable(); m != nil {
+		return m
+	}
+	if m := s.trustBundle(); m != nil {
 		return m
 	}
 	now := time.Now()

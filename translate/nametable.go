@@ -7,6 +7,10 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
+// ProxyConfigType is the type URL under which agents are told whom their proxies
+// trust.
+const ProxyConfigType = "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig"
+
 // NameTableType is the type URL of the table that agents answer DNS queries
 // with.
 const NameTableType = "type.googleapis.com/istio.networking.nds.v1.NameTable"
