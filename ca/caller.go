@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"time"
@@ -86,6 +88,19 @@ func (a *Authenticator) Authenticate(ctx context.Context) (Caller, error) {
 		return Caller{}, refuse(Unauthenticated, "the client's certificate is of %s, its token of %s", byCertificate.Identity, byToken.Identity)
 	}
 	return byToken, nil
+}
+
+// AuthenticateHTTP is Authenticate for an HTTP request.
+func (a *Authenticator) AuthenticateHTTP(r *http.Request) (Caller, error) {
+	from := &peer.Peer{}
+	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		from.Addr = net.TCPAddrFromAddrPort(at)
+	}
+	if r.TLS != nil {
+		from.AuthInfo = credentials.TLSInfo{State: *r.TLS}
+	}
+	ctx := peer.NewContext(r.Context(), from)
+	return a.Authenticate(metadata.NewIncomingContext(ctx, metadata.MD{"authorization": r.Header.Values("Authorization")}))
 }
 
 // certificate is the caller that a client certificate proves.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -149,6 +150,20 @@ func (a *admission) check(c ca.Caller) error {
 		return ca.Refuse(ca.OtherIdentity, err)
 	}
 	return nil
+}
+
+// visitor finds out who asks for a page over HTTP from another machine.
+func (a *admission) visitor(r *http.Request) (ca.Caller, error) {
+	c, err := a.callers.AuthenticateHTTP(r)
+	if err == nil {
+		err = a.check(c)
+	} else {
+		a.refused.WithLabelValues("credential").Inc()
+	}
+	if err != nil {
+		a.log.Warn("refused", zap.String("page", r.URL.Path), zap.String("address", r.RemoteAddr), zap.Error(err))
+	}
+	return c, err
 }
 
 // elsewhere is an error if a call that says to be of pod w comes from another

@@ -8,9 +8,15 @@ import (
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tls "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"go.uber.org/zap"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	authentication "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
+	"github.com/pilotfish-mesh/pilotfish/ca"
+	"github.com/pilotfish-mesh/pilotfish/e2e/kubetest"
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
 	"github.com/pilotfish-mesh/pilotfish/translate"
 )
@@ -55,18 +61,68 @@ func TestDumpsHideSecrets(t *testing.T) {
 	}
 }
 
-func TestDebugPagesAnswerThisMachineOnly(t *testing.T) {
-	h := onlyLocal(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	for from, want := range map[string]int{
-		"127.0.0.1:1234": http.StatusOK, "[::1]:1234": http.StatusOK, "[::ffff:127.0.0.1]:1": http.StatusOK,
-		"10.0.0.1:1234": http.StatusUnauthorized, "[fe80::1%eth0]:1": http.StatusUnauthorized, "": http.StatusUnauthorized,
-	} {
-		r := httptest.NewRequest(http.MethodGet, "/debug/configz", nil)
-		r.RemoteAddr = from
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		if w.Code != want {
-			t.Errorf("a client at %q is answered %d, want %d", from, w.Code, want)
+// Pages answer this machine, and others to callers who prove who they are: of the
+// control plane's namespace all of them, of others those about their own proxies.
+func TestWhoMaySeePages(t *testing.T) {
+	server := kubetest.Shared(t)
+	server.Client(t).Apply(t, "{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}\n---\n{apiVersion: v1, kind: ServiceAccount, metadata: {name: tool, namespace: istio-system}}\n---\n"+
+		"{apiVersion: v1, kind: ServiceAccount, metadata: {name: tool, namespace: shop}}")
+	client, err := kubernetes.NewForConfig(server.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	plane := NewPlane(nil, snapshot.Options{})
+	defer plane.Server.Close()
+	callers := &ca.Authenticator{Tokens: ca.NewReviewer(client.AuthenticationV1().TokenReviews()), Domains: func() []string { return []string{"cluster.local"} }}
+	a := newAdmission(plane, callers, nil, zap.NewNop())
+	token := func(namespace, audience string) string {
+		t.Helper()
+		got, err := client.CoreV1().ServiceAccounts(namespace).CreateToken(t.Context(), "tool",
+			&authentication.TokenRequest{Spec: authentication.TokenRequestSpec{Audiences: []string{audience}}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
 		}
+		return "Bearer " + got.Status.Token
+	}
+	system, shop := token("istio-system", "istio-ca"), token("shop", "istio-ca")
+	pages := Pages{Plane: plane, Pprof: true, Visitor: a.visitor, Namespaces: []string{"istio-system"}}
+	proving, local := pages.Monitoring(), (&Pages{Plane: plane}).Monitoring()
+	const far = "10.0.0.1:1234"
+	for name, c := range map[string]struct {
+		pages                   http.Handler
+		from, page, credentials string
+		want                    int
+	}{
+		"this machine":                  {proving, "127.0.0.1:1234", "/debug/syncz", "", http.StatusOK},
+		"this machine by IPv6":          {proving, "[::1]:1234", "/debug/syncz", "", http.StatusOK},
+		"this machine, mapped":          {proving, "[::ffff:127.0.0.1]:1", "/debug/syncz", "", http.StatusOK},
+		"nowhere":                       {proving, "", "/debug/syncz", "", http.StatusUnauthorized},
+		"another without a credential":  {proving, far, "/debug/syncz", "", http.StatusUnauthorized},
+		"a link-local one":              {proving, "[fe80::1%eth0]:1", "/debug/syncz", "", http.StatusUnauthorized},
+		"with nonsense":                 {proving, far, "/debug/syncz", "Bearer x.y.z", http.StatusUnauthorized},
+		"with a password":               {proving, far, "/debug/syncz", "Basic YTpi", http.StatusUnauthorized},
+		"for another audience":          {proving, far, "/debug/syncz", token("istio-system", "vault"), http.StatusUnauthorized},
+		"the control plane's namespace": {proving, far, "/debug/syncz", system, http.StatusOK},
+		"its profiles":                  {proving, far, "/debug/pprof/cmdline", system, http.StatusOK},
+		"another namespace":             {proving, far, "/debug/syncz", shop, http.StatusForbidden},
+		"its view of configuration":     {proving, far, "/debug/configz", shop, http.StatusForbidden},
+		"its profiles of the process":   {proving, far, "/debug/pprof/cmdline", shop, http.StatusForbidden},
+		"its own proxies":               {proving, far, "/debug/config_dump?proxyID=a.shop", shop, http.StatusNotFound},
+		"by a way around":               {proving, far, "/debug/config_dump/../syncz", shop, http.StatusTemporaryRedirect},
+		"metrics":                       {proving, far, "/metrics", "", http.StatusOK},
+		"where nobody can prove it":     {local, far, "/debug/syncz", system, http.StatusUnauthorized},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodGet, c.page, nil)
+			r.RemoteAddr = c.from
+			if c.credentials != "" {
+				r.Header.Set("Authorization", c.credentials)
+			}
+			w := httptest.NewRecorder()
+			c.pages.ServeHTTP(w, r)
+			if w.Code != c.want {
+				t.Errorf("answered %d, want %d: %.200s", w.Code, c.want, w.Body)
+			}
+		})
 	}
 }

@@ -1,16 +1,22 @@
 package serve
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	"github.com/pilotfish-mesh/pilotfish/ca"
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
@@ -21,6 +27,12 @@ type Pages struct {
 	// Draining is closed when the control plane is about to end.
 	Draining <-chan struct{}
 	Pprof    bool
+	// Visitor finds out who asks for a page from another machine; nil refuses
+	// them all.
+	Visitor func(*http.Request) (ca.Caller, error)
+	// Namespaces are those whose service accounts may see every page. Others see
+	// what is about their own namespace's proxies.
+	Namespaces []string
 	// Page makes the page about the configuration, below /config/; nil for
 	// none.
 	Page func(mesh func() *config.Mesh) http.Handler
@@ -61,7 +73,7 @@ func (p *Pages) Readiness() http.Handler {
 		}
 		_, _ = w.Write([]byte("ready\n"))
 	})
-	mux.Handle("/debug/", onlyLocal(p.debug()))
+	mux.Handle("/debug/", p.proven(p.debug()))
 	return mux
 }
 
@@ -71,40 +83,66 @@ type versions struct {
 	Istio istioBuild `json:"clientVersion"`
 }
 
-// Monitoring serves /metrics, /version and, to clients on this machine,
-// /debug.
+// Monitoring serves /metrics, /version and, to clients on this machine and those
+// that have proven who they are, /debug.
 func (p *Pages) Monitoring() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.Plane.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, r, versions{p.Build, p.Build.istio()}) })
-	mux.Handle("/debug/", onlyLocal(p.debug()))
+	mux.Handle("/debug/", p.proven(p.debug()))
 	if p.Page != nil {
-		mux.Handle("/config/", onlyLocal(http.StripPrefix("/config", p.Page(p.Plane.Store.Mesh))))
+		mux.Handle("/config/", p.proven(http.StripPrefix("/config", p.Page(p.Plane.Store.Mesh))))
 	}
 	if p.Pprof {
-		mux.Handle("/debug/pprof/", onlyLocal(http.HandlerFunc(pprof.Index)))
-		mux.Handle("/debug/pprof/cmdline", onlyLocal(http.HandlerFunc(pprof.Cmdline)))
-		mux.Handle("/debug/pprof/profile", onlyLocal(http.HandlerFunc(pprof.Profile)))
-		mux.Handle("/debug/pprof/symbol", onlyLocal(http.HandlerFunc(pprof.Symbol)))
-		mux.Handle("/debug/pprof/trace", onlyLocal(http.HandlerFunc(pprof.Trace)))
+		mux.Handle("/debug/pprof/", p.proven(http.HandlerFunc(pprof.Index)))
+		mux.Handle("/debug/pprof/cmdline", p.proven(http.HandlerFunc(pprof.Cmdline)))
+		mux.Handle("/debug/pprof/profile", p.proven(http.HandlerFunc(pprof.Profile)))
+		mux.Handle("/debug/pprof/symbol", p.proven(http.HandlerFunc(pprof.Symbol)))
+		mux.Handle("/debug/pprof/trace", p.proven(http.HandlerFunc(pprof.Trace)))
 	}
 	return mux
 }
 
-// onlyLocal refuses clients of other machines: the pages show the mesh's
-// whole configuration, and there is no way yet to say who may see it.
-func onlyLocal(h http.Handler) http.Handler {
+// proven lets in clients of this machine, and those of other machines who have
+// proven who they are, as at the secure ADS address: they show the mesh's whole
+// configuration to the control plane's own namespace, and to others what is
+// about their proxies.
+func (p *Pages) proven(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.RemoteAddr)
 		if err != nil {
 			host = r.RemoteAddr
 		}
-		if ip, err := netip.ParseAddr(host); err != nil || !ip.Unmap().IsLoopback() {
+		if ip, err := netip.ParseAddr(host); err == nil && ip.Unmap().IsLoopback() {
+			h.ServeHTTP(w, r)
+			return
+		}
+		if p.Visitor == nil {
 			http.Error(w, "debug pages answer clients on the same machine only: use a port-forward", http.StatusUnauthorized)
 			return
 		}
-		h.ServeHTTP(w, r)
+		c, err := p.Visitor(r)
+		if err != nil {
+			http.Error(w, err.Error(), httpStatus[status.Code(ca.Status(err))])
+			return
+		}
+		if slices.Contains(p.Namespaces, c.Namespace) {
+			h.ServeHTTP(w, r)
+			return
+		}
+		page, debug := strings.CutPrefix(r.URL.Path, "/debug/")
+		if !debug || !slices.Contains(elsewherePages, page) {
+			http.Error(w, fmt.Sprintf("%s is for namespace %s; yours is %s", r.URL.Path, strings.Join(p.Namespaces, ", "), c.Namespace), http.StatusForbidden)
+			return
+		}
+		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c.Namespace)))
 	})
+}
+
+// httpStatus is what a refusal is over HTTP.
+var httpStatus = map[codes.Code]int{
+	codes.Unauthenticated: http.StatusUnauthorized, codes.PermissionDenied: http.StatusForbidden, codes.Unavailable: http.StatusServiceUnavailable,
+	codes.InvalidArgument: http.StatusBadRequest, codes.Unimplemented: http.StatusNotImplemented,
 }
 
 // writeJSON answers with v; the query parameter pretty indents it.

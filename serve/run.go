@@ -74,6 +74,9 @@ type Options struct {
 	// CertificateLifetime is the longest life of a workload's certificate.
 	// Default 24 h.
 	CertificateLifetime time.Duration
+	// DebugNamespaces are those, besides Namespace, whose service accounts may see
+	// every debug page.
+	DebugNamespaces []string
 	// WorkloadEntryGrace is how long the proxy of a registered WorkloadEntry may be
 	// away before the entry goes. Default 10 s.
 	WorkloadEntryGrace time.Duration
@@ -272,7 +275,7 @@ func (r *running) run(ctx context.Context) error {
 		returnMemory(ctx)
 		return nil
 	})
-	pages := &Pages{Plane: r.plane, Build: r.options.Build, Draining: r.draining, Pprof: r.options.Pprof, Page: r.options.Page, Stale: r.stale}
+	pages := &Pages{Plane: r.plane, Build: r.options.Build, Visitor: r.admission.visitor, Namespaces: append([]string{r.options.namespace()}, r.options.DebugNamespaces...), Draining: r.draining, Pprof: r.options.Pprof, Page: r.options.Page, Stale: r.stale}
 	var err error
 	if r.tools, err = newTools(r.plane, pages.debug(), r.options); err != nil {
 		return err

@@ -37,10 +37,10 @@ const (
 // are: those of the control plane's own namespace about every proxy, others
 // about their own namespace's.
 type tools struct {
-	plane     *Plane
-	pages     http.Handler // the debug pages
-	namespace string       // the control plane's own
-	identity  string       // istioControlPlane as JSON
+	plane      *Plane
+	pages      http.Handler // the debug pages
+	namespaces []string     // the control plane's own, and others that may see all
+	identity   string       // istioControlPlane as JSON
 }
 
 // istioControlPlane is how a control plane identifies itself to Istio's tools.
@@ -68,7 +68,7 @@ func newTools(plane *Plane, pages http.Handler, o *Options) (*tools, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tools{plane: plane, pages: pages, namespace: o.namespace(), identity: string(id)}, nil
+	return &tools{plane: plane, pages: pages, namespaces: append([]string{o.namespace()}, o.DebugNamespaces...), identity: string(id)}, nil
 }
 
 // elsewherePages are those of which callers from other namespaces may see
@@ -80,7 +80,7 @@ func (t *tools) caller(q *snapshot.Question) (string, error) {
 	switch {
 	case q.ServiceAccount == "":
 		return "", status.Error(codes.Unauthenticated, "debug information is for clients that have proven who they are: connect over TLS, with a token or a certificate")
-	case q.Proxy.Namespace == t.namespace:
+	case slices.Contains(t.namespaces, q.Proxy.Namespace):
 		return "", nil
 	}
 	return q.Proxy.Namespace, nil
@@ -201,7 +201,7 @@ func (t *tools) page(ctx context.Context, names []string, namespace string) (sna
 		return out, status.Errorf(codes.InvalidArgument, "%q is no debug page with a query", names[0])
 	}
 	if namespace != "" && !slices.Contains(elsewherePages, u.Path) {
-		return out, status.Errorf(codes.PermissionDenied, "%s is for clients of namespace %s; yours is %s", u.Path, t.namespace, namespace)
+		return out, status.Errorf(codes.PermissionDenied, "%s is for clients of namespace %s; yours is %s", u.Path, t.namespaces[0], namespace)
 	}
 	r, err := http.NewRequestWithContext(context.WithValue(ctx, callerKey{}, namespace), http.MethodGet, "/debug/"+u.String(), nil)
 	if err != nil {

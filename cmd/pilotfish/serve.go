@@ -58,6 +58,11 @@ func inClusterFlags(f *pflag.FlagSet, o *serve.Options) {
 	f.StringToStringVar(&o.MountedSecrets, "mounted-secrets", map[string]string{"cacerts": "/etc/cacerts", "istio-ca-secret": "/var/run/secrets/istio-ca"},
 		"folders where the authority's Secrets may be mounted, for when the API server is away at the start")
 	f.StringVar(&o.Identity, "identity", os.Getenv("POD_NAME"), "this replica's name among its peers")
+	var more []string
+	if list := os.Getenv("DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES"); list != "" {
+		more = strings.Split(list, ",")
+	}
+	f.StringSliceVar(&o.DebugNamespaces, "debug-namespaces", more, "namespaces, besides the control plane's own, whose service accounts may see every debug page (DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES)")
 	grace := registration.DefaultGrace
 	if d, err := time.ParseDuration(os.Getenv("PILOT_WORKLOAD_ENTRY_GRACE_PERIOD")); err == nil && d > 0 {
 		grace = d
@@ -88,8 +93,10 @@ every namespace, Leases, status. With --kubeconfig it writes nothing, unless
 The secure ADS address lets in proxies that prove who they are, by a certificate of
 that authority (or of one in --tls-client-ca), or by a service account's token for
 audience istio-ca. Nothing that a Secret protects is served in plaintext.
-Debug pages (/debug/... on the monitoring address) answer clients on this machine
-only, such as those that come by a port-forward.`,
+Debug pages (/debug/... on the monitoring address) answer clients on this machine,
+such as those that come by a port-forward, and others that prove who they are by a
+token for audience istio-ca: of the control plane's namespace all of it, of other
+namespaces what is about their own proxies.`,
 		Example: `  # A folder of YAML, no cluster: plaintext ADS for proxies on this machine
   pilotfish serve --config mesh/ --xds-address 127.0.0.1:15010
 
