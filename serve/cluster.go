@@ -51,7 +51,7 @@ func newClient(c *rest.Config) (kubernetes.Interface, error) {
 }
 
 // newCluster makes the parts; nothing runs yet.
-func newCluster(o *Options, client kubernetes.Interface, plane *Plane) *cluster {
+func newCluster(o *Options, client kubernetes.Interface, plane *Plane, statuses *seenStatuses) *cluster {
 	c := &cluster{client: client, log: o.Log, revision: o.revision()}
 	c.authority = ca.NewAuthority(nil, ca.Options{
 		Names:       ca.ServingNames(o.namespace(), slices.DeleteFunc([]string{o.Revision}, func(r string) bool { return r == "" || r == "default" })...),
@@ -81,16 +81,16 @@ func newCluster(o *Options, client kubernetes.Interface, plane *Plane) *cluster 
 		{"rotation of the root", func(ctx context.Context) error { return c.keeper.Rotate(ctx, lifetime, lifetime) }},
 	}
 	if !o.NoStatus {
-		c.writeStatus(o, plane)
+		c.writeStatus(o, plane, statuses)
 	}
 	return c
 }
 
 // writeStatus adds the writers of status: objects that are labelled for a
 // revision, or for a tag of it, are that revision's, the others everybody's.
-func (c *cluster) writeStatus(o *Options, plane *Plane) {
+func (c *cluster) writeStatus(o *Options, plane *Plane, statuses *seenStatuses) {
 	c.reports = &reporter{client: c.client, namespace: o.namespace(), identity: o.identity(), revision: c.revision, plane: plane, log: o.Log}
-	all := statusWriter{client: c.client.Discovery().RESTClient(), plane: plane, log: o.Log, written: newStatusWrites(plane.Registry)}
+	all := statusWriter{client: c.client.Discovery().RESTClient(), plane: plane, seen: statuses, log: o.Log, written: newStatusWrites(plane.Registry), reads: newStatusReads(plane.Registry)}
 	shared, own := all, all
 	shared.others = &reports{reporter: *c.reports, seen: map[string]sighting{}}
 	shared.mine = func(revision string) bool { return revision == "" }

@@ -101,7 +101,8 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	sources, err := o.sources(server)
+	statuses := newSeenStatuses()
+	sources, err := o.sources(server, statuses)
 	if err != nil {
 		return err
 	}
@@ -145,7 +146,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer r.plane.Server.Close()
 	r.plane.FetchKeys(jwks.Options{Internal: o.InternalKeys, Log: o.Log})
-	if err := r.prepare(server); err != nil {
+	if err := r.prepare(server, statuses); err != nil {
 		return err
 	}
 	return r.run(ctx)
@@ -153,7 +154,7 @@ func Run(ctx context.Context, o Options) error {
 
 // prepare makes the parts that decide who is let in, and those that a cluster
 // has; server is nil without one.
-func (r *running) prepare(server *rest.Config) error {
+func (r *running) prepare(server *rest.Config, statuses *seenStatuses) error {
 	o := r.options
 	callers := &ca.Authenticator{Domains: r.plane.domains}
 	var secrets *secretAccess
@@ -165,7 +166,7 @@ func (r *running) prepare(server *rest.Config) error {
 		callers.Tokens = ca.NewReviewer(client.AuthenticationV1().TokenReviews())
 		secrets = newSecretAccess(client.AuthorizationV1().SubjectAccessReviews())
 		if !o.ReadOnly {
-			r.cluster = newCluster(o, client, r.plane)
+			r.cluster = newCluster(o, client, r.plane, statuses)
 			if o.Authority == nil && o.WebhookAddress != "" {
 				if err := r.cluster.register(o, server); err != nil {
 					return err
@@ -192,13 +193,13 @@ func (r *running) prepare(server *rest.Config) error {
 	return nil
 }
 
-func (o *Options) sources(config *rest.Config) ([]NamedSource, error) {
+func (o *Options) sources(config *rest.Config, statuses *seenStatuses) ([]NamedSource, error) {
 	var out []NamedSource
 	if len(o.Config) > 0 {
 		out = append(out, NamedSource{file.Name, file.New(o.Config)})
 	}
 	if config != nil {
-		k, err := kube.New(config, kube.Options{Log: o.Log, Saved: o.savedState()})
+		k, err := kube.New(config, kube.Options{Log: o.Log, Saved: o.savedState(), Status: statuses.saw})
 		if err != nil {
 			return nil, err
 		}

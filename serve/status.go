@@ -41,13 +41,23 @@ type statusWriter struct {
 	client  rest.Interface // any of the API server's
 	plane   *Plane
 	others  *reports
+	seen    *seenStatuses
 	log     *zap.Logger
 	written *prometheus.CounterVec
+	reads   prometheus.Counter
 	// mine selects the objects that this writer is for by their label
 	// istio.io/rev.
 	mine func(revision string) bool
 	// counts selects the replicas whose proxies are counted by their revision.
 	counts func(revision string) bool
+}
+
+func newStatusReads(r prometheus.Registerer) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "pilotfish_status_reads_total", Help: "Objects read to write their status, since what the watches brought says something else.",
+	})
+	r.MustRegister(c)
+	return c
 }
 
 func newStatusWrites(r prometheus.Registerer) *prometheus.CounterVec {
@@ -139,9 +149,18 @@ func (w *statusWriter) write(ctx context.Context, all map[config.Key]*standing, 
 		}
 	}
 	for _, key := range append(urgent, later...) {
-		if ctx.Err() != nil || !limit.Allow() {
+		if ctx.Err() != nil {
 			return
 		}
+		if next, ok := all[key].status(all[key].generation); ok && w.seen.says(key, &next) {
+			text, count := all[key].text()
+			known[key] = noted{text, count, now}
+			continue // the watch has brought just that: nothing to read or write
+		}
+		if !limit.Allow() {
+			return
+		}
+		w.reads.Inc()
 		err := w.writeOne(ctx, key, all[key], now)
 		text, count := all[key].text()
 		switch {

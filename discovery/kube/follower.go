@@ -50,6 +50,8 @@ type follower struct {
 	kind    config.Key // its group and kind
 	read    reader
 	pending *pending
+	// gone, unless nil, is told of each object that ends.
+	gone func(config.Key)
 	// seen are the objects of the last list and the events since: what a new
 	// list lacks has gone, and what it holds unchanged is not read again.
 	seen    map[config.Key]sight
@@ -135,6 +137,7 @@ func (f *follower) Delete(o any) error {
 	key := f.keyOf(acc)
 	was := f.seen[key]
 	delete(f.seen, key)
+	f.ended(key)
 	if was.put {
 		f.pending.put(step{gone: []config.Key{key}})
 	}
@@ -154,7 +157,11 @@ func (f *follower) Replace(list []any, _ string) error {
 		now[it.key] = f.look(it, &s)
 	}
 	for key, was := range f.seen {
-		if _, still := now[key]; !still && was.put {
+		if _, still := now[key]; still {
+			continue
+		}
+		f.ended(key)
+		if was.put {
 			s.gone = append(s.gone, key)
 		}
 	}
@@ -162,6 +169,12 @@ func (f *follower) Replace(list []any, _ string) error {
 	f.pending.put(s)
 	f.settle()
 	return nil
+}
+
+func (f *follower) ended(key config.Key) {
+	if f.gone != nil {
+		f.gone(key)
+	}
 }
 
 // look adds to s what an item changes, and returns what to remember of it.

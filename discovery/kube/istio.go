@@ -46,6 +46,9 @@ func newIstioKind(k discovery.Kind, s *Source) *istioKind {
 		read = i.readGrant
 	}
 	i.follower = newFollower(config.Key{Group: k.Group, Kind: k.Kind}, read, s.pending)
+	if s.options.Status != nil {
+		i.follower.gone = func(key config.Key) { s.options.Status(key, nil) }
+	}
 	return i
 }
 
@@ -107,6 +110,9 @@ func (k *istioKind) readObject(m config.Meta, raw runtime.Object) (*discovery.Ob
 	o, ok := raw.(*custom)
 	if !ok {
 		return nil, []config.Problem{unexpectedType(&m, raw)}
+	}
+	if k.source != nil && k.source.options.Status != nil {
+		k.source.options.Status(m.Key, o.Status)
 	}
 	spec := k.New()
 	problems := decode(&m, o.Spec, spec)

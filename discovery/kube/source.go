@@ -10,6 +10,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
+	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/discovery"
 )
 
@@ -29,6 +30,10 @@ type Options struct {
 	Saved string
 	// Patience is how long the server may be away before that. Default 5 s.
 	Patience time.Duration
+	// Status, unless nil, is told of the status of each of Istio's objects when the
+	// object is read, as JSON; nil when it has gone. It must not keep it, and may be
+	// called from several goroutines.
+	Status func(key config.Key, text []byte)
 	// SavePace is the shortest time between two savings. Default 10 s.
 	SavePace time.Duration
 }
