@@ -137,7 +137,6 @@ func (m *Mesh) startPlane() (changed <-chan struct{}, err error) {
 	o := snapshot.Options{Authorize: serve.Authorize}
 	m.plane = serve.NewPlane([]serve.NamedSource{{Name: file.Name, Source: m.source}}, o)
 	m.plane.TellBuild(m.options.Build)
-	ca.NewMetrics(m.around.authority, m.plane.Registry)
 	m.plane.FetchKeys(jwks.Options{Internal: m.options.InternalKeys})
 	changed = m.plane.Watch()
 
@@ -200,6 +199,7 @@ func (m *Mesh) firstMesh(ctx context.Context, changed <-chan struct{}) error {
 	if m.around.authority, err = newAuthority(mesh); err != nil {
 		return err
 	}
+	ca.NewMetrics(m.around.authority, m.plane.Registry)
 	if len(plan(mesh, nil)) == 0 {
 		return fmt.Errorf("%v: no workload in it: want a Deployment, a Pod, a WorkloadEntry or a Gateway", m.options.Paths)
 	}

@@ -18,7 +18,8 @@ import (
 )
 
 // TestCostOfMetrics measures what the standard metrics cost at 1,000 requests
-// a second, inbound. It asserts nothing about time and runs when asked for:
+// a second, inbound: plain ones, and calls of gRPC with ten messages each way,
+// which are counted. It asserts nothing about time and runs when asked for:
 // PILOTFISH_COST=10s says for how long.
 func TestCostOfMetrics(t *testing.T) {
 	d, err := time.ParseDuration(os.Getenv("PILOTFISH_COST"))
@@ -29,18 +30,26 @@ func TestCostOfMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+		w.Header().Set("Grpc-Status", "0")
+		_, _ = io.Copy(w, r.Body)
+	})}
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() { _ = s.Close() })
-	for _, on := range []string{"false", "true", "false", "true"} {
-		t.Run("metrics="+on, func(t *testing.T) {
+	for i, on := range []string{"false", "true", "false", "true", "false", "true", "false", "true"} {
+		kind, body := "text/plain", "ok"
+		if i >= 4 {
+			kind, body = "application/grpc", strings.Repeat("\x00\x00\x00\x00\x02hi", 10)
+		}
+		t.Run(kind+" metrics="+on, func(t *testing.T) {
 			w := newWorld(t, ca.Options{})
 			interceptOwn(t)
 			pid, _ := w.startCommand(w.options(nil, "PILOTFISH_TELEMETRY="+on))
 			w.awaitReady(nil)
 			envoy := childOf(t, pid)
 			a, e := cpu(t, pid), cpu(t, envoy)
-			took := load(t, d)
+			took := load(t, d, kind, body)
 			t.Logf("%d requests: p50 %v, p99 %v; CPU of Envoy %.1f%%, of the agent %.1f%%; agent %.1f MB", len(took),
 				took[len(took)/2], took[len(took)*99/100],
 				100*(cpu(t, envoy)-e).Seconds()/d.Seconds(), 100*(cpu(t, pid)-a).Seconds()/d.Seconds(), float64(resident(t, pid))/(1<<20))
@@ -49,7 +58,7 @@ func TestCostOfMetrics(t *testing.T) {
 }
 
 // load sends 1,000 requests a second, evenly, and returns their sorted times.
-func load(t *testing.T, d time.Duration) []time.Duration {
+func load(t *testing.T, d time.Duration, kind, body string) []time.Duration {
 	const workers, every = 20, 20 * time.Millisecond
 	var mu sync.Mutex
 	var out []time.Duration
@@ -70,7 +79,7 @@ func load(t *testing.T, d time.Duration) []time.Duration {
 				case <-tick.C:
 				}
 				began := time.Now()
-				resp, err := c.Get("http://" + podIP + ":8080/")
+				resp, err := c.Post("http://"+podIP+":8080/", kind, strings.NewReader(body))
 				if err != nil {
 					t.Error(err)
 					return

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+	"github.com/pilotfish-mesh/pilotfish/e2e/promtest"
 	"github.com/pilotfish-mesh/pilotfish/e2e/stage"
 	"github.com/pilotfish-mesh/pilotfish/up"
 )
@@ -91,6 +92,63 @@ func TestAccessLogsExample(t *testing.T) {
 	})
 	if log, _ := s.Log("httpbin", 100); strings.Contains(strings.Join(log, "\n"), "LOG GET") {
 		t.Error("httpbin's sidecar writes what it serves to its standard output, too")
+	}
+}
+
+// TestPrometheusExample: a Prometheus with the example's configuration, but for
+// the port and the pace, answers the queries that it names.
+func TestPrometheusExample(t *testing.T) {
+	const dir = "../../examples/prometheus"
+	b, err := os.ReadFile(filepath.Join(dir, "prometheus.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := filepath.Abs(filepath.Join(dir, "../../manifests/chart/files/prometheus/rules.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	promtest.Binary(t)
+	s := stage.StartWith(t, stage.Copy(t, dir), up.Options{Mode: up.Loopback, PageAddress: "127.0.0.1:0"})
+	for _, p := range s.Plane().Problems() {
+		t.Errorf("the example has a problem: %v", p)
+	}
+	text := strings.NewReplacer("http://127.0.0.1:15099/", s.PageURL(), "interval: 5s", "interval: 500ms", "../../manifests/chart/files/prometheus/rules.yaml", rules).Replace(string(b))
+	p := prometheus{promtest.StartWith(t, text)}
+	c, asked := s.Inside("curl", "http://httpbin:8000"), 0
+	for _, line := range strings.Split(string(b), "\n") {
+		query, ok := strings.CutPrefix(line, "#   query: ")
+		if !ok {
+			continue
+		}
+		asked++
+		envoytest.Eventually(t, stage.Patience, func() string {
+			c.Get(t, "/")
+			talk(t, s, "httpbin:9000", "12345678\n")
+			return p.lacks(query)
+		})
+	}
+	if asked < 8 {
+		t.Errorf("%d queries", asked)
+	}
+}
+
+func TestTracingByMeshConfigExample(t *testing.T) {
+	c := startCollector(t)
+	dir := stage.Copy(t, "../../examples/tracing-mesh-config")
+	file := filepath.Join(dir, "mesh.yaml")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage.Write(t, file, strings.Replace(string(b), `"127.0.0.1:9411"`, fmt.Sprintf(`"127.0.0.1:%d"`, c.zipkin), 1))
+	s := stage.Start(t, dir, up.Loopback)
+	for _, p := range s.Plane().Problems() {
+		t.Errorf("the example has a problem: %v", p)
+	}
+	s.Inside("curl", "http://httpbin:8000").Get(t, "/mesh", "X-User", "jane")
+	client, server := pair(t, c, "/mesh")
+	if client.Attributes.get("user") != "jane" || server.Attributes.get("environment") != "example" {
+		t.Errorf("client %+v\nserver %+v", client, server)
 	}
 }
 
