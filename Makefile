@@ -27,7 +27,7 @@ prerequisites:
 .PHONY: build
 build: prerequisites ## Build bin/pilotfish
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
 # Names of the images: $(HUB)/pilotfish:$(TAG) and $(HUB)/pilotfish-proxy:$(TAG).
 HUB ?= docker.io/pilotfish

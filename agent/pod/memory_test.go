@@ -27,7 +27,7 @@ var command = sync.OnceValues(func() (string, error) {
 	}
 	file := filepath.Join(dir, "pilotfish-agent")
 	commandFile = file
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "../../cmd/pilotfish-agent")
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", file, "../../cmd/pilotfish-agent")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)
