@@ -43,7 +43,7 @@ export CLUSTER_DIR ?= $(CACHE)/cluster
 CLUSTER := $(CACHE)/bin/cluster-ctl --bin $(CACHE)/bin
 
 .PHONY: e2e
-e2e: prerequisites envoy cluster-binaries ## Test pilotfish in a real cluster: this machine's own, or KUBECONFIG's
+e2e: prerequisites envoy cluster-binaries otelcol ratelimit ## Test pilotfish in a real cluster: this machine's own, or KUBECONFIG's
 	ENVOY="$$(tools/envoy.sh)" $(GO) test -count=1 -timeout 40m -v ./e2e/mesh
 
 .PHONY: cluster-tools

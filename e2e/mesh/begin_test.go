@@ -70,7 +70,7 @@ kubectl rollout status deployment -n shop
 		t.Errorf("the root:\n%s", terminal)
 	}
 	looked := w.follow(t, freePort(t, w.commandsOf(t, page, "## Troubleshooting"), "15014"), environment...)
-	for _, want := range []string{"myapp-v1-", "proxies have this version", "istio-ingressgateway-"} {
+	for _, want := range []string{"myapp-v1-", "proxies have this version", "root in use"} {
 		if !strings.Contains(looked, want) {
 			t.Errorf("troubleshooting does not show %q:\n%s", want, looked)
 		}

@@ -82,8 +82,8 @@ func (i issuer) token(t *testing.T, algorithm string, life time.Duration) string
 	return "Bearer " + signed + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
-// policyHelpers are outside of the mesh: an authorizer, an issuer's keys, and a
-// collector whose output can be read.
+// policyHelpers are outside of the mesh: an authorizer, an issuer's keys, a rate
+// limit service, and a collector whose output can be read.
 const policyHelpers = `
 apiVersion: v1
 kind: Pod
@@ -126,6 +126,41 @@ metadata: {name: issuer}
 spec:
   selector: {app: issuer}
   ports: [{name: http, port: 80, targetPort: 8080}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: ratelimit}
+data:
+  limits.yaml: |
+    domain: policies
+    descriptors:
+    - {key: tenant, rate_limit: {unit: hour, requests_per_unit: 2}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: ratelimit, labels: {app: ratelimit}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: ratelimit
+    image: RATELIMIT
+    imagePullPolicy: Never
+    env:
+    - {name: RUNTIME_ROOT, value: /data}
+    - {name: RUNTIME_SUBDIRECTORY, value: ratelimit}
+    - {name: RUNTIME_WATCH_ROOT, value: "false"}
+    - {name: RUNTIME_IGNOREDOTFILES, value: "true"} # a ConfigMap's own
+    - {name: USE_STATSD, value: "false"}
+    readinessProbe: {tcpSocket: {port: 8081}, periodSeconds: 1}
+    volumeMounts: [{name: limits, mountPath: /data/ratelimit/config}]
+  volumes: [{name: limits, configMap: {name: ratelimit, items: [{key: limits.yaml, path: limits.yaml}]}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: ratelimit}
+spec:
+  selector: {app: ratelimit}
+  ports: [{name: grpc, port: 8081}]
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -268,6 +303,32 @@ spec:
           token_bucket: {max_tokens: 4, tokens_per_fill: 4, fill_interval: 3600s}
           filter_enabled: {default_value: {numerator: 100, denominator: HUNDRED}}
           filter_enforced: {default_value: {numerator: 100, denominator: HUNDRED}}
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: counted, namespace: policies}
+spec:
+  workloadSelector: {labels: {app: web}}
+  configPatches:
+  - applyTo: HTTP_FILTER
+    match: {context: SIDECAR_INBOUND, listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager, subFilter: {name: envoy.filters.http.router}}}}}
+    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: envoy.filters.http.ratelimit
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit
+          domain: policies
+          failure_mode_deny: true
+          timeout: 10s
+          rate_limit_service:
+            transport_api_version: V3
+            grpc_service: {envoy_grpc: {cluster_name: outbound|8081||ratelimit.policies-outside.svc.cluster.local}}
+  - applyTo: VIRTUAL_HOST
+    match: {context: SIDECAR_INBOUND}
+    patch:
+      operation: MERGE
+      value: {rate_limits: [{actions: [{request_headers: {header_name: x-tenant, descriptor_key: tenant}}]}]}
 `
 
 // TestPolicies: who may call whom, decided by tokens, identities and others, at
@@ -276,13 +337,14 @@ func TestPolicies(t *testing.T) {
 	w := need(t)
 	t.Parallel() // it mostly waits
 	collector := w.image(t, "otelcol", []images.File{{Path: "/otelcol", Source: w.built(t, "otelcol")}, writable})
+	ratelimit := w.image(t, "ratelimit", []images.File{{Path: "/ratelimit", Source: w.built(t, "ratelimit")}, writable})
 	const outsideNS, ns = "policies-outside", "policies"
 	w.namespace(t, outsideNS)
 	w.namespace(t, "policies-other", "istio-injection=enabled")
 	w.namespace(t, "policies-closed", "istio-injection=enabled")
 	w.namespace(t, ns, "istio-injection=enabled")
 	edge, sidecar, stranger := newIssuer(t, "at-the-gateway"), newIssuer(t, "at-the-sidecar"), newIssuer(t, "at-the-sidecar")
-	w.apply(t, outsideNS, strings.NewReplacer("APP", appImage, "COLLECTOR", collector, "KEYS", sidecar.keys()).Replace(policyHelpers))
+	w.apply(t, outsideNS, strings.NewReplacer("APP", appImage, "COLLECTOR", collector, "RATELIMIT", ratelimit, "KEYS", sidecar.keys()).Replace(policyHelpers))
 	w.apply(t, ns, service("web")+application("web", "v1", 1)+service("limited")+application("limited", "v1", 1))
 	w.apply(t, "policies-closed", service("closed")+application("closed", "v1", 1))
 	all := strings.ReplaceAll(policies, "INLINE", edge.keys())
@@ -300,7 +362,7 @@ func TestPolicies(t *testing.T) {
 		w.ready(t, ns, "app="+app, 1)
 	}
 	w.ready(t, "policies-closed", "app=closed", 1)
-	for _, app := range []string{"authorizer", "issuer", "collector"} {
+	for _, app := range []string{"authorizer", "issuer", "collector", "ratelimit"} {
 		w.ready(t, outsideNS, "app="+app, 1)
 	}
 
@@ -357,19 +419,29 @@ func TestPolicies(t *testing.T) {
 			t.Errorf("%v, %+v", err, f)
 		}
 	})
-	t.Run("local rate limit", func(t *testing.T) {
-		var got []int
-		for range 7 {
-			f, err := client.fetch(t.Context(), "http://limited.policies/", nil)
-			if err != nil {
-				t.Fatal(err)
+	for name, c := range map[string]struct {
+		url     string
+		headers headers
+		want    []int
+	}{
+		"local rate limit":                   {"http://limited.policies/", nil, []int{200, 200, 200, 200, 429, 429}},
+		"global rate limit":                  {web + "/", headers{"x-tenant": "a"}, []int{200, 200, 429, 429}},
+		"global rate limit, what is counted": {web + "/", nil, []int{200, 200, 200, 200}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []int
+			for range c.want {
+				f, err := client.fetch(t.Context(), c.url, c.headers)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, f.Status)
 			}
-			got = append(got, f.Status)
-		}
-		if want := []int{200, 200, 200, 200, 429, 429, 429}; fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("answers %v, want %v", got, want)
-		}
-	})
+			if fmt.Sprint(got) != fmt.Sprint(c.want) {
+				t.Errorf("answers %v, want %v", got, c.want)
+			}
+		})
+	}
 	t.Run("one trace of gateway and sidecar", func(t *testing.T) {
 		const id = "4bf92f3577b34da6a3ce929d0e0e4736"
 		w.await(t, "spans of client and server", func(ctx context.Context) error {
