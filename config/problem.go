@@ -58,6 +58,7 @@ type Problem struct {
 	Message  string   `json:"message"`
 	File     string   `json:"file,omitempty"`
 	Line     int      `json:"line,omitempty"`
+	Column   int      `json:"column,omitempty"` // in characters, from 1; 0 where it is not known
 }
 
 // At makes a Problem about a field of an object, with its file and line.
@@ -69,11 +70,15 @@ func At(m *Meta, field string, s Severity, code, format string, args ...any) Pro
 	}
 }
 
-// String is the one-line form: file:line: severity: object: field: message (code).
+// String is the one-line form: file:line:column: severity: object: field: message (code).
 func (p Problem) String() string {
 	var b strings.Builder
 	if p.File != "" {
-		fmt.Fprintf(&b, "%s:%d: ", p.File, p.Line)
+		fmt.Fprintf(&b, "%s:%d:", p.File, p.Line)
+		if p.Column > 0 {
+			fmt.Fprintf(&b, "%d:", p.Column)
+		}
+		b.WriteByte(' ')
 	}
 	fmt.Fprintf(&b, "%s: ", p.Severity)
 	if p.Object.Kind != "" {

@@ -361,7 +361,7 @@ func (p *parser) unknownKeys(n *yaml.Node, path string, known ...string) {
 			msg += ": want one of " + strings.Join(sorted, ", ")
 		}
 		p.problems = append(p.problems, config.Problem{
-			Severity: config.Error, Code: "UnknownKey", Message: msg, File: p.file.Name, Line: n.Content[i].Line,
+			Severity: config.Error, Code: "UnknownKey", Message: msg, File: p.file.Name, Line: n.Content[i].Line, Column: n.Content[i].Column,
 		})
 	}
 }

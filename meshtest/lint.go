@@ -25,12 +25,6 @@ type Finding struct {
 	Ignored string `json:"ignored,omitempty"`
 }
 
-// Fix replaces one text on one line.
-type Fix struct {
-	Old string `json:"old"`
-	New string `json:"new"`
-}
-
 // Lint finds everything that is wrong with a configuration: within one
 // object, between objects, and in what is made of them for each proxy.
 func Lint(w *simulate.World) []Finding {
@@ -88,28 +82,6 @@ func everyResources(w *simulate.World) []*translate.Resources {
 		}
 	}
 	return out
-}
-
-var didYouMean = regexp.MustCompile(`^unknown field "([^"]+)": did you mean "([^"]+)"\?`)
-
-// fixOf mends mistyped fields: an object with one has no effect at all, so
-// nothing that works can change.
-func fixOf(p *config.Problem) *Fix {
-	if m := didYouMean.FindStringSubmatch(p.Message); m != nil && p.File != "" && p.Line > 0 {
-		return &Fix{Old: m[1], New: m[2]}
-	}
-	return nil
-}
-
-// Apply mends one line; ok is false where the line does not hold the text as
-// a word of its own.
-func (f *Fix) Apply(line string) (fixed string, ok bool) {
-	at := regexp.MustCompile(`(^|[\s{,"'])` + regexp.QuoteMeta(f.Old) + `(["']?\s*:)`)
-	loc := at.FindStringSubmatchIndex(line)
-	if loc == nil {
-		return line, false
-	}
-	return line[:loc[3]] + f.New + line[loc[4]:], true
 }
 
 // Ignore keeps findings from being reported.

@@ -27,6 +27,8 @@ type Answer struct {
 	// routes, timeouts and retries, which cannot be seen from outside, are not
 	// in it.
 	Observed int `json:"observed,omitempty"`
+	// Near is a service that may have been meant instead, if somebody asked.
+	Near string `json:"near,omitempty"`
 }
 
 // Certain reports whether nothing unknown was on the way.
@@ -43,6 +45,9 @@ var (
 // not exist, a URL that is none.
 func (w *World) Ask(q *Query) (*Answer, error) {
 	t, err := parseTarget(q.URL)
+	if err == nil {
+		err = q.fault()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -187,6 +192,11 @@ func (w *World) resolve(ns string, t *target) (netip.Addr, string, error) {
 			return outsideServer, "", nil
 		}
 	}
+	return netip.Addr{}, "", &UnknownName{"service", t.host, config.Nearest(t.host, w.serviceNames(ns))}
+}
+
+// serviceNames are the names by which a client of a namespace may call services.
+func (w *World) serviceNames(ns string) []string {
 	var names []string
 	for s := range w.Mesh.Services.All() {
 		names = append(names, s.Hostname)
@@ -197,7 +207,26 @@ func (w *World) resolve(ns string, t *target) (netip.Addr, string, error) {
 			}
 		}
 	}
-	return netip.Addr{}, "", &UnknownName{"service", t.host, config.Nearest(t.host, names)}
+	return names
+}
+
+// NearestService is the name of a service that the host of a request is almost,
+// where no service has it and no route: the request goes out of the mesh then,
+// which may not be meant. It is empty otherwise.
+func (w *World) NearestService(q *Query, a *Answer) string {
+	t, err := parseTarget(q.URL)
+	c, unknown := w.client(q.From)
+	if v := a.Hop.VirtualHost; err != nil || unknown != nil || c.outside || a.Service != "" || v != nil && v.Source != nil {
+		return ""
+	}
+	if _, err := netip.ParseAddr(t.host); err == nil {
+		return ""
+	}
+	ns := c.namespace
+	if c.pod != nil {
+		ns = c.pod.Namespace
+	}
+	return config.Nearest(t.host, w.serviceNames(ns))
 }
 
 // namespaceForm reports whether a name has the form service.namespace of a

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
@@ -44,6 +46,22 @@ func (u *UnknownName) Error() string {
 		msg += fmt.Sprintf(": did you mean %q?", u.Near)
 	}
 	return msg
+}
+
+// fault says what of a request no client could send.
+func (q *Query) fault() error {
+	if q.Method != "" && !httpguts.ValidHeaderFieldName(q.Method) { // both are tokens (RFC 9110, section 5.6.2)
+		return fmt.Errorf("method %q: want a word without spaces, such as GET", q.Method)
+	}
+	for _, h := range q.Header {
+		if name := strings.TrimPrefix(h.Name, ":"); !httpguts.ValidHeaderFieldName(name) {
+			return fmt.Errorf("header %q: no header can have this name", h.Name)
+		}
+		if !httpguts.ValidHeaderFieldValue(h.Value) {
+			return fmt.Errorf("header %q: no header can have the value %q", h.Name, h.Value)
+		}
+	}
+	return nil
 }
 
 // target is a parsed Query.URL.

@@ -58,10 +58,12 @@ client without a sidecar. URL is http://, https://, tcp:// or tls://.
 				return err
 			}
 			broken := tellProblems(cmd.ErrOrStderr(), m)
-			a, err := simulate.NewWorld(m).Ask(&q)
+			w := simulate.NewWorld(m)
+			a, err := w.Ask(&q)
 			if err != nil {
 				return couldNotRun{err}
 			}
+			a.Near = w.NearestService(&q, a)
 			if !explain {
 				a.Brief()
 			}
@@ -74,7 +76,7 @@ client without a sidecar. URL is http://, https://, tcp:// or tls://.
 				err = writeData(cmd.OutOrStdout(), out.value, a)
 			}
 			if err == nil && broken {
-				err = couldNotRun{fmt.Errorf("parts of the configuration could not be read: the answer is about the rest")}
+				err = couldNotRun{errPartly}
 			}
 			return err
 		},

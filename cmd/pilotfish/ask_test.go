@@ -103,8 +103,8 @@ func TestAskMistakes(t *testing.T) {
 		{[]string{"--from", "web.shop", "http://reviews/", "-H", "x"}, `pilotfish: --header "x": want "name: value"`},
 		{[]string{"--from", "web.shop", "http://reviews/", "-o", "xml"}, `pilotfish: --output "xml": want text, json, yaml or html`},
 		{[]string{"--from", "web.shop", "http://reviews/", "--jwt", filepath.Join(dir, "missing")}, "pilotfish: --jwt: open " + filepath.Join(dir, "missing") + ": no such file or directory"},
-		{[]string{"--from", "web.shop", "http://reviews/", "--config", filepath.Join(dir, "nowhere")}, "pilotfish: --config: stat " + filepath.Join(dir, "nowhere") + ": no such file or directory"},
-		{[]string{"--from", "web.shop", "http://reviews/", "--config", broken}, broken + `:4: error: VirtualService default/x: spec.http[0].rout: unknown field "rout": did you mean "route"? (UnknownField)`},
+		{[]string{"--from", "web.shop", "http://reviews/", "--config", filepath.Join(dir, "nowhere")}, "error: stat " + filepath.Join(dir, "nowhere") + ": no such file or directory (InputFailed)"},
+		{[]string{"--from", "web.shop", "http://reviews/", "--config", broken}, broken + `:4:28: error: VirtualService default/x: spec.http[0].rout: unknown field "rout": did you mean "route"? (UnknownField)`},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			code, _, stderr := run(append([]string{"ask", "--config", shop}, c.args...)...)
@@ -124,7 +124,7 @@ func TestPolicyThatCannotBeRead(t *testing.T) {
 	if err := os.WriteFile(broken, []byte("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: x, namespace: shop}\nspec: {selector: {matchLabels: {app: reviews}}, rules: [{form: []}]}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	says := broken + ":1: error: AuthorizationPolicy shop/x: cannot be used, and would leave open what it restricts: until it can, it denies everything to the workloads that it selects (FailsClosed)"
+	says := broken + ":1:1: error: AuthorizationPolicy shop/x: cannot be used, and would leave open what it restricts: until it can, it denies everything to the workloads that it selects (FailsClosed)"
 	code, stdout, stderr := run("ask", "--config", shop, "--config", broken, "--from", "web.shop", "http://reviews/api")
 	if code != exitUsage || !strings.Contains(stderr, says) || !strings.Contains(stdout, "403") {
 		t.Errorf("ask: exit code %d\n%s%s", code, stdout, stderr)

@@ -85,12 +85,14 @@ func clusterAt(file, context string) (*rest.Config, error) {
 }
 
 // tellProblems writes the mistakes that keep parts of the configuration out,
-// and reports whether there are any.
+// and reports whether there are any; and which of two definitions counts.
 func tellProblems(to io.Writer, m *config.Mesh) bool {
 	any := false
+	var c columns
 	for _, p := range m.Problems {
-		if p.Severity == config.Error {
-			any = true
+		if p.Severity == config.Error || p.Code == "DefinedTwice" {
+			any = any || p.Severity == config.Error
+			c.set(&p)
 			_, _ = fmt.Fprintln(to, p)
 		}
 	}

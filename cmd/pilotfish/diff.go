@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"runtime/debug"
@@ -57,6 +58,7 @@ Exit codes: 0 no request is answered differently, 1 some are, 2 could not run.`,
 type state struct {
 	world  *simulate.World
 	places map[config.Key]inputs.Place
+	broken bool // parts could not be read
 }
 
 func (f *diffFlags) execute(cmd *cobra.Command, args []string) error {
@@ -95,11 +97,16 @@ func (f *diffFlags) execute(cmd *cobra.Command, args []string) error {
 	if err := writeDiff(cmd.OutOrStdout(), f.out.value, r); err != nil {
 		return err
 	}
+	if before.broken || after.broken {
+		return couldNotRun{errPartly}
+	}
 	if len(d.Requests) > 0 {
 		return findings{}
 	}
 	return nil
 }
+
+var errPartly = errors.New("parts of the configuration could not be read: the answer is about the rest")
 
 func (f *diffFlags) states(cmd *cobra.Command, args []string) (before, after *state, err error) {
 	type side struct {
@@ -129,8 +136,7 @@ func (f *diffFlags) states(cmd *cobra.Command, args []string) (before, after *st
 		if err != nil {
 			return nil, nil, couldNotRun{err}
 		}
-		tellProblems(cmd.ErrOrStderr(), m)
-		out[i] = &state{places: places}
+		out[i] = &state{places: places, broken: tellProblems(cmd.ErrOrStderr(), m)}
 		if i == 0 {
 			out[i].world = simulate.NewWorld(m)
 		} else {

@@ -23,6 +23,7 @@ type lintFlags struct {
 	out     outputFlag
 	ignores string
 	fix     bool
+	dryRun  bool
 	level   string
 	all     bool
 	envoys  []string
@@ -63,7 +64,7 @@ Exit codes: 0 nothing found, 1 findings of the level --fail-on or worse, 2 could
 		Example: `  pilotfish lint
   pilotfish lint overlays/prod --fail-on error
   helm template shop ./chart | pilotfish lint -
-  pilotfish lint --fix
+  pilotfish lint --fix --dry-run
   pilotfish lint --envoy 1.36,1.40 --envoy-dir envoys
   pilotfish lint -o sarif > findings.sarif`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
@@ -71,6 +72,7 @@ Exit codes: 0 nothing found, 1 findings of the level --fail-on or worse, 2 could
 	fl := cmd.Flags()
 	fl.StringVar(&f.ignores, "ignores", "", "file of ignores (default .pilotfish-lint.yaml if there is one)")
 	fl.BoolVar(&f.fix, "fix", false, "mend what can be mended without changing what works")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "with --fix: show what would be mended, as a diff, and write nothing")
 	fl.StringVar(&f.level, "fail-on", "warning", "info, warning or error")
 	fl.BoolVar(&f.all, "all", false, "also show what is ignored")
 	fl.StringSliceVar(&f.envoys, "envoy", nil, "Envoys, by path or version, that are asked what they would reject")
@@ -97,12 +99,15 @@ func (f *lintFlags) execute(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	if f.dryRun && !f.fix {
+		return usagef("--dry-run: it is for --fix")
+	}
 	if f.fix {
-		fixed, err := applyFixes(cmd.ErrOrStderr(), list)
+		fixed, err := applyFixes(cmd.ErrOrStderr(), list, f.dryRun)
 		if err != nil {
 			return err
 		}
-		if fixed > 0 { // what was hidden behind a mistake shows now
+		if fixed > 0 && !f.dryRun { // what was hidden behind a mistake shows now
 			if list, err = f.findings(cmd, paths, envoys); err != nil {
 				return err
 			}
@@ -115,11 +120,24 @@ func (f *lintFlags) execute(cmd *cobra.Command, args []string) error {
 	if err := writeFindings(cmd.OutOrStdout(), f.out.value, shown); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(list, func(x meshtest.Finding) bool { return x.Ignored == "" && x.Severity >= level }) {
+	shown = slices.DeleteFunc(slices.Clone(list), func(x meshtest.Finding) bool { return x.Ignored != "" })
+	unread := 0
+	for i := range shown {
+		if unreadable[shown[i].Code] {
+			unread++
+		}
+	}
+	switch {
+	case unread > 0:
+		return couldNotRun{fmt.Errorf("%s could not be read: the findings are about the rest", count(unread, "input", "inputs"))}
+	case slices.ContainsFunc(shown, func(x meshtest.Finding) bool { return x.Severity >= level }):
 		return findings{}
 	}
 	return nil
 }
+
+// unreadable are the codes of what is not there to be judged.
+var unreadable = map[string]bool{"MalformedYAML": true, "NotAnObject": true, "Unreadable": true, "TooLarge": true, "InputFailed": true}
 
 func (f *lintFlags) findings(cmd *cobra.Command, paths []string, envoys []*meshtest.Envoy) ([]meshtest.Finding, error) {
 	o, err := f.config.options(cmd.InOrStdin(), "", paths)
@@ -138,6 +156,10 @@ func (f *lintFlags) findings(cmd *cobra.Command, paths []string, envoys []*mesht
 			return nil, couldNotRun{err}
 		}
 		list = append(list, rejected...)
+	}
+	var places columns
+	for i := range list {
+		places.set(&list[i].Problem)
 	}
 	ignores, err := f.readIgnores(list)
 	if err != nil {
@@ -186,8 +208,9 @@ func (f *lintFlags) readIgnores(list []meshtest.Finding) ([]meshtest.Ignore, err
 	return out, nil
 }
 
-// applyFixes writes files with what could be mended, and says what it did.
-func applyFixes(to io.Writer, list []meshtest.Finding) (fixed int, err error) {
+// applyFixes writes files with what could be mended, and says what it did; or
+// shows what it would do.
+func applyFixes(to io.Writer, list []meshtest.Finding, dryRun bool) (fixed int, err error) {
 	byFile := map[string][]*meshtest.Finding{}
 	var files []string
 	for i := range list {
@@ -207,7 +230,7 @@ func applyFixes(to io.Writer, list []meshtest.Finding) (fixed int, err error) {
 		if err != nil {
 			return fixed, couldNotRun{err}
 		}
-		lines := strings.SplitAfter(string(data), "\n")
+		lines, diff := strings.SplitAfter(string(data), "\n"), lineDiff{}
 		for _, x := range byFile[name] {
 			if x.Line > len(lines) {
 				continue
@@ -216,15 +239,57 @@ func applyFixes(to io.Writer, list []meshtest.Finding) (fixed int, err error) {
 			if !ok {
 				continue
 			}
-			lines[x.Line-1] = line
 			fixed++
-			_, _ = fmt.Fprintf(to, "fixed %s:%d: %s is now %s\n", name, x.Line, x.Fix.Old, x.Fix.New)
+			if dryRun {
+				diff.add(name, x.Line, lines[x.Line-1], line)
+			} else {
+				_, _ = fmt.Fprintf(to, "fixed %s:%d: %s is now %s\n", name, x.Line, x.Fix.Old, x.Fix.New)
+			}
+			lines[x.Line-1] = line
+		}
+		if dryRun {
+			_, _ = io.WriteString(to, diff.String())
+			continue
 		}
 		if err := replaceFile(name, strings.Join(lines, ""), info.Mode()); err != nil {
 			return fixed, couldNotRun{err}
 		}
 	}
 	return fixed, nil
+}
+
+// lineDiff is a unified diff of single lines of one file, without context.
+type lineDiff struct {
+	name  string
+	lines []int
+	old   map[int]string
+	now   map[int]string
+}
+
+// add notes that a line changes; it may have changed before.
+func (d *lineDiff) add(name string, n int, old, now string) {
+	if d.old == nil {
+		d.name, d.old, d.now = name, map[int]string{}, map[int]string{}
+	}
+	if _, again := d.old[n]; !again {
+		d.lines = append(d.lines, n)
+		d.old[n] = old
+	}
+	d.now[n] = now
+}
+
+// String is the diff, as patch reads it.
+func (d *lineDiff) String() string {
+	if len(d.lines) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "--- %s\n+++ %s\n", d.name, d.name)
+	slices.Sort(d.lines)
+	for _, n := range d.lines {
+		fmt.Fprintf(&b, "@@ -%d +%d @@\n-%s\n+%s\n", n, n, strings.TrimSuffix(d.old[n], "\n"), strings.TrimSuffix(d.now[n], "\n"))
+	}
+	return b.String()
 }
 
 // replaceFile writes a file in one step.

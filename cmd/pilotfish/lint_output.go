@@ -29,7 +29,7 @@ func writeFindings(to io.Writer, format string, list []meshtest.Finding) error {
 		f := &list[i]
 		switch format {
 		case "github":
-			annotate(&b, f.Severity.String(), f.File, f.Line, f.Code, findingText(f))
+			annotate(&b, &f.Problem, f.Code, findingText(f))
 		case "markdown":
 			fmt.Fprintf(&b, "* **%s** `%s:%d` %s %s (%s)\n", f.Severity, f.File, f.Line, f.Object, findingText(f), codes(f))
 		default:
@@ -134,7 +134,8 @@ type (
 			URI string `json:"uri"`
 		} `json:"artifactLocation"`
 		Region struct {
-			StartLine int `json:"startLine"`
+			StartLine   int `json:"startLine"`
+			StartColumn int `json:"startColumn,omitempty"`
 		} `json:"region"`
 	}
 )
@@ -159,7 +160,7 @@ func writeSARIF(to io.Writer, list []meshtest.Finding) error {
 		if f.File != "" {
 			at := sarifLocation{}
 			at.Physical.Artifact.URI = filepath.ToSlash(f.File)
-			at.Physical.Region.StartLine = max(f.Line, 1)
+			at.Physical.Region.StartLine, at.Physical.Region.StartColumn = max(f.Line, 1), f.Column
 			r.Locations = []sarifLocation{at}
 		}
 		if f.Ignored != "" {

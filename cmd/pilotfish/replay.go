@@ -57,6 +57,9 @@ Exit codes: 0 nothing differs, 1 something does, 2 could not run.`,
 			if err := writeReplay(cmd.OutOrStdout(), f.out.value, r); err != nil {
 				return err
 			}
+			if before.broken || after.broken {
+				return couldNotRun{errPartly}
+			}
 			if r.Different > 0 {
 				return findings{}
 			}
@@ -110,7 +113,7 @@ func writeReplay(to io.Writer, format string, r *meshtest.Replayed) error {
 	if r.Requests > 0 {
 		share = 100 * float64(r.Different) / float64(r.Requests)
 	}
-	t.title("%d requests: %s answered differently, %d fail now that worked", r.Requests, report.Percent(share), r.Failing)
+	t.title("%s: %s answered differently, %d fail now that worked", count(r.Requests, "request", "requests"), report.Percent(share), r.Failing)
 	for _, g := range r.Groups {
 		t.item("%s: %s", g.Cause, count(g.Count, "request", "requests"))
 		t.detail("before", g.Before)

@@ -151,6 +151,10 @@ func (f *testFlags) once(cmd *cobra.Command, args []string) error {
 		r.mutants = f.mutants(r)
 	}
 	r.took = time.Since(began)
+	var places columns
+	for i := range r.problems {
+		places.set(&r.problems[i])
+	}
 	if err := f.write(cmd.OutOrStdout(), r); err != nil {
 		return err
 	}
@@ -220,7 +224,7 @@ func (f *testFlags) read(cmd *cobra.Command, args []string, r *testRun) error {
 			return err
 		}
 		for _, p := range m.Problems {
-			if p.Severity == config.Error {
+			if p.Severity == config.Error || p.Code == "DefinedTwice" {
 				r.problems = append(r.problems, p)
 			}
 		}

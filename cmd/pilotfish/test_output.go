@@ -295,15 +295,15 @@ func failureText(r *meshtest.Result) string {
 func writeTestAnnotations(to io.Writer, r *testRun) error {
 	var b strings.Builder
 	for _, p := range r.problems {
-		annotate(&b, p.Severity.String(), p.File, p.Line, p.Code, p.Message)
+		annotate(&b, &p, p.Code, p.Message)
 	}
 	for _, res := range r.results {
 		c := res.Case
 		switch {
 		case res.Err != nil:
-			annotate(&b, "error", c.File(), c.Line, c.Name, res.Err.Error())
+			annotate(&b, caseProblem(c), c.Name, res.Err.Error())
 		case !res.Passed():
-			annotate(&b, "error", c.File(), c.Line, c.Name, failureText(res))
+			annotate(&b, caseProblem(c), c.Name, failureText(res))
 		}
 	}
 	passed, failed, broken := r.counts()
@@ -312,14 +312,25 @@ func writeTestAnnotations(to io.Writer, r *testRun) error {
 	return err
 }
 
-// annotate writes one workflow command of GitHub Actions.
-func annotate(b *strings.Builder, level, file string, line int, title, message string) {
+// caseProblem places a case that failed.
+func caseProblem(c *meshtest.Case) *config.Problem {
+	return &config.Problem{Severity: config.Error, File: c.File(), Line: c.Line}
+}
+
+// annotate writes one workflow command of GitHub Actions, for the place of a
+// problem.
+func annotate(b *strings.Builder, at *config.Problem, title, message string) {
 	escape := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
+	level := at.Severity.String()
 	if level == "info" {
 		level = "notice"
 	}
-	fmt.Fprintf(b, "::%s file=%s,line=%d,title=%s::%s\n", level, property.Replace(file), max(line, 1), property.Replace(title), escape.Replace(message))
+	column := ""
+	if at.Column > 0 {
+		column = fmt.Sprintf(",col=%d", at.Column)
+	}
+	fmt.Fprintf(b, "::%s file=%s,line=%d%s,title=%s::%s\n", level, property.Replace(at.File), max(at.Line, 1), column, property.Replace(title), escape.Replace(message))
 }
 
 func writeTestMarkdown(to io.Writer, r *testRun) error {

@@ -278,6 +278,9 @@ func (t *answerText) results(a *simulate.Answer) {
 		r := &a.Results[i]
 		t.out.Results = append(t.out.Results, Line{Percent(r.Percent), resultText(r), r.Source, !r.Delivered})
 	}
+	if a.Near != "" {
+		t.out.Results = append(t.out.Results, Line{Label: "no service", Text: fmt.Sprintf("has this host: did you mean %q?", a.Near)})
+	}
 	for _, u := range a.Unknown {
 		t.out.Results = append(t.out.Results, Line{Label: "not certain", Text: u})
 	}

@@ -115,6 +115,9 @@ func (r *reader) guessLines(text []byte) config.Key {
 			kind = value
 		case strings.TrimLeft(field, " ") == field:
 			inMeta = field == "metadata"
+			if !inMeta && !strings.HasPrefix(field, "{") {
+				continue // the names of spec: {...} are others
+			}
 			for _, m := range flowName.FindAllStringSubmatch(line, -1) {
 				meta[m[1]] = m[2]
 			}

@@ -8,6 +8,7 @@
 package inputs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,8 @@ type Options struct {
 }
 
 // Load reads everything. Mistakes in the configuration are the Mesh's
-// Problems; the error is about paths, tools and the cluster.
+// Problems, and so is a path of several that cannot be read; the error is about
+// the only path, and the cluster.
 func Load(ctx context.Context, o Options) (*config.Mesh, error) {
 	texts, problems, err := Texts(ctx, o)
 	if err != nil {
@@ -92,8 +94,11 @@ func Texts(ctx context.Context, o Options) ([]file.Text, []config.Problem, error
 	var problems []config.Problem
 	for _, path := range o.Paths {
 		t, p, err := textsOf(ctx, &o, path)
-		if err != nil {
+		if err != nil && (len(o.Paths) == 1 || ctx.Err() != nil) {
 			return nil, nil, err
+		}
+		if err != nil { // the other paths are read all the same
+			p = append(p, config.Problem{Severity: config.Error, Code: "InputFailed", Message: err.Error()})
 		}
 		texts = append(texts, t...)
 		problems = append(problems, p...)
@@ -107,6 +112,9 @@ func textsOf(ctx context.Context, o *Options, path string) ([]file.Text, []confi
 			return nil, nil, errors.New("standard input is not available")
 		}
 		data, err := io.ReadAll(o.Stdin)
+		if err == nil && len(bytes.TrimSpace(data)) == 0 {
+			err = errors.New("standard input is empty: did the command before the pipe fail?")
+		}
 		return []file.Text{{Name: "<stdin>", Data: data}}, nil, err
 	}
 	if o.Revision != "" {

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+)
+
+// columns finds where on its line a problem is: at the field that it names, or
+// where the line begins.
+type columns struct{ files map[string][]string }
+
+func (c *columns) of(p *config.Problem) int {
+	lines, known := c.files[p.File]
+	if !known {
+		if text, err := os.ReadFile(p.File); err == nil {
+			lines = strings.Split(string(text), "\n")
+		}
+		if c.files == nil {
+			c.files = map[string][]string{}
+		}
+		c.files[p.File] = lines
+	}
+	if p.Line < 1 || p.Line > len(lines) {
+		return 0 // of an overlay, standard input or a revision
+	}
+	return columnOf(lines[p.Line-1], lastKey(p.Field))
+}
+
+// set gives problems their columns.
+func (c *columns) set(p *config.Problem) {
+	if p.Column == 0 && p.File != "" {
+		p.Column = c.of(p)
+	}
+}
+
+// lastKey is the name at the end of a path such as spec.http[0].route[1].weight
+// or metadata.labels[a.b/c].
+func lastKey(field string) string {
+	if rest, ok := strings.CutSuffix(field, "]"); ok {
+		i := strings.LastIndexByte(rest, '[')
+		if name := rest[i+1:]; strings.Trim(name, "0123456789") != "" {
+			return name
+		}
+		return lastKey(rest[:max(i, 0)])
+	}
+	return field[strings.LastIndexByte(field, '.')+1:]
+}
+
+// columnOf is where a key stands on a line of YAML, in characters from 1; the
+// line's first character if it is not there.
+func columnOf(line, key string) int {
+	begin := len(line) - len(strings.TrimLeft(line, " \t"))
+	if rest := strings.TrimLeft(line[begin:], "- "); rest != "" && key != "" {
+		begin = len(line) - len(rest)
+	}
+	for at := 0; key != ""; {
+		i := strings.Index(line[at:], key)
+		if i < 0 {
+			break
+		}
+		i += at
+		before, after := line[:i], strings.TrimLeft(line[i+len(key):], "\"' ")
+		if (before == "" || strings.ContainsAny(before[len(before)-1:], " {,\"'\t")) && strings.HasPrefix(after, ":") {
+			begin = i
+			break
+		}
+		at = i + len(key)
+	}
+	return utf8.RuneCountInString(line[:begin]) + 1
+}
