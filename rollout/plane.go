@@ -2,39 +2,12 @@ package rollout
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
 	"slices"
 	"strings"
-	"time"
+
+	"github.com/pilotfish-mesh/pilotfish/replicas"
 )
-
-// Replicas are the control plane's. Addresses returns the base URL of the
-// debug pages of each of them as there are at the moment, at least one; what
-// it opens to reach them lasts until Close. Addresses may be called again
-// and again, by one goroutine.
-type Replicas interface {
-	Addresses(ctx context.Context) ([]string, error)
-	Close()
-}
-
-// Fixed are replicas at known addresses.
-type Fixed []string
-
-// Addresses implements Replicas.
-func (f Fixed) Addresses(context.Context) ([]string, error) { return f, nil }
-
-// Close implements Replicas.
-func (f Fixed) Close() {}
-
-// pageTimeout bounds one request for a debug page.
-const pageTimeout = 10 * time.Second
-
-// largestPage bounds what is read of one.
-const largestPage = 64 << 20
 
 // rejectedByProxy is the code of the Problems that proxies have.
 const rejectedByProxy = "ProxyRejected"
@@ -68,27 +41,14 @@ func (d *distributed) String() string {
 }
 
 // distribution asks every replica about a generation of a VirtualService.
-func distribution(ctx context.Context, r Replicas, namespace, name string, generation int64) (*distributed, error) {
-	urls, err := r.Addresses(ctx)
+func distribution(ctx context.Context, r replicas.Set, namespace, name string, generation int64) (*distributed, error) {
+	pages, err := (&replicas.Client{Set: r}).Held(ctx, "VirtualService", namespace, name)
 	if err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}
-	out := &distributed{replicas: len(urls)}
-	query := "?" + url.Values{"kind": {"VirtualService"}, "namespace": {namespace}, "name": {name}}.Encode()
-	for _, base := range urls {
-		var page struct {
-			Generation int64 `json:"generation"` // of the version in effect
-			Proxies    []struct {
-				Proxy  string `json:"proxy"`
-				Newest bool   `json:"newest"`
-			} `json:"proxies"`
-			Problems []struct {
-				Code, Field, Message string
-			} `json:"problems"`
-		}
-		if err := getJSON(ctx, strings.TrimSuffix(base, "/")+"/debug/held"+query, &page); err != nil {
-			return nil, fmt.Errorf("control plane: %w", err)
-		}
+	out := &distributed{replicas: len(pages)}
+	for i := range pages {
+		page := &pages[i]
 		out.proxies += len(page.Proxies)
 		for _, p := range page.Proxies {
 			if !p.Newest {
@@ -109,29 +69,4 @@ func distribution(ctx context.Context, r Replicas, namespace, name string, gener
 	}
 	slices.Sort(out.waiting)
 	return out, nil
-}
-
-func getJSON(ctx context.Context, url string, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, largestPage))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s: %.200s", url, resp.Status, strings.TrimSpace(string(body)))
-	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("%s: %w", url, err)
-	}
-	return nil
 }

@@ -9,6 +9,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/dynamic"
+
+	"github.com/pilotfish-mesh/pilotfish/replicas"
 )
 
 // A Rollout is one run of a Plan. It is made whole and used once.
@@ -16,7 +18,7 @@ type Rollout struct {
 	Plan     Plan // checked
 	Client   dynamic.Interface
 	Root     string // the mesh's root namespace, istio-system
-	Replicas Replicas
+	Replicas replicas.Set
 	Metrics  *Metrics
 	// Progress is told what happens, from one goroutine; it must not block.
 	Progress func(Event)

@@ -9,9 +9,9 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
 )
 
-// HeldPage is /debug/held?kind=VirtualService&namespace=shop&name=reviews:
+// heldPage is /debug/held?kind=VirtualService&namespace=shop&name=reviews:
 // which proxies have the version of an object that is in effect.
-type HeldPage struct {
+type heldPage struct {
 	Object config.Key `json:"object"`
 	// Read and Effective tell versions apart: that which the control plane has
 	// read last, and that which is in effect; empty for none.
@@ -19,13 +19,13 @@ type HeldPage struct {
 	Effective  string `json:"effective,omitempty"`
 	Generation int64  `json:"generation,omitempty"` // of Effective
 	// Proxies are those that are connected here.
-	Proxies []HeldBy `json:"proxies"`
+	Proxies []heldProxy `json:"proxies"`
 	// Problems are those of the object.
 	Problems []config.Problem `json:"problems,omitempty"`
 }
 
-// HeldBy is one proxy and the version that it has.
-type HeldBy struct {
+// heldProxy is one proxy and the version that it has.
+type heldProxy struct {
 	Proxy  string `json:"proxy"` // the node id
 	Newest bool   `json:"newest"`
 	// Generation is that of an older version, 0 for none.
@@ -42,7 +42,7 @@ func (p *Pages) held(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "waiting for the first complete view of the configuration", http.StatusServiceUnavailable)
 		return
 	}
-	out := HeldPage{Object: config.Key{Kind: q.Get("kind"), Namespace: q.Get("namespace"), Name: q.Get("name")}, Proxies: []HeldBy{}}
+	out := heldPage{Object: config.Key{Kind: q.Get("kind"), Namespace: q.Get("namespace"), Name: q.Get("name")}, Proxies: []heldProxy{}}
 	for _, meta := range m.ChangedObjects(nil) {
 		if meta.Kind == out.Object.Kind && meta.Namespace == out.Object.Namespace && meta.Name == out.Object.Name {
 			out.Object, out.Read = meta.Key, meta.Hash.String()
@@ -63,7 +63,7 @@ func (p *Pages) held(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	for _, h := range held {
-		by := HeldBy{Proxy: h.Proxy.ID, Newest: h.Newest}
+		by := heldProxy{Proxy: h.Proxy.ID, Newest: h.Newest}
 		s := status[h.Proxy.ID]
 		if s == nil {
 			continue // it has just left, or the caller may not see it

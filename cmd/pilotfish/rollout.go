@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/pilotfish-mesh/pilotfish/replicas"
 	"github.com/pilotfish-mesh/pilotfish/rollout"
 )
 
@@ -207,9 +208,9 @@ func (f *rolloutFlags) build(c *rest.Config) (*rollout.Rollout, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &rollout.Rollout{Plan: f.plan, Client: client, Root: f.namespace, Replicas: rollout.Fixed(f.replicas)}
+	r := &rollout.Rollout{Plan: f.plan, Client: client, Root: f.namespace, Replicas: replicas.Fixed(f.replicas)}
 	if len(f.replicas) == 0 {
-		if r.Replicas, err = rollout.NewForwarded(c, f.namespace); err != nil {
+		if r.Replicas, err = replicas.NewForwarded(c, f.namespace); err != nil {
 			return nil, err
 		}
 	}

@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
-	"github.com/pilotfish-mesh/pilotfish/serve"
+	"github.com/pilotfish-mesh/pilotfish/replicas"
 )
 
 // waitFlags are those of wait.
@@ -25,6 +22,8 @@ type waitFlags struct {
 	namespace  string
 	kubeconfig string
 	context    string
+	systemNS   string // the control plane's namespace
+	tokenFile  string
 	acked      string
 	timeout    time.Duration
 	generation int64
@@ -40,12 +39,10 @@ the share --acked of them, has acknowledged what was made of an object's current
 version. After --timeout it says who has not, and why.
 
 KIND is a kind of Istio's API or its short form: vs, dr, gw, se, sidecar, we, wg, ef,
-pa, ra, ap, telemetry, wasm. The control plane's debug pages answer clients of the
-same machine only: for one in a cluster, forward a port of each replica first,
-
-  kubectl -n istio-system port-forward POD 15014
-
-and give one --url for each. The current version is what the control plane has read
+pa, ra, ap, telemetry, wasm. With --kubeconfig the replicas in that cluster are
+asked, by a port-forward to each; else those that --url names, once for each. From
+another machine than theirs they answer the bearer of a token (--token-file) of a
+service account of the control plane's namespace, for audience istio-ca. The current version is what the control plane has read
 last, or, with --kubeconfig or --generation, not before the one that the API server
 has, or that generation.
 
@@ -57,7 +54,9 @@ Exit codes: 0 they have, 1 some have not, 2 the control plane could not be asked
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args[0]) },
 	}
 	fl := cmd.Flags()
-	fl.StringArrayVar(&f.urls, "url", []string{"http://127.0.0.1:15014"}, "where a control plane serves its debug pages; once for each replica")
+	fl.StringArrayVar(&f.urls, "url", []string{"http://127.0.0.1:15014"}, "where a control plane serves its debug pages; once for each replica; default with --kubeconfig: those in the cluster, by port-forward")
+	fl.StringVar(&f.tokenFile, "token-file", "", "file with a token to show to the control plane")
+	fl.StringVar(&f.systemNS, "control-plane-namespace", "istio-system", "namespace of the control plane")
 	fl.StringVarP(&f.namespace, "namespace", "n", "default", "the object's namespace")
 	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "wait for the generation that this cluster's API server has")
 	fl.StringVar(&f.context, "context", "", "context of the kubeconfig")
@@ -147,7 +146,12 @@ func (f *waitFlags) execute(cmd *cobra.Command, object string) error {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	w := &waiting{want: want, urls: f.urls, seen: map[string]bool{}}
+	plane, err := f.plane(cmd.Flags().Changed("url"))
+	if err != nil {
+		return couldNotRun{err}
+	}
+	defer plane.Set.Close()
+	w := &waiting{want: want, plane: plane, seen: map[string]bool{}}
 	if err := w.poll(ctx); err != nil {
 		return couldNotRun{err}
 	}
@@ -158,6 +162,29 @@ func (f *waitFlags) execute(cmd *cobra.Command, object string) error {
 		return findings{}
 	}
 	return nil
+}
+
+// plane is how to ask the control plane; given says that there are URLs for it.
+func (f *waitFlags) plane(given bool) (*replicas.Client, error) {
+	c := &replicas.Client{Set: replicas.Fixed(f.urls)}
+	if f.tokenFile != "" {
+		b, err := os.ReadFile(f.tokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("--token-file: %w", err)
+		}
+		c.Token = strings.TrimSpace(string(b))
+	}
+	if f.kubeconfig == "" || given {
+		return c, nil
+	}
+	cluster, err := clusterAt(f.kubeconfig, f.context)
+	if err == nil {
+		c.Set, err = replicas.NewForwarded(cluster, f.systemNS)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	return c, nil
 }
 
 // waitReport is how far it is.
@@ -181,10 +208,10 @@ type notThere struct {
 
 // waiting asks again and again.
 type waiting struct {
-	want awaited
-	urls []string
-	seen map[string]bool // the proxies that were connected at some time
-	now  waitReport
+	want  awaited
+	plane *replicas.Client
+	seen  map[string]bool // the proxies that were connected at some time
+	now   waitReport
 }
 
 // pollEvery is how often the control plane is asked.
@@ -219,46 +246,13 @@ func (w *waiting) poll(ctx context.Context) error {
 	}
 }
 
-func (w *waiting) ask(ctx context.Context) ([]serve.HeldPage, error) {
-	var out []serve.HeldPage
+func (w *waiting) ask(ctx context.Context) ([]replicas.Held, error) {
 	k := w.want.key
-	query := url.Values{"kind": {k.Kind}, "namespace": {k.Namespace}, "name": {k.Name}}.Encode()
-	for _, u := range w.urls {
-		var page serve.HeldPage
-		if err := getJSON(ctx, strings.TrimSuffix(u, "/")+"/debug/held?"+query, &page); err != nil {
-			return nil, fmt.Errorf("--url %s: %w", u, err)
-		}
-		out = append(out, page)
-	}
-	return out, nil
-}
-
-func getJSON(ctx context.Context, address string, into any) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
-			err = u.Err
-		}
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(b)))
-	}
-	return json.Unmarshal(b, into)
+	return w.plane.Held(ctx, k.Kind, k.Namespace, k.Name)
 }
 
 // look judges what all replicas say.
-func (w *waiting) look(pages []serve.HeldPage) waitReport {
+func (w *waiting) look(pages []replicas.Held) waitReport {
 	r := waitReport{Object: w.want.key.String()}
 	there := map[string]bool{}
 	told := map[string]bool{}
@@ -295,7 +289,7 @@ func (w *waiting) look(pages []serve.HeldPage) waitReport {
 }
 
 // unready is why no proxy can have the version yet, or "".
-func (w *waiting) unready(page *serve.HeldPage) string {
+func (w *waiting) unready(page *replicas.Held) string {
 	switch {
 	case page.Read == "":
 		return "the control plane has not read it"

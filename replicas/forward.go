@@ -1,4 +1,4 @@
-package rollout
+package replicas
 
 import (
 	"bytes"
@@ -46,7 +46,7 @@ func NewForwarded(c *rest.Config, namespace string) (*Forwarded, error) {
 	return &Forwarded{config: c, client: client, namespace: namespace, open: map[string]*forward{}}, nil
 }
 
-// Addresses implements Replicas. Replicas that are not ready serve nobody new
+// Addresses implements Set. Replicas that are not ready serve nobody new
 // and are left out.
 func (f *Forwarded) Addresses(ctx context.Context) ([]string, error) {
 	pods, err := f.client.CoreV1().Pods(f.namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=istiod"})
@@ -83,7 +83,7 @@ func (f *Forwarded) Addresses(ctx context.Context) ([]string, error) {
 	return out, nil
 }
 
-// Close implements Replicas.
+// Close implements Set.
 func (f *Forwarded) Close() {
 	for id, way := range f.open {
 		way.close()
