@@ -80,14 +80,18 @@ func (w *world) await(t *testing.T, what string, f func(context.Context) error) 
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for {
 		err := f(ctx)
 		if err == nil {
 			return
 		}
+		if ctx.Err() == nil || last == nil { // else it says no more than that patience is over
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("waiting for %s: %v", what, err)
+			t.Fatalf("waiting for %s: %v", what, last)
 		case <-tick.C:
 		}
 	}
