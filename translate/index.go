@@ -20,6 +20,8 @@ type Index struct {
 	// envoyFilters are what patches test of proxies.
 	envoyFilters envoyFilterIndex
 	visible      visibleServices
+	gathered     gathered
+	generations  generations
 
 	// testedOutbound, testedInbound and testedGateway are the label keys that
 	// selectors of the side test, sorted. Labels outside them cannot change a
@@ -59,7 +61,8 @@ func nextIndex(m *config.Mesh, prev *Index) *Index {
 		ix.envoyFilters = newEnvoyFilterIndex(m)
 	}
 	ix.services = prev.services.next(ix, prev)
-	ix.visible = prev.visible.next()
+	ix.visible, ix.gathered = prev.visible.next(), prev.gathered.next()
+	ix.generations = prev.generations.next(m, prev.mesh)
 	ix.tested = prev.tested.next(m, prev.mesh)
 	ix.testedOutbound = ix.tested.outbound(ix.near)
 	ix.testedInbound = ix.tested.inbound()

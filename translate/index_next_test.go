@@ -1,6 +1,7 @@
 package translate_test
 
 import (
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
@@ -77,6 +78,45 @@ func TestIndexFollowsChanges(t *testing.T) {
 	}
 	if compared < 200 {
 		t.Errorf("compared %d of %d steps", compared, steps)
+	}
+}
+
+// TestIndexFollowsSmallMesh draws changes of a mesh in which a Sidecar imports two
+// namespaces, so that what it reads of them changes over and over.
+func TestIndexFollowsSmallMesh(t *testing.T) {
+	draw := rand.New(rand.NewPCG(3, 4))
+	store := discovery.NewStore(translate.Check, "file")
+	store.Synced("file")
+	tr := translate.NewTranslator(1)
+	namespaces := []string{"default", "other", "third"}
+	objects := func(ns, name string) string {
+		host := draw.IntN(4)
+		return []string{ // few VirtualServices lead out of their namespace: such views are not kept
+			fmt.Sprintf("apiVersion: v1\nkind: Service\nmetadata: {name: %[2]s, namespace: %[1]s, annotations: {networking.istio.io/exportTo: %[3]q}}\n"+
+				"spec: {clusterIP: 10.0.%[4]d.%[5]d, selector: {app: %[2]s}, ports: [{name: http, port: %[6]d}]}\n",
+				ns, name, []string{"*", "*", ".", "other"}[host], len(ns), len(name), 80+draw.IntN(2)),
+			fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: %[2]s, namespace: %[1]s}\n"+
+				"spec: {hosts: [%[2]s], exportTo: [%[3]q], http: [{route: [{destination: {host: s%[4]d.%[5]s.svc.cluster.local}}]}]}\n",
+				ns, name, []string{"*", "*", ".", "default"}[host], draw.IntN(3), []string{ns, ns, ns, ns, ns, "third"}[draw.IntN(6)]),
+			fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: %[2]s, namespace: %[1]s}\n"+
+				"spec: {host: s%[3]d.%[4]s.svc.cluster.local, exportTo: [%[5]q], trafficPolicy: {loadBalancer: {simple: %[6]s}}}\n",
+				ns, name, draw.IntN(3), namespaces[draw.IntN(3)], []string{"*", "*", ".", "default"}[host], []string{"RANDOM", "ROUND_ROBIN"}[draw.IntN(2)]),
+			fmt.Sprintf("apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: %[2]s, namespace: %[1]s}\n"+
+				"spec: {mtls: {mode: %[3]s}}\n", ns, name, []string{"STRICT", "DISABLE"}[draw.IntN(2)]),
+			fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: s0, namespace: default}\n"+
+				"spec: {egress: [{hosts: [%q, %q]}]}\n", "./*", []string{"other/*", "other/*", "other/s1.other.svc.cluster.local", "*/s2.other.svc.cluster.local"}[draw.IntN(4)]),
+		}[[]int{0, 0, 0, 0, 1, 2, 2, 2, 2, 3, 3, 3, 4}[draw.IntN(13)]]
+	}
+	for range 2000 {
+		parsed, problems := file.Parse("drawn.yaml", []byte(objects(namespaces[draw.IntN(3)], fmt.Sprintf("s%d", draw.IntN(3)))))
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		store.Apply("file", []discovery.Change{{Object: parsed[0], Deleted: parsed[0].Meta.Kind != "Sidecar" && draw.IntN(2) == 0}})
+		sameIndexes(t, "drawn", tr.Index(store.Mesh()), translate.NewIndex(store.Mesh()), []*config.Proxy{defaultProxy()})
+		if t.Failed() {
+			return
+		}
 	}
 }
 

@@ -104,6 +104,13 @@ func (s *Scope) Problems() []config.Problem { return s.problems }
 
 // Scope gathers for one class.
 func (ix *Index) Scope(c Class) *Scope {
+	if c.Side == Inbound {
+		return regather(ix.gathered, c, ix.inboundInputs(c.Namespace), func() *Scope { return ix.gather(c) })
+	}
+	return ix.gather(c)
+}
+
+func (ix *Index) gather(c Class) *Scope {
 	s := &Scope{Class: c, Labels: parseLabels(c.Labels), Settings: ix.mesh.Settings}
 	switch c.Side {
 	case Outbound:

@@ -65,8 +65,8 @@ func (ix *Index) gatherSidecar(s *Scope) {
 		s.OutboundPolicy = OutboundPolicy{Policy: p}
 	}
 	if s.Class.Side == Outbound {
-		for _, l := range s.Sidecar.Spec.GetEgress() {
-			s.Egress = append(s.Egress, ix.egressOf(s, &EgressListener{Spec: l}))
+		for i, l := range s.Sidecar.Spec.GetEgress() {
+			s.Egress = append(s.Egress, ix.egressBehind(s, i, l))
 		}
 	}
 }
@@ -107,9 +107,41 @@ func sidecarsInOrder(in []*config.SidecarScope) []*config.SidecarScope {
 	return out
 }
 
+// egressBehind is the outbound view behind an egress listener, the one before as
+// long as nothing that it reads has changed.
+func (ix *Index) egressBehind(s *Scope, i int, spec *networking.IstioEgressListener) *Egress {
+	f := newImportFilter(spec.GetHosts(), s.Class.Namespace)
+	namespaces, all := f.namespaces()
+	if all {
+		return ix.egressOf(s, &EgressListener{Spec: spec}, f)
+	}
+	inputs := ix.egressInputs(s.Class.Namespace, namespaces)
+	key := egressKey{s.Sidecar, i, s.Class.Namespace, s.Class.Labels}
+	e := regather(ix.gathered, key, inputs, func() *Egress { return ix.egressOf(s, &EgressListener{Spec: spec}, f) })
+	if e.leadsOut() {
+		return ix.egressOf(s, &EgressListener{Spec: spec}, f)
+	}
+	return e
+}
+
+// leadsOut reports whether VirtualServices lead to what is not among the imported
+// services, so that the view depends on others.
+func (e *Egress) leadsOut() bool {
+	if len(e.Destinations) > 0 {
+		return true
+	}
+	for _, vs := range e.VirtualServices {
+		for _, host := range vs.Destinations {
+			if e.hosts.services[host] == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // egressOf is the outbound view behind one egress listener.
-func (ix *Index) egressOf(s *Scope, l *EgressListener) *Egress {
-	f := newImportFilter(l.Spec.GetHosts(), s.Class.Namespace)
+func (ix *Index) egressOf(s *Scope, l *EgressListener, f *importFilter) *Egress {
 	port, limited := l.onPort()
 	if f.everything() && !limited {
 		return newEgress(l, ix.servicesFor(s), ix.virtualServices.inMesh(s.Class.Namespace))
