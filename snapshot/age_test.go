@@ -1,0 +1,53 @@
+package snapshot_test
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/pilotfish-mesh/pilotfish/snapshot"
+)
+
+// TestConnectionsAge holds that a client is asked to connect anew after
+// Options.ConnectionAge, and served as before when it does.
+func TestConnectionsAge(t *testing.T) {
+	bothWith(t, small, snapshot.Options{ConnectionAge: 200 * time.Millisecond, ConnectionGrace: time.Millisecond}, func(t *testing.T, s *served, c *client) {
+		c.subscribe(cds)
+		c.take("cds +a +b")
+		if err := c.ended(); err == nil || status.Code(err) == codes.DeadlineExceeded {
+			t.Errorf("an old connection: %v", err)
+		}
+		again := s.client("one", c.isSotW)
+		again.subscribe(cds)
+		again.take("cds +a +b")
+	})
+}
+
+// TestDeadConnectionsEnd holds that a peer which answers nothing, not even
+// keepalive's pings, loses its connection and its place among the connections.
+func TestDeadConnectionsEnd(t *testing.T) {
+	w := newWorld(t)
+	w.edit(small)
+	s := serve(t, w, snapshot.Options{Keepalive: time.Millisecond}) // gRPC takes no less than a second
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	// The preface of HTTP/2 and empty settings, then silence.
+	if _, err := conn.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection is still open")
+	}
+}
