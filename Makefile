@@ -111,6 +111,7 @@ bench: build kube-binaries $(if $(filter floor,$(PEER)),floor) ## Measure the se
 	$(BENCH_RUN) bin/adsbench $(SCOPED_FLAGS) -scoped -rounds 3 -restart -protocol delta -server '$(SERVE)' -peer '$(PEER_COMMAND)' -out $(CACHE)/bench-scoped.md
 	for n in 1 2 3; do $(BENCH_RUN) bin/adsbench $(REPLICA_FLAGS) -replicas $$n -server '$(SERVE)' -out $(CACHE)/bench-replicas-$$n.md; done
 	for l in one each tls; do $(BENCH_RUN) bin/adsbench $(HOST_FLAGS) -host-layout $$l -server '$(SERVE)' -out $(CACHE)/bench-hosts-$$l.md; done
+	ACCESS_PAIRS=20000 ACCESS_SEED=$$$$ $(GO) test -count=1 -timeout 30m ./e2e/access -run '^TestCorpus$$'
 	JUDGE_PAIRS=100000 JUDGE_SEED=$$$$ $(GO) test -count=1 -timeout 30m ./e2e/judge
 	$(GO) test -run '^$$' -bench . -benchmem ./translate/... ./snapshot/... ./discovery/... ./webhook/inject/ ./meshtest/
 
