@@ -47,13 +47,19 @@ func TestRejectedRoutesBlame(t *testing.T) {
 		"route: unknown cluster 'nobody-has-that-one'": {"a", "b", "c"},
 		"VirtualHosts[7] is no place":                  {"a", "b", "c"},
 	} {
-		r.message = text
+		r.message, r.resource.Sources = text, []*config.Meta{a, b, c}
 		var got []string
 		for _, p := range r.problems(routes) {
 			got = append(got, p.Object.Name)
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: told %v, want %v", text, got, want)
+		}
+		// A patch may have made any part of it.
+		filter := &config.Meta{Key: config.Key{Kind: "EnvoyFilter", Namespace: "default", Name: "f"}}
+		r.resource.Sources = append(r.resource.Sources, filter)
+		if p := r.problems(routes); len(p) != len(want)+1 || p[len(want)].Object != filter.Key {
+			t.Errorf("%s: told of %v, want of the EnvoyFilter as well", text, p)
 		}
 	}
 }

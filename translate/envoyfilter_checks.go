@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,7 +67,11 @@ func checkPatch(r *Report, m proto.Message) {
 		err = checkBootstrap(p.GetPatch().GetOperation(), value)
 	}
 	if err != nil {
-		r.ErrorAt("patch.value", "ValueInvalid", "%s", plainError(err))
+		at := "patch.value"
+		if f := (*valueFault)(nil); errors.As(err, &f) {
+			at += f.field
+		}
+		r.ErrorAt(at, "ValueInvalid", "%s", plainError(err))
 		return
 	}
 	if p.GetMatch().GetContext() == networking.EnvoyFilter_WAYPOINT {

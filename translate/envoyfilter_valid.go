@@ -43,6 +43,11 @@ func orderedFilters(l *listener.Listener) error {
 	if len(l.GetFilterChains()) == 0 && l.GetDefaultFilterChain() == nil && l.GetUdpListenerConfig() == nil {
 		return errors.New("no filter chain is left; remove the LISTENER instead")
 	}
+	for _, f := range l.GetListenerFilters() {
+		if f.GetConfigType() == nil {
+			return fmt.Errorf("listener filter %s has no typed_config, by which Envoy knows what it is", shown(f.GetName()))
+		}
+	}
 	matches := map[string]string{}
 	for _, c := range append(slices.Clone(l.GetFilterChains()), l.GetDefaultFilterChain()) {
 		if c == nil {
@@ -59,6 +64,9 @@ func orderedFilters(l *listener.Listener) error {
 			matches[string(b)] = c.GetName()
 		}
 		for i, f := range c.GetFilters() {
+			if f.GetConfigType() == nil {
+				return fmt.Errorf("filter %s of chain %s has no typed_config, by which Envoy knows what it is", shown(f.GetName()), shown(c.GetName()))
+			}
 			if slices.Contains(terminals, f.GetName()) && i < len(c.GetFilters())-1 {
 				return fmt.Errorf("filter %s of chain %s stands after %s, which ends the chain; insert before it", shown(c.GetFilters()[i+1].GetName()), shown(c.GetName()), f.GetName())
 			}
@@ -77,6 +85,9 @@ func orderedHTTPFilters(f *listener.Filter) error {
 	}
 	last := len(m.GetHttpFilters()) - 1
 	for i, h := range m.GetHttpFilters() {
+		if h.GetConfigType() == nil {
+			return fmt.Errorf("HTTP filter %s has no typed_config, by which Envoy knows what it is", shown(h.GetName()))
+		}
 		if h.GetName() == routerFilter && i < last {
 			return fmt.Errorf("HTTP filter %s stands after %s, which ends the chain; insert before it", shown(m.GetHttpFilters()[i+1].GetName()), routerFilter)
 		}

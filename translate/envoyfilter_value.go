@@ -12,7 +12,6 @@ import (
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -63,14 +62,8 @@ func patchValue(p *networking.EnvoyFilter_EnvoyConfigObjectPatch) (proto.Message
 	if p.GetPatch().GetValue() == nil {
 		return nil, errors.New("is not set; want the Envoy configuration to put in")
 	}
-	b, err := protojson.Marshal(p.GetPatch().GetValue())
-	if err != nil {
-		return nil, err
-	}
-	if err := protojson.Unmarshal(b, m); err != nil {
-		// The place is one of the JSON made here, which the user never saw.
-		text := jsonPlace.ReplaceAllString(strings.TrimSpace(strings.TrimPrefix(plainError(err), "proto:")), "")
-		return nil, fmt.Errorf("is no %s: %s", m.ProtoReflect().Descriptor().Name(), text)
+	if err := readAs(m, p.GetPatch().GetValue()); err != nil {
+		return nil, faultOf(m.ProtoReflect().Descriptor(), p.GetPatch().GetValue(), err)
 	}
 	return m, nil
 }

@@ -22,6 +22,7 @@ type hostile struct {
 
 const (
 	istioHead = "apiVersion: networking.istio.io/v1\nkind: %s\nmetadata: {name: big, namespace: default}\nspec:\n"
+	patchesOf = "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: big, namespace: default}\nspec:\n"
 	service   = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: default}\nspec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 80}]}\n---\n"
 )
 
@@ -118,6 +119,26 @@ func hostileObjects() map[string]hostile {
 			},
 			mistake: "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: z, namespace: default}\nspec: {hosts: [a], http: [{route: [{destination: {host: a, subset: none}}]}]}\n",
 			problem: `warning: VirtualService default/z: spec.http[0].route[0].destination.subset: is "none", but a.default.svc.cluster.local has no subsets; requests get 503 until a DestinationRule names it (SubsetNotFound)`,
+		},
+		"a thousand patches of one table": {
+			size: 1000,
+			yaml: func(n int) string {
+				return lines(service+patchesOf+"  configPatches:\n", n, func(i int) string {
+					return fmt.Sprintf(`  - {applyTo: HTTP_ROUTE, match: {context: SIDECAR_OUTBOUND, routeConfiguration: {name: "80"}}, patch: {operation: INSERT_FIRST, value: {name: r%d, match: {path: /%d}, direct_response: {status: 204}}}}`, i, i)
+				}).String()
+			},
+			mistake: `  - {applyTo: VIRTUAL_HOST, match: {context: SIDECAR_OUTBOUND, routeConfiguration: {name: "80"}}, patch: {operation: ADD, value: {name: a, domains: [a]}}}` + "\n",
+			problem: `error: EnvoyFilter default/big: spec.configPatches[1000]: would make "80" invalid: domain "a" is in two virtual hosts; the patch is left out (PatchInvalid)`,
+		},
+		"a thousand patches that are wrong": {
+			size: 1000,
+			yaml: func(n int) string {
+				return lines(service+patchesOf+"  configPatches:\n", n, func(i int) string {
+					return fmt.Sprintf(`  - {applyTo: VIRTUAL_HOST, match: {context: SIDECAR_OUTBOUND, routeConfiguration: {name: "80"}}, patch: {operation: ADD, value: {name: v%d, domains: [A]}}}`, i)
+				}).String()
+			},
+			mistake: `  - {applyTo: CLUSTER, patch: {operation: ADD, value: {name: a, type: [EDS]}}}` + "\n",
+			problem: `error: EnvoyFilter default/big: spec.configPatches[1000].patch.value.type: is no Cluster: invalid value for enum field type: [ (ValueInvalid)`,
 		},
 	}
 }

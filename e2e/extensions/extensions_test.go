@@ -180,11 +180,11 @@ func TestPluginThatCannotBeRead(t *testing.T) {
 }
 
 // told waits for the problem that an Envoy refuses an object's resource.
-func (w *world) told(kind, name string) {
+func (w *world) told(group, kind, name string) {
 	w.t.Helper()
 	envoytest.Eventually(w.t, stage.Patience, func() string {
 		for _, p := range w.Plane().Problems() {
-			if p.Code == "ProxyRejected" && p.Object == (config.Key{Group: "extensions.istio.io", Kind: kind, Namespace: "default", Name: name}) {
+			if p.Code == "ProxyRejected" && p.Object == (config.Key{Group: group, Kind: kind, Namespace: "default", Name: name}) {
 				return ""
 			}
 		}
@@ -327,7 +327,7 @@ func TestLua(t *testing.T) {
 	w.Write("s.yaml", script("function envoy_on_response(h) h:headers():add('x-wasm', 'lua') end"))
 	w.gives("web", "200 lua")
 	w.Write("s.yaml", script("function envoy_on_response(h h:headers() end"))
-	w.told("TrafficExtension", "s")
+	w.told("extensions.istio.io", "TrafficExtension", "s")
 	w.gives("web", "200 lua") // the last good one
 	w.bytes("web:9000", true)
 }

@@ -84,3 +84,32 @@ func TestBootstrap(t *testing.T) {
 		t.Errorf("told of %q, want of spec.configPatches[0]", told)
 	}
 }
+
+// TestPatchThatEnvoyRefuses: what only Envoy itself knows to be wrong is told of the
+// EnvoyFilter, and proxies keep what they had.
+func TestPatchThatEnvoyRefuses(t *testing.T) {
+	w := start(t)
+	filter := func(code string) string {
+		return `apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: script, namespace: default}
+spec:
+  workloadSelector: {labels: {app: web}}
+  configPatches:
+  - applyTo: HTTP_FILTER
+    match: {context: SIDECAR_INBOUND, listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager, subFilter: {name: envoy.filters.http.router}}}}}
+    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: script
+        typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua, default_source_code: {inline_string: "` + code + `"}}
+`
+	}
+	w.Write("f.yaml", filter("function envoy_on_response(h) h:headers():add('x-wasm', 'patched') end"))
+	w.gives("web", "200 patched")
+	w.Write("f.yaml", filter("function envoy_on_response(h h:headers() end"))
+	w.told("networking.istio.io", "EnvoyFilter", "script")
+	w.gives("web", "200 patched") // the last good one
+	w.Remove("f.yaml")
+	w.gives("web", "200")
+}
