@@ -33,6 +33,8 @@ type podPlan struct {
 	made bool
 	// trustDomain is that of the pod's identity.
 	trustDomain string
+	// proxy is what is set for the proxy.
+	proxy proxySettings
 }
 
 func (p *podPlan) key() string { return p.workload.Namespace + "/" + p.name }
@@ -62,6 +64,9 @@ func plan(m *config.Mesh, given map[config.Key][]string) map[string]*podPlan {
 	}
 	for _, p := range out {
 		p.trustDomain = trustDomain(m)
+		if p.role != plain {
+			p.proxy = proxySettingsOf(m, p.workload)
+		}
 	}
 	return out
 }

@@ -178,9 +178,6 @@ func (s *surroundings) nodeOf(p *podPlan, at *place) agent.Node {
 // clusterID is the cluster that all pods are in.
 const clusterID = "Kubernetes"
 
-// drainTime is how long Envoy lets connections of a replaced listener live.
-const drainTime = "45"
-
 func (p *pod) startProxy(s *surroundings) error {
 	// By address, since a pod and the one that replaces it have one name.
 	dir := filepath.Join(s.dir, fmt.Sprintf("%s.%s-%s", p.plan.name, p.plan.workload.Namespace, p.place.addr))
@@ -197,7 +194,13 @@ func (p *pod) startProxy(s *surroundings) error {
 		}
 	}
 	socket := filepath.Join(dir, "admin.sock")
+	set := &p.plan.proxy
 	node := s.nodeOf(p.plan, p.place)
+	js, err := set.json()
+	if err != nil {
+		return err
+	}
+	node.ProxyConfig, node.Metadata = js, set.metadata()
 	p.node = &node
 	certs, secrets, err := s.certify(p.plan, dir, as)
 	if err != nil {
@@ -216,24 +219,24 @@ func (p *pod) startProxy(s *surroundings) error {
 	p.wasm = wasm
 	b := agent.Bootstrap{
 		Node: node, Discovery: s.discovery, DNS: s.dns, Admin: agent.Address{Path: socket}, StateOfTheWorld: s.sotw, Secrets: secrets,
-		Telemetry: logs, Modules: extensions,
+		Telemetry: logs, Modules: extensions, Runtime: set.runtime(),
 	}
 	if p.place.local != nil {
 		b.StaticHost = p.place.addr.String()
 	}
-	js, err := b.JSON()
+	boot, err := b.JSON()
 	if err != nil {
 		return err
 	}
 	file := filepath.Join(dir, "bootstrap.json")
-	patched, err := s.patched(p.plan, &node, js)
+	patched, err := s.patched(p.plan, &node, boot)
 	if err != nil {
 		return err
 	}
 	if patched != nil {
-		js, file = patched, filepath.Join(dir, "bootstrap.pb")
+		boot, file = patched, filepath.Join(dir, "bootstrap.pb")
 	}
-	if err := os.WriteFile(file, js, 0o644); err != nil { //nolint:gosec // Envoy's user reads it; it holds no secret
+	if err := os.WriteFile(file, boot, 0o644); err != nil { //nolint:gosec // Envoy's user reads it; it holds no secret
 		return err
 	}
 	p.admin = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
@@ -243,19 +246,20 @@ func (p *pod) startProxy(s *surroundings) error {
 	}}
 	p.proxy = &keeper{
 		what: "Envoy of " + p.plan.key(), place: p.place, as: as, note: p.note,
-		command: func() (*exec.Cmd, error) { return envoyCommand(s.envoy, dir, file), nil },
+		command: func() (*exec.Cmd, error) { return envoyCommand(s.envoy, dir, file, set), nil },
 	}
 	return p.proxy.run()
 }
 
 // envoyCommand runs the binary by descriptor: Envoy's user need not be able
 // to reach its path.
-func envoyCommand(binary *os.File, dir, bootstrap string) *exec.Cmd {
+func envoyCommand(binary *os.File, dir, bootstrap string, set *proxySettings) *exec.Cmd {
 	cmd := exec.Command("/proc/self/fd/3",
-		"-c", bootstrap, "--disable-hot-restart", "--concurrency", "1",
+		"-c", bootstrap, "--disable-hot-restart", "--concurrency", set.concurrency(),
 		"--log-level", "warning", "--log-format", "%L%m%d %T.%e %n] %v",
-		"--drain-time-s", drainTime, "--drain-strategy", "immediate")
+		"--drain-time-s", set.drain(), "--drain-strategy", "immediate")
 	cmd.Args[0] = "envoy"
+	cmd.Env = append(os.Environ(), set.environment()...)
 	cmd.Dir = dir
 	cmd.ExtraFiles = []*os.File{binary}
 	return cmd

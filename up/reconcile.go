@@ -74,7 +74,7 @@ func sameness(p *podPlan) config.Hash {
 	if p.role == sidecar && labels[tlsModeLabel] == "istio" {
 		delete(labels, tlsModeLabel)
 	}
-	return config.NewHasher().Str(p.fixed, p.trustDomain).Uint(uint64(p.role)).Map(labels).Map(w.Annotations).
+	return config.NewHasher().Str(p.fixed, p.trustDomain).Hash(p.proxy.hash).Uint(uint64(p.role)).Map(labels).Map(w.Annotations).
 		Str(w.ServiceAccount, w.Node, w.Network, w.Locality.String(), workloadName(w)).Sum()
 }
 
@@ -95,6 +95,9 @@ func (m *Mesh) startPods(ctx context.Context, plans []*podPlan) (replaced []*pod
 	failed := make([]error, len(plans))
 	places := make([]*place, len(plans))
 	for i, p := range plans {
+		if p.proxy.wrong != "" {
+			m.tellOnce(p.key() + ": " + p.proxy.wrong)
+		}
 		at, err := m.makePlace(p)
 		var not notHere
 		if errors.As(err, &not) {

@@ -1,43 +1,27 @@
 package inject
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 
 	"google.golang.org/protobuf/proto"
 	"istio.io/api/annotation"
 	meshconfig "istio.io/api/mesh/v1alpha1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
-// proxyConfigFor is what holds for a pod's proxy, from the mildest to the
-// strongest: the mesh's defaultConfig, the root namespace's ProxyConfig, the
-// namespace's own, the annotation proxy.istio.io/config, the ProxyConfig whose
-// selector matches the pod (the API's documentation of ProxyConfig). Of several
-// ProxyConfigs of one rank the oldest counts.
+// proxyConfigFor is what holds for a pod's proxy.
 func (in *Injector) proxyConfigFor(ns string, set map[string]string, notes map[string]string) (*meshconfig.ProxyConfig, error) {
-	pc := proto.Clone(in.mesh.GetDefaultConfig()).(*meshconfig.ProxyConfig)
-	root := in.mesh.GetRootNamespace()
-	if standard := config.DefaultMeshConfig().GetDefaultConfig().GetDiscoveryAddress(); in.revision != "" && pc.GetDiscoveryAddress() == standard {
-		pc.DiscoveryAddress = "istiod-" + in.revision + "." + root + ".svc:15012" // the revision's own Service
+	base, root := in.mesh.GetDefaultConfig(), in.mesh.GetRootNamespace()
+	if standard := config.DefaultMeshConfig().GetDefaultConfig().GetDiscoveryAddress(); in.revision != "" && base.GetDiscoveryAddress() == standard {
+		base = proto.Clone(base).(*meshconfig.ProxyConfig)
+		base.DiscoveryAddress = "istiod-" + in.revision + "." + root + ".svc:15012" // the revision's own Service
 	}
-	apply(pc, in.proxyConfig(root, func(c *config.ProxyConfig) bool { return len(c.Spec.GetSelector().GetMatchLabels()) == 0 }))
-	if ns != root {
-		apply(pc, in.proxyConfig(ns, func(c *config.ProxyConfig) bool { return len(c.Spec.GetSelector().GetMatchLabels()) == 0 }))
+	pc, err := config.EffectiveProxyConfig(base, in.proxyConfigs, root, ns, set, notes)
+	if err != nil {
+		return nil, err
 	}
-	if written, ok := notes[annotation.ProxyConfig.Name]; ok {
-		var err error
-		if pc, _, err = config.OverlayProxyConfig(pc, written); err != nil {
-			return nil, err
-		}
-	}
-	apply(pc, in.proxyConfig(ns, func(c *config.ProxyConfig) bool {
-		match := c.Spec.GetSelector().GetMatchLabels()
-		return len(match) > 0 && labels.SelectorFromSet(match).Matches(labels.Set(set))
-	}))
 	if v := notes[annotation.SidecarDiscoveryAddress.Name]; v != "" {
 		pc.DiscoveryAddress = v
 	}
@@ -45,37 +29,6 @@ func (in *Injector) proxyConfigFor(ns string, set map[string]string, notes map[s
 		pc.StatusPort = int32(port)
 	}
 	return pc, nil
-}
-
-// proxyConfig is the oldest ProxyConfig of a namespace that is wanted, or nil.
-func (in *Injector) proxyConfig(ns string, wanted func(*config.ProxyConfig) bool) *config.ProxyConfig {
-	var found *config.ProxyConfig
-	for _, c := range in.proxyConfigs.In(ns) {
-		if wanted(c) && (found == nil || c.Before(&found.Meta)) {
-			found = c
-		}
-	}
-	return found
-}
-
-func apply(pc *meshconfig.ProxyConfig, over *config.ProxyConfig) {
-	if over == nil {
-		return
-	}
-	if c := over.Spec.GetConcurrency(); c != nil {
-		pc.Concurrency = c
-	}
-	if i := over.Spec.GetImage(); i != nil {
-		pc.Image = i
-	}
-	if vars := over.Spec.GetEnvironmentVariables(); len(vars) > 0 {
-		all := maps.Clone(pc.GetProxyMetadata())
-		if all == nil {
-			all = map[string]string{}
-		}
-		maps.Copy(all, vars)
-		pc.ProxyMetadata = all
-	}
 }
 
 // imageType is the annotation's, or that of the ProxyConfig.
