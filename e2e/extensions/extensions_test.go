@@ -137,8 +137,8 @@ func TestModuleThatCannotBeHad(t *testing.T) {
 	w.Write("p.yaml", named(plugin("web", "url: '"+f.URL+"/m.wasm'"), "r")+named(plugin("shop", "url: '"+f.URL+"/m.wasm', failStrategy: FAIL_OPEN"), "s"))
 	w.gives("web", "500")
 	w.gives("shop", "200")
-	w.told("WasmPlugin", "r")
-	w.told("WasmPlugin", "s")
+	w.told("extensions.istio.io", "WasmPlugin", "r")
+	w.told("extensions.istio.io", "WasmPlugin", "s")
 	// One that Envoy takes is no problem any more.
 	good := module("x-wasm", "good", false)
 	f.module.Store(&good)
