@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/pilotfish-mesh/pilotfish/agent/wire"
 )
 
 // loadAddr, in the environment, makes the test binary a load generator
@@ -259,7 +261,7 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	b := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer b.Free()
 	r.size = b.Len()
-	return fields(b.ReadOnlyData(), func(n protowire.Number, v []byte) error {
+	return wire.Fields(b.ReadOnlyData(), func(n protowire.Number, v []byte) error {
 		switch n {
 		case 1:
 			r.version = string(v)
@@ -279,7 +281,7 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 // field in the messages of the benchmark.
 func (r *rawResponse) resource(b []byte) error {
 	var name, version string
-	err := fields(b, func(n protowire.Number, v []byte) error {
+	err := wire.Fields(b, func(n protowire.Number, v []byte) error {
 		switch n {
 		case 1:
 			version = string(v)
@@ -299,30 +301,4 @@ func (r *rawResponse) resource(b []byte) error {
 	})
 	r.names, r.versions = append(r.names, name), append(r.versions, version)
 	return err
-}
-
-func fields(b []byte, f func(protowire.Number, []byte) error) error {
-	for len(b) > 0 {
-		n, t, k := protowire.ConsumeTag(b)
-		if k < 0 {
-			return protowire.ParseError(k)
-		}
-		b = b[k:]
-		if t != protowire.BytesType {
-			if k = protowire.ConsumeFieldValue(n, t, b); k < 0 {
-				return protowire.ParseError(k)
-			}
-			b = b[k:]
-			continue
-		}
-		v, k := protowire.ConsumeBytes(b)
-		if k < 0 {
-			return protowire.ParseError(k)
-		}
-		if err := f(n, v); err != nil {
-			return err
-		}
-		b = b[k:]
-	}
-	return nil
 }

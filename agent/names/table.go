@@ -1,12 +1,13 @@
 package names
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/pilotfish-mesh/pilotfish/agent/wire"
 )
 
 // Table is what the control plane knows of names. It never changes.
@@ -29,13 +30,13 @@ const (
 // the services beside them by their short names.
 func Parse(b []byte, namespace string) (*Table, error) {
 	t := &Table{hosts: map[string][]netip.Addr{}}
-	err := fields(b, func(number protowire.Number, v []byte) error {
+	err := wire.Fields(b, func(number protowire.Number, v []byte) error {
 		if number != fieldTable {
 			return nil
 		}
 		var host string
 		var e entry
-		err := fields(v, func(number protowire.Number, v []byte) error {
+		err := wire.Fields(v, func(number protowire.Number, v []byte) error {
 			if number == 1 {
 				host = string(v)
 				return nil
@@ -60,7 +61,7 @@ type entry struct {
 }
 
 func (e *entry) parse(b []byte) error {
-	return fields(b, func(number protowire.Number, v []byte) error {
+	return wire.Fields(b, func(number protowire.Number, v []byte) error {
 		switch number {
 		case fieldIPs:
 			if a, err := netip.ParseAddr(string(v)); err == nil { // others cannot be answered with
@@ -75,33 +76,6 @@ func (e *entry) parse(b []byte) error {
 		}
 		return nil
 	})
-}
-
-// fields calls f with each field that has a length; others are skipped.
-func fields(b []byte, f func(protowire.Number, []byte) error) error {
-	for len(b) > 0 {
-		number, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		b = b[n:]
-		if kind != protowire.BytesType {
-			if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
-				return protowire.ParseError(n)
-			}
-			b = b[n:]
-			continue
-		}
-		v, n := protowire.ConsumeBytes(b)
-		if n < 0 {
-			return errors.New("a field is cut off")
-		}
-		if err := f(number, v); err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return nil
 }
 
 // add takes a host, and for a Kubernetes Service all its shorter forms.

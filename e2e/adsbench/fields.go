@@ -13,6 +13,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/pilotfish-mesh/pilotfish/agent/wire"
 )
 
 // fieldSizes adds up, by the path of protobuf fields, what resources are made
@@ -75,10 +77,11 @@ func (s *fieldSizes) message(path string, d protoreflect.MessageDescriptor, body
 		return
 	}
 	var url string
-	_ = fields(body, func(n protowire.Number, v []byte) {
+	_ = wire.Fields(body, func(n protowire.Number, v []byte) error {
 		if n == 1 {
 			url = string(v)
 		}
+		return nil
 	})
 	if t, err := protoregistry.GlobalTypes.FindMessageByURL(url); err == nil {
 		inner := t.Descriptor()

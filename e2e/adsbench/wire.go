@@ -11,6 +11,8 @@ import (
 
 	"hash/maphash"
 	"sync"
+
+	"github.com/pilotfish-mesh/pilotfish/agent/wire"
 )
 
 // The types that a sidecar subscribes to.
@@ -53,35 +55,10 @@ type resource struct {
 	body          []byte
 }
 
-// fields calls f for each length-delimited field of a message.
-func fields(b []byte, f func(n protowire.Number, v []byte)) error {
-	for len(b) > 0 {
-		n, t, l := protowire.ConsumeTag(b)
-		if l < 0 {
-			return protowire.ParseError(l)
-		}
-		b = b[l:]
-		if t != protowire.BytesType {
-			if l = protowire.ConsumeFieldValue(n, t, b); l < 0 {
-				return protowire.ParseError(l)
-			}
-			b = b[l:]
-			continue
-		}
-		v, l := protowire.ConsumeBytes(b)
-		if l < 0 {
-			return protowire.ParseError(l)
-		}
-		f(n, v)
-		b = b[l:]
-	}
-	return nil
-}
-
 // parseSotW reads a DiscoveryResponse: version_info 1, resources 2 (Any),
 // type_url 4, nonce 5.
 func parseSotW(b []byte) (r response, err error) {
-	err = fields(b, func(n protowire.Number, v []byte) {
+	err = wire.Fields(b, func(n protowire.Number, v []byte) error {
 		switch n {
 		case 1:
 			r.version = string(v)
@@ -92,6 +69,7 @@ func parseSotW(b []byte) (r response, err error) {
 		case 5:
 			r.nonce = string(v)
 		}
+		return nil
 	})
 	return r, err
 }
@@ -99,11 +77,11 @@ func parseSotW(b []byte) (r response, err error) {
 // parseDelta reads a DeltaDiscoveryResponse: resources 2 (Resource: version 1,
 // resource 2, name 3), type_url 4, nonce 5, removed_resources 6.
 func parseDelta(b []byte) (r response, err error) {
-	err = fields(b, func(n protowire.Number, v []byte) {
+	err = wire.Fields(b, func(n protowire.Number, v []byte) error {
 		switch n {
 		case 2:
 			var one resource
-			_ = fields(v, func(n protowire.Number, v []byte) {
+			_ = wire.Fields(v, func(n protowire.Number, v []byte) error {
 				switch n {
 				case 1:
 					one.version = string(v)
@@ -112,6 +90,7 @@ func parseDelta(b []byte) (r response, err error) {
 				case 3:
 					one.name = string(v)
 				}
+				return nil
 			})
 			r.resources = append(r.resources, one)
 		case 4:
@@ -121,15 +100,17 @@ func parseDelta(b []byte) (r response, err error) {
 		case 6:
 			r.removed = append(r.removed, string(v))
 		}
+		return nil
 	})
 	return r, err
 }
 
 func anyValue(b []byte) (value []byte) {
-	_ = fields(b, func(n protowire.Number, v []byte) {
+	_ = wire.Fields(b, func(n protowire.Number, v []byte) error {
 		if n == 2 {
 			value = v
 		}
+		return nil
 	})
 	return value
 }
