@@ -137,8 +137,9 @@ func (l *Live) show(r *http.Request) *Page {
 
 func (l *Live) derive() *Page {
 	p := &Page{Title: l.title, Findings: &Findings{meshtest.Lint(l.world)}, Calls: CallsOf(l.world)}
-	p.Diff = &Diff{Note: "Nothing has changed since this page began to follow the mesh.", Difference: &meshtest.Difference{}}
+	p.Diff = &Diff{None: true, Note: "Nothing has changed since this page began to follow the mesh.", Difference: &meshtest.Difference{}}
 	if l.before != nil {
+		p.Diff.None = false
 		p.Diff.Difference = meshtest.Diff(l.world.With(l.before), l.world)
 		p.Diff.Proxies = nil // where objects stand in files is in what proxies are sent
 		p.Diff.Note = "The last change, at " + l.changed.Format(time.DateTime) + "."

@@ -37,7 +37,8 @@ type Form struct {
 // Diff is what a change changes.
 type Diff struct {
 	*meshtest.Difference
-	Note  string // what is compared
+	Note  string // what is compared, or that there is nothing to compare
+	None  bool   // there is nothing to compare
 	Order *meshtest.Order
 }
 

@@ -199,3 +199,23 @@ func TestOneFile(t *testing.T) {
 		}
 	}
 }
+
+// A mesh that has not changed is told to be so once.
+func TestNothingChangedOnce(t *testing.T) {
+	for _, c := range []struct {
+		diff report.Diff
+		want string
+	}{
+		{report.Diff{None: true, Note: "Nothing has changed."}, "Nothing has changed."},
+		{report.Diff{Note: "The last change."}, "Nothing changes"},
+	} {
+		c.diff.Difference = &meshtest.Difference{}
+		var b strings.Builder
+		if err := (&report.Page{Title: "mesh", Diff: &c.diff}).Write(&b); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(b.String(), "Nothing "); n != 1 || !strings.Contains(b.String(), c.want) {
+			t.Errorf("%s: told %d times", c.diff.Note, n)
+		}
+	}
+}
