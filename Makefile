@@ -71,6 +71,7 @@ test: prerequisites envoy cluster-binaries otelcol ratelimit ## Run everything t
 	ENVOY="$$(tools/envoy.sh)" $(GO) test -timeout 30m $$($(GO) list ./... | grep -v '/e2e/mesh$$')
 	ENVOY="$$(tools/envoy.sh)" $(GO) test -timeout 40m ./e2e/mesh # alone: it loads the machine and measures
 	ENVOY="$$(tools/envoy.sh)" $(GO) test -race -short -timeout 20m $(RACE)
+	$(GO) test -race -timeout 20m -run 'SharedByGoroutines|FollowsSmallMesh' ./translate
 
 FUZZTIME ?= 30s
 
