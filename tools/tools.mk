@@ -2,7 +2,7 @@
 # beside this file. Included by the top-level Makefile; paths are relative to
 # the repository's root.
 
-.PHONY: kube-binaries cluster-binaries otelcol ratelimit floor golangci-lint envoy
+.PHONY: kube-binaries cluster-binaries otelcol ratelimit floor golangci-lint envoy old-envoy
 
 kube-binaries: ## Build etcd and kube-apiserver for the tests of discovery (minutes, once)
 	@tools/build.sh etcd kube-apiserver >/dev/null
@@ -24,3 +24,6 @@ golangci-lint:
 
 envoy: ## Obtain Envoy (once), or check the one that ENVOY=/path names
 	@tools/envoy.sh >/dev/null
+
+old-envoy: ## Obtain an Envoy of an older release (once) for the tests of lint --envoy
+	@tools/envoy.sh 1.36.4 >/dev/null

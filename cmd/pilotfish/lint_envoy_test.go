@@ -28,6 +28,32 @@ func TestLintAsksEnvoy(t *testing.T) {
 	}
 }
 
+// Of two versions each is asked: what the new one knows and the old one does
+// not is told of the old one alone, at the patch that brings it.
+func TestLintAsksEnvoysOfTwoVersions(t *testing.T) {
+	t.Setenv("ENVOY", envoytest.Binary(t))
+	envoys := filepath.Dir(filepath.Dir(envoytest.Old(t))) // VERSION/envoy
+	const dir = "testdata/lint-envoys"
+	lint := func(dir, versions string) (int, string) {
+		code, stdout, stderr := run("lint", dir, "--envoy", versions, "--envoy-dir", envoys)
+		if stderr != "" {
+			t.Errorf("%s, Envoy %s: %s", dir, versions, stderr)
+		}
+		return code, stdout
+	}
+	code, stdout := lint(dir, "1.36,1.40")
+	if code != exitFailure {
+		t.Errorf("exit code %d", code)
+	}
+	golden(t, "lint-output/envoys.txt", "$ pilotfish lint "+dir+" --envoy 1.36,1.40\n"+stdout)
+	if code, stdout := lint(dir, "1.40"); code != exitOK || stdout != "nothing found\n" {
+		t.Errorf("the new one alone, exit code %d: %s", code, stdout)
+	}
+	if code, stdout := lint("../../examples/bookstore", "1.36,1.40"); code != exitOK || stdout != "nothing found\n" {
+		t.Errorf("of what is fine, exit code %d: %s", code, stdout)
+	}
+}
+
 // A finding about Envoy is ignored as any other.
 func TestLintIgnoresWhatEnvoyRejects(t *testing.T) {
 	envoy := envoytest.Binary(t)

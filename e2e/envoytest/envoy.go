@@ -19,8 +19,12 @@ import (
 	"time"
 )
 
-// version is the Envoy that tools/envoy.sh pins.
-const version = "1.40.0"
+// The Envoys that tools/envoy.sh pins: the one that everything runs on, and an
+// old one.
+const (
+	version    = "1.40.0"
+	oldVersion = "1.36.4"
+)
 
 // Binary returns the path of an Envoy: $ENVOY, or the pinned one. Without any
 // the test fails in CI and is skipped elsewhere.
@@ -32,18 +36,29 @@ func Binary(t testing.TB) string {
 		}
 		return path
 	}
-	path, err := pinned()
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("needs Envoy: %v", err)
-	}
-	t.Skipf("needs Envoy: %v", err)
-	return ""
+	return pinned(t, version)
 }
 
-func pinned() (string, error) {
+// Old returns the path of an Envoy of an older release, 1.36.4, as Binary does.
+func Old(t testing.TB) string {
+	t.Helper()
+	return pinned(t, oldVersion)
+}
+
+func pinned(t testing.TB, version string) string {
+	t.Helper()
+	path, err := cached(version)
+	switch {
+	case err == nil:
+	case os.Getenv("CI") == "true":
+		t.Fatalf("needs Envoy %s: %v", version, err)
+	default:
+		t.Skipf("needs Envoy %s: %v", version, err)
+	}
+	return path
+}
+
+func cached(version string) (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err
@@ -60,7 +75,7 @@ func pinned() (string, error) {
 	}
 	path := filepath.Join(dir, ".cache", "envoy", version, "envoy")
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("run tools/envoy.sh, or set ENVOY=/path/to/envoy (%w)", err)
+		return "", fmt.Errorf("run tools/envoy.sh %s (%w)", version, err)
 	}
 	return path, nil
 }
