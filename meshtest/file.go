@@ -252,11 +252,13 @@ func (p *parser) quietly(f func()) {
 // fields decodes what a node sets of a case.
 func (p *parser) fields(n *yaml.Node, c *Case) {
 	p.decode(n, "name", &c.Name)
-	p.decode(n, "from", &c.From, "workload", "namespace", "gateway", "plain")
+	p.decode(n, "from", &c.From, fromKeys...)
 	p.decode(n, "request", &c.Request, "url", "method", "headers", "jwt", "sni", "http2")
 	if child(n, "forall") != nil {
 		c.Forall = &Forall{}
 		p.decode(n, "forall", c.Forall, "from", "to")
+		p.inner(n, "forall", "from", fromKeys...)
+		p.inner(n, "forall", "to", "namespace", "service")
 	}
 	p.decode(n, "expect", &c.Expect, expectKeys...)
 	if e := child(n, "expect"); e != nil {
@@ -264,6 +266,8 @@ func (p *parser) fields(n *yaml.Node, c *Case) {
 		p.decode(e, "fault", new(FaultExpect), "delay", "delayPercent", "abort", "abortPercent")
 	}
 }
+
+var fromKeys = []string{"workload", "namespace", "gateway", "plain"}
 
 var expectKeys = []string{
 	"route", "virtualHost", "to", "not", "authz", "mtls", "retries", "timeout", "status", "redirect", "path", "host",
@@ -285,6 +289,13 @@ func (p *parser) decode(n *yaml.Node, key string, into any, keys ...string) {
 			line, msg = yamlLine(fmt.Errorf("%s", msg)), rest
 		}
 		p.fault(line, "InvalidTest", "%s: %s", key, strings.ReplaceAll(msg, "\n  ", "; "))
+	}
+}
+
+// inner reports the keys that an object inside of another does not have.
+func (p *parser) inner(n *yaml.Node, outer, key string, known ...string) {
+	if v := child(child(n, outer), key); v != nil {
+		p.unknownKeys(v, outer+"."+key+".", known...)
 	}
 }
 
