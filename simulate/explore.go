@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -33,6 +34,17 @@ func (w *World) Clients(workload, namespace string) []string {
 			continue
 		}
 		if n := p.Name(); !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// Gateways are the workloads that are gateways.
+func (w *World) Gateways() []string {
+	var out []string
+	for _, p := range w.pods {
+		if n := p.Name(); p.Role == config.GatewayPod && !slices.Contains(out, n) {
 			out = append(out, n)
 		}
 	}
@@ -90,6 +102,43 @@ func (w *World) Explore(from string, to Target) []*Query {
 		out = append(out, &Query{From: from, URL: url + r.Path, Method: r.Method, Header: r.Header})
 	}
 	return unique(out)
+}
+
+// ExploreBehind are the requests of ExploreGateway, and for each of them those
+// that meet the rules of the gateway and of the servers that it leads to; all
+// of them, or the first some hundred.
+func (w *World) ExploreBehind(gateway string) (list []*Query, all bool) {
+	p, err := w.Find(gateway)
+	if err != nil || w.Config(p) == nil {
+		return nil, true
+	}
+	own := rulesOf(w.Config(p))
+	var out []*Query
+	for _, q := range w.ExploreGateway(gateway) {
+		if len(out) >= maxExplored {
+			return unique(out), false
+		}
+		out = append(out, q)
+		a, err := w.Ask(q)
+		if err != nil {
+			continue
+		}
+		path := pathOf(q.URL)
+		for _, rule := range slices.Concat(own, w.ruleWitnesses(a)) {
+			h := combined(&HTTP{Method: cmp.Or(q.Method, http.MethodGet), Path: path, Header: q.Header}, rule)
+			out = append(out, &Query{From: q.From, URL: strings.TrimSuffix(q.URL, path) + h.Path, Method: h.Method, Header: h.Header})
+		}
+	}
+	return unique(out), true
+}
+
+// pathOf is what follows the authority of a URL.
+func pathOf(url string) string {
+	_, rest, _ := strings.Cut(url, "://")
+	if i := strings.IndexByte(rest, '/'); i >= 0 {
+		return rest[i:]
+	}
+	return ""
 }
 
 func scheme(p config.Protocol) string {

@@ -75,6 +75,7 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"place":   func(file string, line int) string { return fmt.Sprintf("%s:%d", file, line) },
 	"at":      func(s *simulate.Source) string { return s.String() },
 	"plural":  plural,
+	"add":     func(a, b int) int { return a + b },
 	"failed":  func(r *meshtest.Result) bool { return !r.Passed() },
 }).Parse(source))
 

@@ -138,6 +138,7 @@ func TestLive(t *testing.T) {
 		if got := browsertest.Value[string](tab, `[...document.querySelectorAll('.calls tbody tr')].find(r => r.innerText.startsWith('shop/front')).querySelector('.denied').innerText`); got != "denied" {
 			t.Errorf("the front's calls: %q", got)
 		}
+		drawn(t, name, tab)
 		tab.Do(chromedp.SetValue(chromedp.CSS("#from"), "shop/front"))
 		tab.Type("#url", "http://payments.pci/charge")
 		tab.UntilShown("403: RBAC: no ALLOW policy matches")
@@ -174,6 +175,7 @@ func TestOneFile(t *testing.T) {
 	dir := t.TempDir()
 	for name, p := range map[string]*report.Page{
 		"ask": {Answer: report.AnswerOf(a, true)}, "diff": {Diff: &report.Diff{Difference: meshtest.Diff(before, after)}}, "test": {Tests: tests},
+		"calls": {Calls: everyKind()}, "many-calls": {Calls: made(20, 2)},
 		"lint": {Findings: &report.Findings{List: []meshtest.Finding{finding}}}, "nothing": {Findings: &report.Findings{}, Diff: &report.Diff{Difference: &meshtest.Difference{}}, Calls: &report.Calls{}},
 	} {
 		p.Title = name
@@ -191,7 +193,7 @@ func TestOneFile(t *testing.T) {
 	s := httptest.NewServer(http.FileServer(http.Dir(dir)))
 	t.Cleanup(s.Close)
 	browser := browsertest.Start(t)
-	for _, name := range []string{"ask", "diff", "test", "lint", "nothing"} {
+	for _, name := range []string{"ask", "diff", "test", "lint", "calls", "many-calls", "nothing"} {
 		for at, look := range looks {
 			tab := browser.Open(t, s.URL+"/"+name+".html", look)
 			tab.Do(chromedp.Evaluate[chromedp.Void](`document.querySelectorAll('details').forEach(d => d.open = true)`))
