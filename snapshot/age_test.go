@@ -2,9 +2,12 @@ package snapshot_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,12 +32,41 @@ func TestConnectionsAge(t *testing.T) {
 	})
 }
 
+// TestConnectionsAgeWithJitter holds that connections made together do not all
+// come back together, to one replica: their ages differ, by up to a tenth.
+func TestConnectionsAgeWithJitter(t *testing.T) {
+	w := newWorld(t)
+	w.edit(small)
+	s := serve(t, w, snapshot.Options{ConnectionAge: time.Second, ConnectionGrace: time.Millisecond})
+	var ages [16]time.Duration
+	var wg sync.WaitGroup
+	for i := range ages {
+		c := s.delta(fmt.Sprint("p", i))
+		c.subscribe(cds)
+		c.take("cds +a +b") // it is connected
+		since := time.Now()
+		wg.Go(func() {
+			select {
+			case err := <-c.err:
+				t.Log(err)
+				ages[i] = time.Since(since)
+			case <-time.After(patience):
+				t.Error("an old connection has not ended")
+			}
+		})
+	}
+	wg.Wait()
+	if d := slices.Max(ages[:]) - slices.Min(ages[:]); d < 20*time.Millisecond {
+		t.Errorf("16 connections all ended within %v of each other's age", d)
+	}
+}
+
 // TestDeadConnectionsEnd holds that a peer which answers nothing, not even
 // keepalive's pings, loses its connection and its place among the connections.
 func TestDeadConnectionsEnd(t *testing.T) {
 	w := newWorld(t)
 	w.edit(small)
-	s := serve(t, w, snapshot.Options{Keepalive: time.Millisecond}) // gRPC takes no less than a second
+	s := serve(t, w, snapshot.Options{Keepalive: time.Millisecond, Connections: 1}) // gRPC takes no less than a second
 	conn, err := net.Dial("tcp", s.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -50,4 +82,7 @@ func TestDeadConnectionsEnd(t *testing.T) {
 	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("the connection is still open")
 	}
+	c := s.delta("one") // in its place
+	c.subscribe(cds)
+	c.take("cds +a +b")
 }

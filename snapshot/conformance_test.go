@@ -9,6 +9,7 @@ import (
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	tls "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
@@ -52,6 +53,8 @@ func bothWith(t *testing.T, w func(c *content), o snapshot.Options, f func(t *te
 		t.Run(p, func(t *testing.T) {
 			world := newWorld(t)
 			world.edit(w)
+			o := o
+			o.Registerer = prometheus.NewRegistry()
 			s := serve(t, world, o)
 			f(t, s, s.client("one", p == "sotw"))
 		})

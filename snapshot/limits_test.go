@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,22 +94,32 @@ func TestLimits(t *testing.T) {
 	t.Run("strangers use up nothing", func(t *testing.T) {
 		w := newWorld(t)
 		w.edit(small)
-		s := serve(t, w, snapshot.Options{Connects: 0.0001, Authorize: func(_ context.Context, p *config.Proxy) (snapshot.Grant, error) {
-			if strings.HasPrefix(p.Name, "stranger") {
+		reg := prometheus.NewRegistry()
+		var proven atomic.Bool
+		o := snapshot.Options{Connects: 0.0001, StreamsPerProxy: 1, Requests: 0.1, Streams: 2, Registerer: reg}
+		o.Authorize = func(context.Context, *config.Proxy) (snapshot.Grant, error) {
+			if !proven.Load() {
 				return snapshot.Grant{}, errors.New("who are you?")
 			}
 			return snapshot.Grant{}, nil
-		}})
-		for i := range 20 {
-			d := s.delta(fmt.Sprint("stranger-", i))
+		}
+		s := serve(t, w, o)
+		for range 20 { // all of them say that they are the proxy
+			d := s.delta("one")
 			d.subscribeQuietly(cds)
 			if err := d.ended(); status.Code(err) != codes.PermissionDenied {
 				t.Errorf("got %v", err)
 			}
+			until(t, "the stranger has left", func() bool { return len(s.server.Proxies()) == 0 })
 		}
-		c := s.delta("one") // the one connect that there is, is left
+		proven.Store(true)
+		c := s.delta("one") // the one connect and stream that there are, are left
 		c.subscribe(cds)
 		c.take("cds +a +b")
+		c.quiet() // and its requests
+		if n := measured(t, reg, "pilotfish_xds_shed_total"); n != 0 {
+			t.Errorf("strangers count %v times as shed by a limit", n)
+		}
 	})
 	t.Run("requests", func(t *testing.T) {
 		bothWith(t, small, snapshot.Options{Requests: 0.1}, func(t *testing.T, s *served, c *client) {
@@ -118,6 +129,7 @@ func TestLimits(t *testing.T) {
 			if err := c.ended(); status.Code(err) != codes.ResourceExhausted {
 				t.Errorf("got %v", err)
 			}
+			s.shed("requests", 1)
 		})
 	})
 	t.Run("size of a request", func(t *testing.T) {
@@ -126,6 +138,7 @@ func TestLimits(t *testing.T) {
 			if err := c.ended(); status.Code(err) != codes.ResourceExhausted {
 				t.Errorf("got %v", err)
 			}
+			s.shed("size", 1)
 		})
 	})
 	t.Run("silence at first", func(t *testing.T) {
@@ -133,62 +146,139 @@ func TestLimits(t *testing.T) {
 			if err := c.ended(); status.Code(err) != codes.DeadlineExceeded {
 				t.Errorf("got %v", err)
 			}
+			s.shed("silence", 1)
 		})
 	})
 	t.Run("connects", func(t *testing.T) {
 		w := newWorld(t)
 		w.edit(small)
-		s := serve(t, w, snapshot.Options{Connects: 0.0001})
-		for _, name := range []string{"one", "two"} { // the burst is one
-			c := s.delta(name)
-			c.subscribe(cds)
-			if name == "one" {
-				c.take("cds +a +b")
-				continue
-			}
-			c.cancel() // it would wait for hours
-			_ = c.ended()
+		s := serve(t, w, snapshot.Options{Connects: 0.0001, Registerer: prometheus.NewRegistry()})
+		c := s.delta("one") // the burst is one
+		c.subscribe(cds)
+		c.take("cds +a +b")
+		ctx, cancel := context.WithTimeout(context.Background(), patience) // its turn comes in hours
+		defer cancel()
+		st, err := discovery.NewAggregatedDiscoveryServiceClient(s.dial()).DeltaAggregatedResources(ctx)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if err := st.Send(&discovery.DeltaDiscoveryRequest{Node: node("two"), TypeUrl: cds}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := st.Recv(); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("got %v", err)
+		}
+		s.shed("connects", 1)
 		until(t, "only one proxy is left", func() bool { return len(s.server.Proxies()) == 1 })
 	})
+	t.Run("streams of one connection", func(t *testing.T) {
+		w := newWorld(t)
+		w.edit(small)
+		s := serve(t, w, snapshot.Options{StreamsPerConnection: 1})
+		ads := discovery.NewAggregatedDiscoveryServiceClient(s.dial())
+		open := func(within time.Duration) (end func(), err error) {
+			ctx, cancel := context.WithTimeout(context.Background(), within)
+			t.Cleanup(cancel)
+			st, err := ads.DeltaAggregatedResources(ctx)
+			if err == nil {
+				err = st.Send(&discovery.DeltaDiscoveryRequest{Node: node("one"), TypeUrl: cds})
+			}
+			if err == nil {
+				_, err = st.Recv()
+			}
+			return cancel, err
+		}
+		end, err := open(patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := open(100 * time.Millisecond); status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("a second stream: %v, want none", err)
+		}
+		end()
+		if _, err := open(patience); err != nil {
+			t.Errorf("a stream after the first one has ended: %v", err)
+		}
+	})
+}
+
+// shed waits until a limit has ended or refused that many streams. The Server's
+// Registerer must be a Registry.
+func (s *served) shed(limit string, want float64) {
+	s.t.Helper()
+	t, reg := s.t.(*testing.T), s.options.Registerer.(*prometheus.Registry)
+	until(t, fmt.Sprintf("%q counts %v streams", limit, want), func() bool {
+		return measured(t, reg, "pilotfish_xds_shed_total", `"`+limit+`"`) == want
+	})
+}
+
+// large is more than a connection's window takes.
+func large(c *content) {
+	big := strings.Repeat("x", 1000)
+	for i := range 5000 {
+		c.clusters[fmt.Sprint(big, i)] = 1
+	}
+}
+
+// deaf is a client that asks and never reads.
+func (s *served) deaf(ctx context.Context, isSotW bool) {
+	s.t.Helper()
+	ads := discovery.NewAggregatedDiscoveryServiceClient(s.dial())
+	if !isSotW {
+		st, err := ads.DeltaAggregatedResources(ctx)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if err := st.Send(&discovery.DeltaDiscoveryRequest{Node: node("slow"), TypeUrl: cds}); err != nil {
+			s.t.Fatal(err)
+		}
+		return
+	}
+	st, err := ads.StreamAggregatedResources(ctx)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, url := range []string{cds, eds} {
+		r := &discovery.DiscoveryRequest{Node: node("slow"), TypeUrl: url, ResourceNames: []string{"*"}}
+		if err := st.Send(r); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// TestCoalesced: what a client that does not read never gets to see is passed
+// over, not kept for it, and is counted.
+func TestCoalesced(t *testing.T) {
+	w := newWorld(t)
+	w.edit(large)
+	reg := prometheus.NewRegistry()
+	s := serve(t, w, snapshot.Options{Registerer: reg})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s.deaf(ctx, false)
+	until(t, "the slow reader is connected", func() bool { return len(s.server.Proxies()) == 1 })
+	edits := 0
+	until(t, "views are passed over", func() bool {
+		edits++
+		w.edit(func(c *content) { c.clusters["a"] = edits })
+		until(t, "the edit is in service", func() bool { return s.cache.Mesh() == w.Mesh() })
+		return measured(t, reg, "pilotfish_xds_coalesced_total") >= 3
+	})
+	c := s.delta("fast") // the next one is sent the newest
+	c.subscribe(cds)
+	until(t, "the newest comes", func() bool { r := c.recv(); c.ack(r); return r.versions["a"] != "" })
 }
 
 func TestSlowReader(t *testing.T) {
 	w := newWorld(t)
-	big := strings.Repeat("x", 1000)
-	w.edit(func(c *content) {
-		for i := range 5000 {
-			c.clusters[fmt.Sprint(big, i)] = 1
-		}
-	})
+	w.edit(large)
 	for _, p := range []string{"delta", "sotw"} {
 		t.Run(p, func(t *testing.T) {
 			reg := prometheus.NewRegistry()
 			s := serve(t, w, snapshot.Options{SendTimeout: time.Millisecond, Registerer: reg})
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			ads := discovery.NewAggregatedDiscoveryServiceClient(s.dial())
-			// A client that asks and never reads.
-			if p == "delta" {
-				st, err := ads.DeltaAggregatedResources(ctx)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := st.Send(&discovery.DeltaDiscoveryRequest{Node: node("slow"), TypeUrl: cds}); err != nil {
-					t.Fatal(err)
-				}
-			} else {
-				st, err := ads.StreamAggregatedResources(ctx)
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, url := range []string{cds, eds} {
-					r := &discovery.DiscoveryRequest{Node: node("slow"), TypeUrl: url, ResourceNames: []string{"*"}}
-					if err := st.Send(r); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
+			s.deaf(ctx, p == "sotw")
 			fast := s.client("fast", p == "sotw")
 			fast.subscribe(rds, "r")
 			fast.recv() // meanwhile others are served

@@ -71,7 +71,7 @@ func (v service) DeltaAggregatedResources(g grpc.BidiStreamingServer[discovery.D
 	}
 	return v.s.serve(st, func() error {
 		var r deltaRequest
-		if err := g.RecvMsg(&r); err != nil {
+		if err := st.receive(&r); err != nil {
 			return err
 		}
 		if err := st.admit(); err != nil {
@@ -88,7 +88,7 @@ func (v service) StreamAggregatedResources(g grpc.BidiStreamingServer[discovery.
 	}
 	return v.s.serve(st, func() error {
 		var r sotwRequest
-		if err := g.RecvMsg(&r); err != nil {
+		if err := st.receive(&r); err != nil {
 			return err
 		}
 		if err := st.admit(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
@@ -315,6 +316,12 @@ func TestMetrics(t *testing.T) {
 	w.endpoints("a", "10.9.9.9")
 	c.take("eds +a")
 	c.quiet()
+	d := s.delta("two") // in another namespace everything is the same
+	d.node.Metadata.Fields["NAMESPACE"] = structpb.NewStringValue("other")
+	d.subscribe(eds, "a", "b")
+	d.take("eds +a +b")
+	d.cancel()
+	until(t, "the other one has left", func() bool { return len(s.server.Proxies()) == 1 })
 	until(t, "both changes have arrived", func() bool { return measured(t, reg, "pilot_proxy_convergence_time") == 2 })
 	for _, tc := range []struct {
 		name   string
@@ -328,6 +335,13 @@ func TestMetrics(t *testing.T) {
 		{"pilot_xds_rds_reject", []string{"one.default", "InvalidArgument"}, 1},
 		{"pilot_virt_services", nil, 1},
 		{"pilot_xds_config_size_bytes", []string{rds}, 3},
+		{"pilot_proxy_queue_time", nil, 3}, // the route, the last good one instead, the endpoint
+		{"pilot_xds_push_time", []string{`"eds"`}, 3},
+		{"pilotfish_xds_coalesced_total", nil, 0},
+		{"pilotfish_xds_class_refreshes_total", []string{"made"}, 5},   // two of each namespace, and one for the route
+		{"pilotfish_xds_class_refreshes_total", []string{"reused"}, 1}, // inbound, which has no routes
+		{"pilotfish_xds_assignments_total", []string{"made"}, 3},       // of a, of b, of a changed
+		{"pilotfish_xds_assignments_total", []string{"reused"}, 2},     // both, for the other namespace
 	} {
 		if got := measured(t, reg, tc.name, tc.labels...); got != tc.want {
 			t.Errorf("%s%v is %v, want %v", tc.name, tc.labels, got, tc.want)

@@ -250,6 +250,7 @@ func (s *stream) run(recv func() error) error {
 			late := s.seat == nil && s.proxy == nil
 			s.mu.Unlock()
 			if late {
+				s.server.metrics.shed("silence")
 				return status.Error(codes.DeadlineExceeded, "no first request")
 			}
 		}
@@ -336,6 +337,15 @@ func (s *stream) enter(proxy string) error {
 	}
 	s.entered = true
 	return nil
+}
+
+// receive reads one request into r.
+func (s *stream) receive(r any) error {
+	err := s.wire.RecvMsg(r)
+	if status.Code(err) == codes.ResourceExhausted { // longer than Options.RequestSize
+		s.server.metrics.shed("size")
+	}
+	return err
 }
 
 // admit counts a request.
