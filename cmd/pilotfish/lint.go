@@ -28,6 +28,8 @@ type lintFlags struct {
 	all     bool
 	envoys  []string
 	dir     string
+
+	world *simulate.World // what the last findings are about
 }
 
 func newLint() *cobra.Command {
@@ -117,7 +119,7 @@ func (f *lintFlags) execute(cmd *cobra.Command, args []string) error {
 	if !f.all {
 		shown = slices.DeleteFunc(slices.Clone(list), func(x meshtest.Finding) bool { return x.Ignored != "" })
 	}
-	if err := writeFindings(cmd.OutOrStdout(), f.out.value, shown); err != nil {
+	if err := writeFindings(cmd.OutOrStdout(), f.out.value, shown, f.world); err != nil {
 		return err
 	}
 	shown = slices.DeleteFunc(slices.Clone(list), func(x meshtest.Finding) bool { return x.Ignored != "" })
@@ -149,6 +151,7 @@ func (f *lintFlags) findings(cmd *cobra.Command, paths []string, envoys []*mesht
 		return nil, couldNotRun{err}
 	}
 	w := simulate.NewWorld(m)
+	f.world = w
 	list := meshtest.Lint(w)
 	for _, e := range envoys {
 		rejected, err := meshtest.Predict(cmd.Context(), w, e)

@@ -11,14 +11,15 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/dashboard/report"
 	"github.com/pilotfish-mesh/pilotfish/meshtest"
+	"github.com/pilotfish-mesh/pilotfish/simulate"
 )
 
-func writeFindings(to io.Writer, format string, list []meshtest.Finding) error {
+func writeFindings(to io.Writer, format string, list []meshtest.Finding, w *simulate.World) error {
 	switch format {
 	case "json", "yaml":
 		return writeData(to, format, map[string]any{"findings": append([]meshtest.Finding{}, list...)})
 	case "html":
-		return (&report.Page{Title: "lint", Findings: &report.Findings{List: list}}).Write(to)
+		return (&report.Page{Title: "lint", Findings: &report.Findings{List: list}, Calls: report.CallsOf(w)}).Write(to)
 	case "sarif":
 		return writeSARIF(to, list)
 	case "junit":

@@ -54,6 +54,24 @@ func TestLint(t *testing.T) {
 	}
 }
 
+// The report of lint is about the whole mesh, and draws it.
+func TestLintReport(t *testing.T) {
+	code, stdout, stderr := run("lint", "../../examples/bookstore", "-o", "html")
+	if code != exitOK || stderr != "" {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	for _, want := range []string{
+		"<style>", "Nothing found.", `<svg class="graph"`,
+		`<g class="edge denied denied" data-from="shop/front" data-to="pci/payments:80"><title>shop/front → payments.pci:80: denied by policies
+AuthorizationPolicy pci/payments (../../examples/bookstore/security.yaml:7)`,
+		`<th scope="row">gateway/istio-system/istio-ingressgateway</th>`,
+	} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+}
+
 func TestLintFixes(t *testing.T) {
 	dir := t.TempDir()
 	text := "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [a.example.com]\n  htpp:\n  - rout: [{destination: {host: a.example.com}}] # rout\n"
