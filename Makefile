@@ -100,11 +100,14 @@ SERVE       := bin/pilotfish serve --kubeconfig $$KUBECONFIG --xds-address $$XDS
   --webhook-address= --monitoring-address= --http-address=
 PEER_COMMAND = $(if $(filter floor,$(PEER)),$(CACHE)/bin/floor,$(PEER))
 REPLICA_FLAGS := $(BENCH_SHAPE) -proxies 1500 -scoped -rounds 3
+# istio-config-validator, a peer for the commands on configuration; without its
+# path they are measured without it.
+VALIDATOR    ?=
 HOST_FLAGS   := $(BENCH_SHAPE) -proxies 2 -hosts 5000
 
 .PHONY: bench
 bench: export UPSTREAM = $(SERVE)
-bench: build kube-binaries $(if $(filter floor,$(PEER)),floor) ## Measure the server under a fleet of proxies, then run the Go benchmarks
+bench: build kube-binaries istioctl $(if $(filter floor,$(PEER)),floor) ## Measure the server under a fleet of proxies, then run the Go benchmarks
 	$(GO) build -o bin/adsbench ./e2e/adsbench
 	$(BENCH_RUN) bin/adsbench $(BENCH_FLAGS) -protocol delta -server '$(SERVE)' -peer '$(PEER_COMMAND)' -out $(CACHE)/bench-delta.md
 	$(BENCH_RUN) bin/adsbench $(BENCH_FLAGS) -protocol sotw -server '$(SERVE)' -peer '$(PEER_COMMAND)' -out $(CACHE)/bench-sotw.md
@@ -112,9 +115,15 @@ bench: build kube-binaries $(if $(filter floor,$(PEER)),floor) ## Measure the se
 	$(BENCH_RUN) bin/adsbench $(SCOPED_FLAGS) -scoped -rounds 3 -restart -protocol delta -server '$(SERVE)' -peer '$(PEER_COMMAND)' -out $(CACHE)/bench-scoped.md
 	for n in 1 2 3; do $(BENCH_RUN) bin/adsbench $(REPLICA_FLAGS) -replicas $$n -server '$(SERVE)' -out $(CACHE)/bench-replicas-$$n.md; done
 	for l in one each tls; do $(BENCH_RUN) bin/adsbench $(HOST_FLAGS) -host-layout $$l -server '$(SERVE)' -out $(CACHE)/bench-hosts-$$l.md; done
+	$(MAKE) --no-print-directory bench-commands
 	ACCESS_PAIRS=20000 ACCESS_SEED=$$$$ $(GO) test -count=1 -timeout 30m ./e2e/access -run '^TestCorpus$$'
 	JUDGE_PAIRS=100000 JUDGE_SEED=$$$$ $(GO) test -count=1 -timeout 30m ./e2e/judge
 	$(GO) test -run '^$$' -bench . -benchmem ./translate/... ./snapshot/... ./discovery/... ./webhook/inject/ ./meshtest/
+
+.PHONY: bench-commands
+bench-commands: build istioctl ## Measure ask, test, diff and lint, with istioctl analyze and VALIDATOR=/path beside
+	$(GO) build -o bin/commandbench ./e2e/commandbench
+	$(BENCH_RUN) bin/commandbench -istioctl $(CACHE)/bin/istioctl -validator '$(VALIDATOR)' -out $(CACHE)/bench-commands.md
 
 # How long the soak runs; short in make test.
 SOAK ?= 1h

@@ -3,64 +3,23 @@ package meshtest_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/discovery/inputs"
+	widemesh "github.com/pilotfish-mesh/pilotfish/e2e/wide"
 	"github.com/pilotfish-mesh/pilotfish/meshtest"
 	"github.com/pilotfish-mesh/pilotfish/simulate"
 	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
-// wide writes a mesh of 1,000 services with a VirtualService, a
-// DestinationRule and a pod each: 4,000 documents.
+// wide is the mesh of package wide in a folder of its own.
 func wide(b *testing.B, timeout string) string {
 	b.Helper()
 	dir := b.TempDir()
-	for i := range 1000 {
-		name, ns := fmt.Sprintf("s%d", i), fmt.Sprintf("ns-%d", i%20)
-		wait := "3s"
-		if i == 500 {
-			wait = timeout
-		}
-		text := strings.NewReplacer("NAME", name, "SPACE", ns, "WAIT", wait).Replace(`apiVersion: v1
-kind: Service
-metadata: {name: NAME, namespace: SPACE}
-spec:
-  selector: {app: NAME}
-  ports: [{name: http, port: 80, targetPort: 8080}]
----
-apiVersion: v1
-kind: Pod
-metadata: {name: NAME-1, namespace: SPACE, labels: {app: NAME, version: v1}}
-spec: {containers: [{name: app, image: example.com/app:1}]}
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: NAME, namespace: SPACE}
-spec:
-  hosts: [NAME]
-  http:
-  - name: qa
-    match: [{headers: {x-user: {exact: qa}}}]
-    route: [{destination: {host: NAME, subset: v1}}]
-  - name: all
-    route: [{destination: {host: NAME}}]
-    timeout: WAIT
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: NAME, namespace: SPACE}
-spec:
-  host: NAME
-  subsets: [{name: v1, labels: {version: v1}}]
-`)
-		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(text), 0o600); err != nil {
-			b.Fatal(err)
-		}
+	if err := widemesh.Write(dir, timeout); err != nil {
+		b.Fatal(err)
 	}
 	return dir
 }

@@ -2,7 +2,7 @@
 # beside this file. Included by the top-level Makefile; paths are relative to
 # the repository's root.
 
-.PHONY: kube-binaries cluster-binaries otelcol ratelimit floor golangci-lint envoy old-envoy
+.PHONY: kube-binaries cluster-binaries otelcol ratelimit floor istioctl golangci-lint envoy old-envoy
 
 kube-binaries: ## Build etcd and kube-apiserver for the tests of discovery (minutes, once)
 	@tools/build.sh etcd kube-apiserver >/dev/null
@@ -18,6 +18,9 @@ ratelimit: ## Build Envoy's rate limit service for the tests of rate limits
 
 floor: ## Build go-control-plane's server, a peer for make bench that translates nothing
 	@tools/build.sh floor >/dev/null
+
+istioctl: ## Build istioctl, a peer for make bench-commands
+	@tools/build.sh istioctl >/dev/null
 
 golangci-lint:
 	@tools/build.sh golangci-lint >/dev/null
