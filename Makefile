@@ -130,7 +130,7 @@ SOAK ?= 1h
 
 .PHONY: soak
 soak: prerequisites ## Churn, reconnects, rejections and restarts for SOAK=1h, with an oracle
-	SOAK=$(SOAK) $(GO) test ./snapshot -run '^TestSoak$$' -v -count=1 -timeout 0
+	SOAK=$(SOAK) $(GO) test ./snapshot -run '^TestSoak' -v -count=1 -timeout 0
 
 .PHONY: lint
 lint: prerequisites golangci-lint ## Check formatting, conventions and the documents

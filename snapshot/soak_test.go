@@ -13,8 +13,22 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
-// soakFor, in the environment, is how long TestSoak runs: `make soak` sets it.
+// soakFor, in the environment, is how long the soaks run together: `make soak` sets it.
 const soakFor = "SOAK"
+
+// soakLength is how long one of the two soaks runs: each for half of the time.
+func soakLength(t *testing.T, short time.Duration) time.Duration {
+	t.Helper()
+	text := os.Getenv(soakFor)
+	if text == "" {
+		return short
+	}
+	length, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatalf("%s: %v", soakFor, err)
+	}
+	return length / 2
+}
 
 // TestSoak is the oracle of `make soak`: rounds of churn, with proxies of both
 // protocols that answer late, reject, reconnect and are thrown out by restarts
@@ -22,13 +36,7 @@ const soakFor = "SOAK"
 // moment, and then every proxy must have what a fresh server would give it.
 // Goroutines and the heap must stay where they were after the first rounds.
 func TestSoak(t *testing.T) {
-	length := 2 * time.Second
-	if text := os.Getenv(soakFor); text != "" {
-		var err error
-		if length, err = time.ParseDuration(text); err != nil {
-			t.Fatalf("%s: %v", soakFor, err)
-		}
-	}
+	length := soakLength(t, 2*time.Second)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d, %v", seed, length)
 	s := newSoak(t, seed)
@@ -49,8 +57,13 @@ const (
 
 type soak struct {
 	*history
-	options    snapshot.Options
-	restarts   int
+	options  snapshot.Options
+	restarts int
+	bounds   soakBounds
+}
+
+// soakBounds is what was normal when the soak was warm.
+type soakBounds struct {
 	goroutines int
 	heap       float64
 }
@@ -106,7 +119,7 @@ func (s *soak) round(n int) {
 		s.restart()
 	}
 	s.forget()
-	s.measure(n)
+	s.bounds.hold(s.t, n)
 }
 
 // forget drops what no proxy has any more.
@@ -137,20 +150,20 @@ func (s *soak) restart() {
 	s.settle()
 }
 
-// measure holds goroutines and heap to what they were when warm.
-func (s *soak) measure(round int) {
+// hold holds goroutines and heap to what they were when warm.
+func (b *soakBounds) hold(t *testing.T, round int) {
+	t.Helper()
 	if round < soakWarm {
 		return
 	}
 	if round == soakWarm {
-		s.heap = heap()
-		s.goroutines = runtime.NumGoroutine()
+		b.heap, b.goroutines = heap(), runtime.NumGoroutine()
 		return
 	}
-	limit := s.goroutines + s.goroutines/4 + 20
-	until(s.t, fmt.Sprintf("no more than %d goroutines are left", limit), func() bool { return runtime.NumGoroutine() <= limit })
-	if h := heap(); h > s.heap+soakHeap {
-		s.t.Fatalf("round %d: %.1f MB of heap, %.1f MB when warm", round, h, s.heap)
+	limit := b.goroutines + b.goroutines/4 + 20
+	until(t, fmt.Sprintf("no more than %d goroutines are left", limit), func() bool { return runtime.NumGoroutine() <= limit })
+	if h := heap(); h > b.heap+soakHeap {
+		t.Fatalf("round %d: %.1f MB of heap, %.1f MB when warm", round, h, b.heap)
 	}
 }
 
