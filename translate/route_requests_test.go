@@ -325,8 +325,8 @@ func (tr *traffic) faults(t *testing.T) {
 	if a := tr.ask(t, "GET", "fault.test", "/never"); a.status != 200 {
 		t.Errorf("an abort without a percentage: status %d", a.status)
 	}
-	start := time.Now()
-	if a := tr.ask(t, "GET", "fault.test", "/"); a.status != 200 || time.Since(start) < 300*time.Millisecond {
+	start := time.Now() // Envoy counts its 300 ms from when its loop last read the clock, so a little less may pass
+	if a := tr.ask(t, "GET", "fault.test", "/"); a.status != 200 || time.Since(start) < 250*time.Millisecond {
 		t.Errorf("delay: status %d after %v", a.status, time.Since(start))
 	}
 }
