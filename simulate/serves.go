@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"net/netip"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -9,8 +10,50 @@ import (
 )
 
 // Serves finds who has routes for the host of a query: a gateway, or else a
-// workload whose sidecar has. The answer is a Query.From.
+// workload whose sidecar has. The answer is a Query.From, "" if nobody has.
+// Paths, methods and other headers do not decide it, so it is remembered.
 func (w *World) Serves(q *Query) (from string, ok bool) {
+	if q.fault() != nil {
+		return "", false
+	}
+	key, err := hostOf(q)
+	if err != nil {
+		return "", false
+	}
+	w.mu.Lock()
+	from, known := w.servers[key]
+	w.mu.Unlock()
+	if !known {
+		from = w.findServer(q)
+		w.mu.Lock()
+		w.servers[key] = from
+		w.mu.Unlock()
+	}
+	return from, from != ""
+}
+
+// hosted is all of a Query that filter chains and virtual hosts are chosen by,
+// but for the client.
+type hosted struct {
+	scheme, host, authority, sni string
+	port                         uint16
+	source                       netip.Addr
+	http2                        bool
+}
+
+func hostOf(q *Query) (hosted, error) {
+	t, err := parseTarget(q.URL)
+	if err != nil {
+		return hosted{}, err
+	}
+	h := hosted{scheme: t.scheme, host: t.host, port: t.port, sni: q.SNI, source: q.Source, http2: q.HTTP2}
+	if request := q.http(t); request != nil {
+		h.authority = request.Authority
+	}
+	return h, nil
+}
+
+func (w *World) findServer(q *Query) (from string) {
 	try := func(from string) bool {
 		own := *q
 		own.From = from
@@ -22,7 +65,7 @@ func (w *World) Serves(q *Query) (from string, ok bool) {
 	}
 	for gw := range w.Mesh.Gateways.All() {
 		if from := "gateway/" + gw.Namespace + "/" + gw.Name; try(from) {
-			return from, true
+			return from
 		}
 	}
 	seen := map[string]bool{}
@@ -30,11 +73,11 @@ func (w *World) Serves(q *Query) (from string, ok bool) {
 		if p.Role == config.SidecarPod && !seen[p.Namespace] {
 			seen[p.Namespace] = true
 			if try(p.Name()) {
-				return p.Name(), true
+				return p.Name()
 			}
 		}
 	}
-	return "", false
+	return ""
 }
 
 // Completed is a mesh of VirtualServices alone with what it takes to ask about

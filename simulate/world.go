@@ -27,6 +27,8 @@ type World struct {
 
 	mu    sync.Mutex // guards what follows
 	parts map[translate.Class]*classPart
+	// servers is what Serves found, "" for a host that nobody has routes for.
+	servers map[hosted]string
 }
 
 // classPart is made when it is first needed.
@@ -64,7 +66,7 @@ func NewWorld(m *config.Mesh) *World {
 func (w *World) With(m *config.Mesh) *World { return newWorld(m, w.translator, w.pieces) }
 
 func newWorld(m *config.Mesh, t *translate.Translator, shared *pieces) *World {
-	w := &World{translator: t, pieces: shared, byAddress: map[netip.Addr]*Pod{}, parts: map[translate.Class]*classPart{}}
+	w := &World{translator: t, pieces: shared, byAddress: map[netip.Addr]*Pod{}, parts: map[translate.Class]*classPart{}, servers: map[hosted]string{}}
 	for wl := range m.Workloads.All() {
 		w.add(&Pod{Workload: wl, Role: roleOf(m, wl)})
 	}
