@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pilotfish-mesh/pilotfish/agent"
+	"github.com/pilotfish-mesh/pilotfish/agent/retry"
 )
 
 // Signer has certificates signed.
@@ -108,7 +109,7 @@ func (s *Source) Run(ctx context.Context) {
 		s.runFiles(ctx)
 		return
 	}
-	pause := firstPause
+	pauses := retry.Pauses{First: firstPause, Last: lastPause}
 	for ctx.Err() == nil {
 		began := time.Now()
 		c, err := s.obtain(ctx)
@@ -118,13 +119,12 @@ func (s *Source) Run(ctx context.Context) {
 		}
 		if err != nil {
 			s.failures.Add(1)
-			next := pause - rand.N(pause/2)
+			next := pauses.Next()
 			s.options.Log.Warn("no new certificate", zap.Error(err), zap.Duration("next_attempt_in", next), zap.Stringer("present_one", s))
-			pause = min(2*pause, lastPause)
 			s.pause(ctx, next, false)
 			continue
 		}
-		pause = firstPause
+		pauses.Reset()
 		s.renewals.Add(1)
 		s.options.Log.Info("certificate obtained", zap.String("identity", s.options.Identity), zap.Time("until", c.NotAfter))
 		s.pause(ctx, half(time.Until(c.NotAfter)), true)

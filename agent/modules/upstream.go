@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/pilotfish-mesh/pilotfish/agent/retry"
 )
 
 const secretType = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
@@ -139,7 +140,7 @@ func (u *upstream) secret(ctx context.Context, name string) ([]byte, error) {
 
 // run works until ctx ends. Without a control plane what it said stays.
 func (u *upstream) run(ctx context.Context) {
-	pause := firstPause
+	pauses := retry.Pauses{First: firstPause, Last: lastPause / 2}
 	for u.awaitDemand(ctx) {
 		began := time.Now()
 		err := u.stream(ctx)
@@ -147,18 +148,11 @@ func (u *upstream) run(ctx context.Context) {
 			return
 		}
 		if time.Since(began) > lastPause {
-			pause = firstPause
+			pauses.Reset()
 		}
-		next := pause - rand.N(pause/2)
+		next := pauses.Next()
 		u.options.Log.Info("the stream of extensions has ended; those of before stay", zap.Error(err), zap.Duration("next_attempt_in", next))
-		pause = min(2*pause, lastPause/2)
-		t := time.NewTimer(next)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return
-		case <-t.C:
-		}
+		retry.Wait(ctx, next)
 	}
 }
 

@@ -3,7 +3,6 @@ package names
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -12,6 +11,8 @@ import (
 	rpc "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+
+	"github.com/pilotfish-mesh/pilotfish/agent/retry"
 )
 
 // tableType is the type URL of name tables.
@@ -35,26 +36,19 @@ const (
 
 // Run works until ctx ends. Without a control plane the last table stays.
 func (c *Client) Run(ctx context.Context) {
-	pause := firstPause
-	for {
+	pauses := retry.Pauses{First: firstPause, Last: lastPause}
+	for ctx.Err() == nil {
 		began := time.Now()
 		err := c.stream(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if time.Since(began) > lastPause {
-			pause = firstPause
+			pauses.Reset()
 		}
-		next := pause - rand.N(pause/2)
+		next := pauses.Next()
 		c.Log.Info("the stream of names has ended; the names of before stay", zap.Error(err), zap.Duration("next_attempt_in", next))
-		pause = min(2*pause, lastPause)
-		t := time.NewTimer(next)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return
-		case <-t.C:
-		}
+		retry.Wait(ctx, next)
 	}
 }
 

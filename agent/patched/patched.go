@@ -10,13 +10,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+
+	"github.com/pilotfish-mesh/pilotfish/agent/retry"
 )
 
 // bootstrapType is the type under which the control plane says it; the name that
@@ -46,8 +47,8 @@ type Client struct {
 // until the control plane can be reached, without which Envoy would have nothing
 // to do, or ctx ends, and then returns nil.
 func (c *Client) Wait(ctx context.Context, bootstrap []byte) []byte {
-	pause := firstPause
-	for {
+	pauses := retry.Pauses{First: firstPause, Last: lastPause}
+	for ctx.Err() == nil {
 		out, err := c.ask(ctx, bootstrap)
 		switch {
 		case err == nil:
@@ -58,17 +59,11 @@ func (c *Client) Wait(ctx context.Context, bootstrap []byte) []byte {
 			c.Log.Warn("starting without patches of the bootstrap", zap.Error(err))
 			return nil
 		}
-		next := pause - rand.N(pause/2)
+		next := pauses.Next()
 		c.Log.Warn("cannot ask for patches of the bootstrap; Envoy starts when that is answered", zap.Error(err), zap.Duration("next_attempt_in", next))
-		pause = min(2*pause, lastPause)
-		t := time.NewTimer(next)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return nil
-		case <-t.C:
-		}
+		retry.Wait(ctx, next)
 	}
+	return nil
 }
 
 func (c *Client) ask(ctx context.Context, bootstrap []byte) ([]byte, error) {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/pilotfish-mesh/pilotfish/agent/retry"
 )
 
 // drainer lets a stopping proxy finish what it began.
@@ -42,11 +44,11 @@ func (d *drainer) finish(ctx context.Context) {
 	if !d.settings.exitOnZero {
 		grace := time.Duration(d.settings.proxy.TerminationDrainDuration)
 		d.log.Info("draining", zap.Duration("for", grace))
-		wait(ctx, grace)
+		retry.Wait(ctx, grace)
 		return
 	}
 	d.log.Info("draining until the last connection is closed", zap.Duration("at_least", d.settings.minimumDrain))
-	wait(ctx, d.settings.minimumDrain)
+	retry.Wait(ctx, d.settings.minimumDrain)
 	for failures := 0; ctx.Err() == nil && failures < 5; {
 		n, err := d.admin.connections(ctx)
 		switch {
@@ -59,15 +61,6 @@ func (d *drainer) finish(ctx context.Context) {
 			failures = 0
 			d.log.Info("waiting for connections to close", zap.Uint64("open", n))
 		}
-		wait(ctx, lookEvery)
-	}
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
+		retry.Wait(ctx, lookEvery)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"os/exec"
 	"strings"
@@ -17,6 +16,8 @@ import (
 	rpc "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+
+	"github.com/pilotfish-mesh/pilotfish/agent/retry"
 )
 
 // healthType is the type URL under which agents report their workload's health.
@@ -119,7 +120,7 @@ func (r *runner) serveHealth(ctx context.Context) error {
 
 // watch probes until ctx ends.
 func (p *prober) watch(ctx context.Context) {
-	wait(ctx, time.Duration(p.InitialDelay)*time.Second)
+	retry.Wait(ctx, time.Duration(p.InitialDelay)*time.Second)
 	good, bad := 0, 0
 	for ctx.Err() == nil {
 		if err := p.once(ctx); err != nil {
@@ -133,7 +134,7 @@ func (p *prober) watch(ctx context.Context) {
 		if period == 0 {
 			period = 10
 		}
-		wait(ctx, time.Duration(period)*time.Second)
+		retry.Wait(ctx, time.Duration(period)*time.Second)
 	}
 }
 
@@ -212,7 +213,7 @@ func (p *prober) found(fault error) {
 // tell reports the workload's health until ctx ends.
 func (p *prober) tell(ctx context.Context) {
 	const firstPause, lastPause = time.Second, 30 * time.Second
-	pause := firstPause
+	pauses := retry.Pauses{First: firstPause, Last: lastPause}
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := p.stream(ctx)
@@ -220,11 +221,10 @@ func (p *prober) tell(ctx context.Context) {
 			return
 		}
 		if time.Since(began) > lastPause {
-			pause = firstPause
+			pauses.Reset()
 		}
 		p.log.Info("the stream of health reports has ended", zap.Error(err))
-		wait(ctx, pause-rand.N(pause/2))
-		pause = min(2*pause, lastPause)
+		retry.Wait(ctx, pauses.Next())
 	}
 }
 

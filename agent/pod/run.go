@@ -25,6 +25,7 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/agent/identity"
 	"github.com/pilotfish-mesh/pilotfish/agent/modules"
 	"github.com/pilotfish-mesh/pilotfish/agent/names"
+	"github.com/pilotfish-mesh/pilotfish/agent/retry"
 	"github.com/pilotfish-mesh/pilotfish/agent/telemetry"
 )
 
@@ -329,7 +330,7 @@ func Wait(ctx context.Context, url string, request, period time.Duration) error 
 			}
 			err = errors.New(resp.Status)
 		}
-		wait(ctx, period)
+		retry.Wait(ctx, period)
 		if ctx.Err() != nil {
 			return fmt.Errorf("%w: %s: %w", errNotReady, url, err)
 		}
