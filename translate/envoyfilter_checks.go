@@ -201,12 +201,7 @@ func (ix *Index) proxyConfigProblems() []config.Problem {
 	var out []config.Problem
 	for _, ns := range ix.mesh.ProxyConfigs.Namespaces() {
 		list := slices.Clone(ix.mesh.ProxyConfigs.In(ns))
-		slices.SortStableFunc(list, func(a, b *config.ProxyConfig) int {
-			if a.Before(&b.Meta) {
-				return -1
-			}
-			return 1
-		})
+		slices.SortFunc(list, func(a, b *config.ProxyConfig) int { return precedence(&a.Meta, &b.Meta) })
 		var first *config.ProxyConfig
 		for _, c := range list {
 			if match := c.Spec.GetSelector().GetMatchLabels(); len(match) > 0 {

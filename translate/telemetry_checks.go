@@ -132,12 +132,7 @@ func (ix *Index) telemetryProblems() []config.Problem {
 	}
 	for _, ns := range ix.mesh.Telemetries.Namespaces() {
 		list := slices.Clone(ix.mesh.Telemetries.In(ns))
-		slices.SortStableFunc(list, func(a, b *config.Telemetry) int {
-			if a.Before(&b.Meta) {
-				return -1
-			}
-			return 1
-		})
+		slices.SortFunc(list, func(a, b *config.Telemetry) int { return precedence(&a.Meta, &b.Meta) })
 		out = append(out, overlappingPolicies(ix, ns, list, func(t *config.Telemetry) (*config.Meta, map[string]string) {
 			return &t.Meta, t.Spec.GetSelector().GetMatchLabels()
 		})...)
