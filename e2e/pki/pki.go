@@ -1,6 +1,6 @@
 // Package pki makes what the API server of a test cluster and its clients need
-// to trust each other: certificates and keys, as files. It imports nothing of
-// ours; production code does not import it.
+// to trust each other: certificates and keys, as files; and authorities for other
+// tests. It imports nothing of ours; production code does not import it.
 package pki
 
 import (
@@ -81,8 +81,32 @@ func Write(dir string, names []string, ips ...net.IP) (*PKI, error) {
 // Path is where a file of it is.
 func (p *PKI) Path(name string) string { return filepath.Join(p.dir, name) }
 
+// Root is an authority of its own that lasts until a time.
+func Root(name string, until time.Time) (*Identity, error) {
+	return issueUntil(until, nil, pkix.Name{CommonName: name}, nil)
+}
+
+// Revoke is the number-th revocation list of an authority, in PEM.
+func (i *Identity) Revoke(number int64, serials ...*big.Int) ([]byte, error) {
+	list := &x509.RevocationList{
+		Number: big.NewInt(number), ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(time.Hour),
+	}
+	for _, n := range serials {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: n, RevocationTime: time.Now()})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, i.cert, i.key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), nil
+}
+
 // issue makes an identity signed by ca, or by itself if ca is nil.
 func issue(ca *Identity, subject pkix.Name, names []string, ips ...net.IP) (*Identity, error) {
+	return issueUntil(time.Now().Add(lifetime), ca, subject, names, ips...)
+}
+
+func issueUntil(until time.Time, ca *Identity, subject pkix.Name, names []string, ips ...net.IP) (*Identity, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -93,14 +117,14 @@ func issue(ca *Identity, subject pkix.Name, names []string, ips ...net.IP) (*Ide
 	}
 	id := &Identity{key: key, cert: &x509.Certificate{
 		SerialNumber: serial, Subject: subject, DNSNames: names, IPAddresses: ips,
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(lifetime),
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: until,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}}
 	if ca == nil {
 		ca = id
 		id.cert.IsCA, id.cert.BasicConstraintsValid = true, true
-		id.cert.KeyUsage |= x509.KeyUsageCertSign
+		id.cert.KeyUsage |= x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 	}
 	der, err := x509.CreateCertificate(rand.Reader, id.cert, ca.cert, key.Public(), ca.key)
 	if err != nil {
@@ -108,6 +132,9 @@ func issue(ca *Identity, subject pkix.Name, names []string, ips ...net.IP) (*Ide
 	}
 	keyDER, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
+		return nil, err
+	}
+	if id.cert, err = x509.ParseCertificate(der); err != nil { // what was signed, with the key's identifier
 		return nil, err
 	}
 	id.Cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})

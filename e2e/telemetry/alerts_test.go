@@ -2,15 +2,8 @@ package telemetry
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -30,6 +23,7 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/agent/identity"
 	"github.com/pilotfish-mesh/pilotfish/ca"
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+	"github.com/pilotfish-mesh/pilotfish/e2e/pki"
 	"github.com/pilotfish-mesh/pilotfish/e2e/stage"
 )
 
@@ -114,24 +108,11 @@ func (o *once) Sign(_ context.Context, request []byte) ([]string, error) {
 // rootUntil is a root that ends at a time.
 func rootUntil(t *testing.T, end time.Time) *ca.Root {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	own, err := pki.Root("old root", end)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "old root"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: end,
-		KeyUsage: x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	root, err := ca.ParseRoot(cert, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), nil, cert, time.Now())
+	root, err := ca.ParseRoot(own.Cert, own.KeyPEM, nil, own.Cert, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
