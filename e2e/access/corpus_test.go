@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -213,7 +212,7 @@ func (k *corpus) disagrees(policies []drawnPolicy, c *call) string {
 // TestCorpus: drawn policies and calls. ACCESS_PAIRS and ACCESS_SEED in the
 // environment say how many, and of which seed.
 func TestCorpus(t *testing.T) {
-	pairs, seed := number(t, "ACCESS_PAIRS", 1200), number(t, "ACCESS_SEED", 1)
+	pairs, seed := envoytest.Setting(t, "ACCESS_PAIRS", 1200), envoytest.Setting(t, "ACCESS_SEED", 1)
 	d, k := dice{rand.New(rand.NewPCG(uint64(seed), 1))}, newCorpus(t) //nolint:gosec // repeatable
 	const perConfiguration = 60
 	count := map[string]int{}
@@ -235,19 +234,6 @@ func TestCorpus(t *testing.T) {
 			t.Errorf("%d of %d were %s: the corpus proves little", count[outcome], pairs, outcome)
 		}
 	}
-}
-
-func number(t *testing.T, name string, otherwise int) int {
-	t.Helper()
-	v := os.Getenv(name)
-	if v == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
 }
 
 // kept is a case: Want is written down, so that it holds the oracle, too.

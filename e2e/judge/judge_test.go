@@ -3,17 +3,16 @@ package judge
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/tools/txtar"
 
+	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 	"github.com/pilotfish-mesh/pilotfish/simulate"
 )
 
@@ -51,7 +50,7 @@ func TestAgreement(t *testing.T) {
 }
 
 func (k *drawn) run(t *testing.T) {
-	pairs, seed := setting(t, "JUDGE_PAIRS", 10000), setting(t, "JUDGE_SEED", 1)
+	pairs, seed := envoytest.Setting(t, "JUDGE_PAIRS", 10000), envoytest.Setting(t, "JUDGE_SEED", 1)
 	s := newStage(t)
 	d := newDice(uint64(seed)) //nolint:gosec // any number will do
 	covered := coverage{}
@@ -74,19 +73,6 @@ func (k *drawn) run(t *testing.T) {
 		}
 	}
 	covered.check(t, pairs, k.wanted)
-}
-
-func setting(t *testing.T, name string, otherwise int) int {
-	t.Helper()
-	v := os.Getenv(name)
-	if v == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
 }
 
 // settle is how long a real Envoy may take to use a cluster that it has just

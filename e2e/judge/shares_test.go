@@ -4,6 +4,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 	"github.com/pilotfish-mesh/pilotfish/simulate"
 )
 
@@ -24,7 +25,7 @@ func sharesOf(hop *simulate.Hop) map[string]float64 {
 func TestShares(t *testing.T) {
 	const configurations, requests = 12, 600
 	s := newStage(t)
-	d := newDice(uint64(setting(t, "JUDGE_SEED", 1))) //nolint:gosec // any number will do
+	d := newDice(uint64(envoytest.Setting(t, "JUDGE_SEED", 1))) //nolint:gosec // any number will do
 	for range configurations {
 		var list []any
 		for _, to := range []object{{"host": "one", "subset": "v1"}, {"host": "one", "subset": "v2"}, {"host": "two"}, {"host": "three.b.svc.cluster.local"}}[:2+d.IntN(3)] {
