@@ -71,6 +71,14 @@ func inClusterFlags(f *pflag.FlagSet, o *serve.Options) {
 	f.DurationVar(&o.CertificateLifetime, "certificate-lifetime", 24*time.Hour, "the longest life of a workload's certificate")
 }
 
+func addressFlags(f *pflag.FlagSet, o *serve.Options) {
+	f.StringVar(&o.XDSAddress, "xds-address", ":15010", "ADS in plaintext")
+	f.StringVar(&o.SecureXDSAddress, "secure-xds-address", ":15012", "ADS and certificates over TLS, for clients with a certificate or a token")
+	f.StringVar(&o.WebhookAddress, "webhook-address", ":15017", "admission webhooks over TLS")
+	f.StringVar(&o.MonitoringAddress, "monitoring-address", ":15014", "/metrics, /debug and /version")
+	f.StringVar(&o.HTTPAddress, "http-address", ":8080", "/ready")
+}
+
 func newServe() *cobra.Command {
 	var (
 		o    serve.Options
@@ -136,11 +144,7 @@ namespaces what is about their own proxies.`,
 	f := cmd.Flags()
 	f.StringArrayVar(&o.Config, "config", nil, "folder or file of YAML; may be repeated")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig of a cluster to read")
-	f.StringVar(&o.XDSAddress, "xds-address", ":15010", "ADS in plaintext")
-	f.StringVar(&o.SecureXDSAddress, "secure-xds-address", ":15012", "ADS and certificates over TLS, for clients with a certificate or a token")
-	f.StringVar(&o.WebhookAddress, "webhook-address", ":15017", "admission webhooks over TLS")
-	f.StringVar(&o.MonitoringAddress, "monitoring-address", ":15014", "/metrics, /debug and /version")
-	f.StringVar(&o.HTTPAddress, "http-address", ":8080", "/ready")
+	addressFlags(f, &o)
 	f.StringVar(&cert.serving, "tls-cert", "", "certificate (PEM) of the TLS addresses; without it the cluster's authority signs one, or one is made in memory")
 	f.StringVar(&cert.key, "tls-key", "", "its key (PEM)")
 	f.StringVar(&cert.clients, "tls-client-ca", "", "authorities (PEM) of the proxies that the secure ADS address lets in")
