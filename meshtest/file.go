@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"path/filepath"
 	"sort"
 	"strings"
 	"time"
@@ -20,6 +21,18 @@ type File struct {
 	// what the command was given.
 	Config []string
 	Cases  []*Case
+}
+
+// Paths are those of Config as they are reached from the working directory.
+func (f *File) Paths() []string {
+	var out []string
+	for _, p := range f.Config {
+		if !filepath.IsAbs(p) && p != "-" {
+			p = filepath.Join(filepath.Dir(f.Name), p)
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
 // Case is one test, or one row of a table.

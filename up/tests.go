@@ -3,6 +3,8 @@ package up
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/dashboard/report"
@@ -24,7 +26,7 @@ func (m *Mesh) tests() *report.Tests {
 				continue
 			}
 			tests, problems := meshtest.Parse(name, data)
-			if len(tests.Config) > 0 {
+			if len(tests.Config) > 0 && !sameFiles(tests.Paths(), m.options.Paths) {
 				out.Note += fmt.Sprintf("%s is about another configuration. ", name)
 				continue
 			}
@@ -36,4 +38,25 @@ func (m *Mesh) tests() *report.Tests {
 		out.Note += "No case in a file *_test.yaml is about this mesh."
 	}
 	return out
+}
+
+// sameFiles reports whether two lists of paths lead to the same files.
+func sameFiles(a, b []string) bool {
+	return slices.Equal(resolved(a), resolved(b))
+}
+
+// resolved are paths in the form that identifies them, in order.
+func resolved(paths []string) []string {
+	var out []string
+	for _, p := range paths {
+		if abs, err := filepath.Abs(p); err == nil {
+			p = abs
+		}
+		if real, err := filepath.EvalSymlinks(p); err == nil {
+			p = real
+		}
+		out = append(out, p)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }

@@ -240,14 +240,7 @@ func (f *testFlags) read(cmd *cobra.Command, args []string, r *testRun) error {
 func (f *testFlags) configOf(arg, name string, tests *meshtest.File) []string {
 	switch {
 	case len(tests.Config) > 0:
-		var out []string
-		for _, p := range tests.Config {
-			if !filepath.IsAbs(p) && p != "-" {
-				p = filepath.Join(filepath.Dir(name), p)
-			}
-			out = append(out, p)
-		}
-		return out
+		return tests.Paths()
 	case len(f.config.paths) > 0 || f.config.kubeconfig != "":
 		return f.config.paths
 	case arg == name:
