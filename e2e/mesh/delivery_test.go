@@ -327,22 +327,32 @@ spec:
 	client.end(t, "load")
 }
 
-// flagger is Flagger's controller: a canary that it promotes, and one that it
-// takes back.
-func (w *world) flagger(t *testing.T) {
-	const ns = "flagged"
-	binary := w.tool("flagger")
+// A controller drives rollouts: a binary of the tools, in a pod and a namespace
+// of its own, as administrator.
+type controller struct {
+	name, namespace string
+	crds            string // the file of its kinds, beside the binary
+	args, ready     string // in YAML: a list's content, an httpGet
+}
+
+// controller runs one, with its kinds, until the test ends.
+func (w *world) controller(t *testing.T, c controller) {
+	t.Helper()
+	binary := w.tool(c.name)
 	if _, err := os.Stat(binary); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("%v: run make cluster-binaries", err)
 		}
 		t.Skipf("%v: run make cluster-binaries", err)
 	}
-	crds, err := os.ReadFile(w.tool("flagger-crds.yaml"))
+	crds, err := os.ReadFile(w.tool(c.crds))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.apply(t, "default", string(crds))
+	// Schemas may be too large for the annotation of a client's apply.
+	if out, err := w.kubectl(t.Context(), string(crds), "apply", "--server-side", "-f", "-"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -350,22 +360,34 @@ func (w *world) flagger(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	image := w.image(t, "flagger", []images.File{{Path: "/flagger", Source: binary}, writable})
-	w.namespace(t, "flagger")
-	w.admin(t, "flagger")
-	w.apply(t, "flagger", fmt.Sprintf(`
+	image := w.image(t, c.name, []images.File{{Path: "/" + c.name, Source: binary}, writable})
+	w.namespace(t, c.namespace)
+	w.admin(t, c.namespace)
+	w.apply(t, c.namespace, fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
-metadata: {name: flagger, labels: {app: flagger}}
+metadata: {name: %[1]s, labels: {app: %[1]s}}
 spec:
   terminationGracePeriodSeconds: 1
   containers:
-  - name: flagger
-    image: %s
+  - name: %[1]s
+    image: %[2]s
     imagePullPolicy: Never
-    args: [-mesh-provider=istio, -metrics-server=http://prometheus.monitoring:9090, -namespace=flagged, -control-loop-interval=1s]
-    readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
-`, image))
+    args: [%[3]s]
+    readinessProbe: {httpGet: %[4]s, periodSeconds: 1}
+`, c.name, image, c.args, c.ready))
+	w.ready(t, c.namespace, "app="+c.name, 1)
+}
+
+// flagger is Flagger's controller: a canary that it promotes, and one that it
+// takes back.
+func (w *world) flagger(t *testing.T) {
+	const ns = "flagged"
+	w.controller(t, controller{
+		name: "flagger", namespace: "flagger", crds: "flagger-crds.yaml",
+		args:  "-mesh-provider=istio, -metrics-server=http://prometheus.monitoring:9090, -namespace=flagged, -control-loop-interval=1s",
+		ready: "{path: /healthz, port: 8080}",
+	})
 	w.namespace(t, ns, "istio-injection=enabled")
 	w.apply(t, ns, scraped+delivered("shop", "shop", "v1", false)+`
 apiVersion: flagger.app/v1beta1
@@ -384,7 +406,6 @@ spec:
     - {name: request-duration, thresholdRange: {max: 5000}, interval: 10s}
 `)
 	client := w.drive(t, ns, "client")
-	w.ready(t, "flagger", "app=flagger", 1)
 	w.phase(t, ns, "Initialized")
 	client.reaches(t, "http://shop.flagged/")
 	client.start(t, "load", load{URL: "http://shop.flagged/", Rate: 50})
@@ -411,7 +432,7 @@ spec:
 	client.end(t, "load")
 
 	// What Flagger manages is not for a rollout.
-	_, err = w.pilotfish(t.Context(), "rollout", "vs/shop", "-n", ns, "--to", "shop-canary", "--prometheus", "http://127.0.0.1:1")
+	_, err := w.pilotfish(t.Context(), "rollout", "vs/shop", "-n", ns, "--to", "shop-canary", "--prometheus", "http://127.0.0.1:1")
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(err.Error(), "is managed by Canary shop, its owner") {
 		t.Errorf("a rollout of Flagger's VirtualService: %v", err)

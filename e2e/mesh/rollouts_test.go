@@ -3,15 +3,12 @@ package mesh
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"github.com/pilotfish-mesh/pilotfish/manifests/images"
 )
 
 // rolled is a version of an application of Argo Rollouts: a Deployment of
@@ -88,7 +85,10 @@ spec:
 // hosts, and one that its analysis aborts, split by subsets.
 func (w *world) rollouts(t *testing.T) {
 	const ns = "rolled"
-	w.rolloutsController(t)
+	w.controller(t, controller{
+		name: "rollouts-controller", namespace: "argo-rollouts", crds: "rollouts-crds.yaml",
+		args: "--leader-elect=false, --loglevel=info", ready: "{path: /metrics, port: 8090}",
+	})
 	w.namespace(t, ns, "istio-injection=enabled")
 	of := func(name string) string { return strings.Replace(service("shop"), "name: shop", "name: "+name, 1) }
 	w.apply(t, ns, scraped+service("shop")+of("shop-stable")+of("shop-canary")+service("cart")+splits+
@@ -122,56 +122,12 @@ func (w *world) rollouts(t *testing.T) {
 	client.end(t, "cart")
 }
 
-// rolloutsController runs it, with its kinds, until the test ends.
-func (w *world) rolloutsController(t *testing.T) {
-	t.Helper()
-	binary := w.tool("rollouts-controller")
-	if _, err := os.Stat(binary); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%v: run make cluster-binaries", err)
-		}
-		t.Skipf("%v: run make cluster-binaries", err)
-	}
-	crds, err := os.ReadFile(w.tool("rollouts-crds.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Their schemas are too large for the annotation of kubectl apply.
-	if out, err := w.kubectl(t.Context(), string(crds), "apply", "--server-side", "-f", "-"); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if _, err := w.kubectl(ctx, string(crds), "delete", "-f", "-"); err != nil {
-			t.Error(err)
-		}
-	})
-	image := w.image(t, "rollouts-controller", []images.File{{Path: "/rollouts-controller", Source: binary}, writable})
-	w.namespace(t, "argo-rollouts")
-	w.admin(t, "argo-rollouts")
-	w.apply(t, "argo-rollouts", fmt.Sprintf(`
-apiVersion: v1
-kind: Pod
-metadata: {name: controller, labels: {app: controller}}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: controller
-    image: %s
-    imagePullPolicy: Never
-    args: [--leader-elect=false, --loglevel=info]
-    readinessProbe: {httpGet: {path: /metrics, port: 8090}, periodSeconds: 1}
-`, image))
-	w.ready(t, "argo-rollouts", "app=controller", 1)
-}
-
 // rolloutIs waits until a Rollout is in a phase with its newest version.
 func (w *world) rolloutIs(t *testing.T, namespace, name, want string) {
 	t.Helper()
 	defer func() {
 		if t.Failed() {
-			log, _ := w.kubectl(context.WithoutCancel(t.Context()), "", "logs", "-n", "argo-rollouts", "controller", "--tail=60")
+			log, _ := w.kubectl(context.WithoutCancel(t.Context()), "", "logs", "-n", "argo-rollouts", "rollouts-controller", "--tail=60")
 			t.Log(log)
 		}
 	}()

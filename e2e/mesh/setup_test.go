@@ -206,7 +206,7 @@ func (w *world) build(ctx context.Context) ([]string, error) {
 		return nil, unavailable{err}
 	}
 	for _, pkg := range []string{"./cmd/pilotfish", "./cmd/pilotfish-agent", "./e2e/app", "./e2e/cluster/ctl"} {
-		if _, err := w.command(ctx, "go", "build", "-trimpath", "-o", w.bin+"/", pkg); err != nil {
+		if _, err := w.command(ctx, "go", "build", "-trimpath", "-tags", "grpcnotrace", "-o", w.bin+"/", pkg); err != nil {
 			return nil, err
 		}
 	}
