@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"helm.sh/helm/v4/pkg/action"
 	"helm.sh/helm/v4/pkg/kube"
@@ -12,6 +13,7 @@ import (
 	"helm.sh/helm/v4/pkg/storage/driver"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // What stays unless everything is to go: the objects of users and the root of
@@ -131,8 +133,7 @@ func (c *Cluster) purge(ctx context.Context) error {
 		}
 		return err
 	}
-	err := c.crds.ApiextensionsV1().CustomResourceDefinitions().DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: crdSelector})
-	if err != nil {
+	if err := c.purgeKinds(ctx); err != nil {
 		return fmt.Errorf("remove CRDs: %w", err)
 	}
 	hooks, tags := c.kube.AdmissionregistrationV1(), metav1.ListOptions{LabelSelector: tagLabel}
@@ -169,6 +170,39 @@ func (c *Cluster) purge(ctx context.Context) error {
 	}
 	c.say("✔ CRDs, tags, trust bundles and the signing key removed; namespace %s stays", Namespace)
 	return nil
+}
+
+// kindsEnd is how long purgeKinds waits for the end of users' objects.
+const kindsEnd = 2 * time.Minute
+
+// purgeKinds removes Istio's CRDs and waits until they are gone, and with them
+// the objects of users. They are deleted one by one: only that makes the API
+// server remove a kind's objects; after deletecollection they stay in etcd, and
+// come back with the CRD.
+func (c *Cluster) purgeKinds(ctx context.Context) error {
+	kinds := c.crds.ApiextensionsV1().CustomResourceDefinitions()
+	istio := metav1.ListOptions{LabelSelector: crdSelector}
+	list, err := kinds.List(ctx, istio)
+	if err != nil {
+		return err
+	}
+	for _, k := range list.Items {
+		if err := kinds.Delete(ctx, k.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, kindsEnd, true, func(ctx context.Context) (bool, error) {
+		list, err = kinds.List(ctx, istio)
+		return err == nil && len(list.Items) == 0, err
+	})
+	if wait.Interrupted(err) && ctx.Err() == nil {
+		var left []string
+		for _, k := range list.Items {
+			left = append(left, k.Name)
+		}
+		return fmt.Errorf("after %v objects of %s are still there: they may have finalizers that nobody removes", kindsEnd, strings.Join(left, ", "))
+	}
+	return err
 }
 
 // injectedPods tells of pods that keep a sidecar which nobody configures.

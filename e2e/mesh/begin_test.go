@@ -85,6 +85,7 @@ kubectl rollout status deployment -n shop
 	if n := len(w.injected(t, "shop")); n > 0 {
 		t.Errorf("%d pods still have a sidecar", n)
 	}
+	w.noneComesBack(t)
 	w.follow(t, "kubectl delete namespace shop istio-system\n", environment...)
 	w.await(t, "an end without a trace", func(context.Context) error {
 		after := w.everything(t)
@@ -104,6 +105,25 @@ kubectl rollout status deployment -n shop
 		}
 		return nil
 	})
+}
+
+// noneComesBack: the objects of users have gone with their CRDs, so that the next
+// installation does not begin with them.
+func (w *world) noneComesBack(t *testing.T) {
+	t.Helper()
+	crds := filepath.Join(w.root, "manifests", "chart", "files", "crds.yaml")
+	if out, err := w.kubectl(t.Context(), "", "create", "-f", crds); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := w.kubectl(t.Context(), "", "wait", "--for=condition=Established", "--timeout=60s", "-f", crds); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := w.kubectl(t.Context(), "", "get", "gateways.networking.istio.io,virtualservices,destinationrules", "-A", "-o", "name", "--ignore-not-found"); err != nil || out != "" {
+		t.Errorf("after --purge: %v %s", err, out)
+	}
+	if out, err := w.kubectl(t.Context(), "", "delete", "-f", crds); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 }
 
 // kept is what stays when pilotfish goes without --purge.
