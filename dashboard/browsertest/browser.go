@@ -7,6 +7,7 @@ package browsertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
@@ -218,14 +220,30 @@ func Value[T any](p *Tab, expression string) T {
 
 func get[T any](p *Tab, action chromedp.Action[T]) T {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
-	defer cancel()
-	v, err := chromedp.Run(ctx, action)
+	v, err := tryGet(p, action)
 	if err != nil {
 		p.t.Fatalf("in the page: %v%s", err, p.state())
 	}
 	return v
 }
+
+func tryGet[T any](p *Tab, action chromedp.Action[T]) (T, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	return chromedp.Run(ctx, action)
+}
+
+// leaving says whether an answer is missing because the tab went to another
+// document in between, as it does after a form is sent.
+func leaving(err error) bool {
+	var refused *cdproto.Error
+	return errors.As(err, &refused) && refused.Code == serverError &&
+		(strings.Contains(refused.Message, "navigated or closed") || strings.Contains(refused.Message, "context was destroyed") ||
+			strings.Contains(refused.Message, "Cannot find context"))
+}
+
+// serverError is JSON-RPC's code of an error that the server defines.
+const serverError = -32000
 
 // state helps to see why a wait was in vain.
 func (p *Tab) state() string {
@@ -237,9 +255,16 @@ func (p *Tab) state() string {
 
 // Until waits until a JavaScript expression is true. It asks from outside:
 // chromedp's own polling compiles code in the page, which the page forbids.
+// A page that is just leaving is asked again.
 func (p *Tab) Until(expression string) {
 	p.t.Helper()
-	if !poll(patience/2, 20*time.Millisecond, func() bool { return Value[bool](p, "!!("+expression+")") }) {
+	if !poll(patience/2, 20*time.Millisecond, func() bool {
+		yes, err := tryGet(p, chromedp.Evaluate[bool]("!!("+expression+")"))
+		if err != nil && !leaving(err) {
+			p.t.Fatalf("in the page: %v%s", err, p.state())
+		}
+		return err == nil && yes
+	}) {
 		p.t.Fatalf("waited in vain for %s%s", expression, p.state())
 	}
 }
