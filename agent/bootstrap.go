@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"time"
 )
 
 // The ports in a pod that tools and probes rely on.
@@ -63,6 +64,10 @@ type Bootstrap struct {
 	Agent Address
 	// Stats are the statistics that Envoy keeps; nil keeps all.
 	Stats *StatsMatcher
+	// FlushStats is how often Envoy sends them to sinks; 0 is its own default.
+	FlushStats time.Duration
+	// Buckets are those of Envoy's histograms; the first that matches counts.
+	Buckets []HistogramBuckets
 	// CompressStats offers gzip to who scrapes the statistics.
 	CompressStats bool
 	// OutlierLog is the file in which Envoy logs what outlier detection does;
@@ -91,6 +96,13 @@ type Bootstrap struct {
 // StatsMatcher names the statistics that an Envoy keeps.
 type StatsMatcher struct{ Prefixes, Suffixes, Regexes []string }
 
+// HistogramBuckets are the upper bounds of the buckets of those histograms whose
+// names begin with Prefix.
+type HistogramBuckets struct {
+	Prefix string
+	Bounds []float64
+}
+
 // object is a JSON object. The bootstrap is made of these rather than of
 // Envoy's messages: the types alone of those would take a third of the memory
 // that the agent in a pod may have. A test reads it back as Envoy's message.
@@ -116,7 +128,10 @@ func (b *Bootstrap) JSON() ([]byte, error) {
 		"dynamicResources": b.dynamic(),
 		"staticResources":  object{"listeners": b.staticListeners(), "clusters": b.clusters()},
 		"layeredRuntime":   b.runtimeLayers(),
-		"statsConfig":      statsConfig(b.Stats),
+		"statsConfig":      b.statsConfig(),
+	}
+	if b.FlushStats > 0 {
+		out["statsFlushInterval"] = strconv.FormatFloat(b.FlushStats.Seconds(), 'f', -1, 64) + "s"
 	}
 	if b.OutlierLog != "" {
 		out["clusterManager"] = object{"outlierDetection": object{"eventLogPath": b.OutlierLog}}

@@ -76,7 +76,7 @@ func httpListener(host string, port uint32, stat string, route object, filters .
 // statsConfig has the tags by which Istio's dashboards read Envoy's own
 // statistics. The first group of an expression is cut from the statistic's
 // name, the second is the tag's value. A name that contains dots ends with ";".
-func statsConfig(keep *StatsMatcher) object {
+func (b *Bootstrap) statsConfig() object {
 	tags := list{}
 	for _, t := range []struct{ name, regex string }{
 		{"cluster_name", `^cluster\.((.+(?=;\.)|[^.;]+);?\.)`},
@@ -93,6 +93,14 @@ func statsConfig(keep *StatsMatcher) object {
 		tags = append(tags, object{"tagName": t.name, "regex": t.regex})
 	}
 	out := object{"useAllDefaultTags": false, "statsTags": tags}
+	buckets := list{}
+	for _, h := range b.Buckets {
+		buckets = append(buckets, object{"match": object{"prefix": h.Prefix}, "buckets": h.Bounds})
+	}
+	if len(buckets) > 0 {
+		out["histogramBucketSettings"] = buckets
+	}
+	keep := b.Stats
 	if keep == nil {
 		return out
 	}

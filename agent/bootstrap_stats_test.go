@@ -14,7 +14,7 @@ import (
 )
 
 // A real Envoy sends its statistics to a statsd, takes a listener that
-// compresses them, and has the runtime that it was given.
+// compresses them and buckets of our own, and has the runtime that it was given.
 func TestEnvoyReportsStatistics(t *testing.T) {
 	dir, err := os.MkdirTemp("", "b") // short: a socket's path has at most 107 bytes
 	if err != nil {
@@ -29,7 +29,8 @@ func TestEnvoyReportsStatistics(t *testing.T) {
 	b := agent.Bootstrap{
 		Node: sidecar(), Discovery: agent.Address{Path: filepath.Join(dir, "none")},
 		Admin: agent.Address{Path: filepath.Join(dir, "admin")}, StaticHost: "127.77.1.3", CompressStats: true,
-		Statsd:  agent.Address{Host: "127.0.0.1", Port: uint32(statsd.LocalAddr().(*net.UDPAddr).Port)}, //nolint:gosec // a port
+		Statsd:     agent.Address{Host: "127.0.0.1", Port: uint32(statsd.LocalAddr().(*net.UDPAddr).Port)}, //nolint:gosec // a port
+		FlushStats: 100 * time.Millisecond, Buckets: []agent.HistogramBuckets{{Prefix: "server.", Bounds: []float64{0.25, 1e7}}},
 		Runtime: map[string]any{"envoy.resource_limits.listener.virtualInbound.connection_limit": "7"},
 	}
 	js, err := b.JSON()

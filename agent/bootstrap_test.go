@@ -91,6 +91,7 @@ func TestBootstrapIsEnvoysMessage(t *testing.T) {
 		Admin: agent.Address{Host: "127.0.0.1", Port: 15000}, DNS: agent.Address{Host: "10.0.0.1", Port: 53}, StaticHost: "::",
 		Stats: &agent.StatsMatcher{Prefixes: []string{"server"}, Suffixes: []string{"downstream_cx_active"}, Regexes: []string{"a.*"}},
 
+		FlushStats: 2500 * time.Millisecond, Buckets: []agent.HistogramBuckets{{Prefix: "server.", Bounds: []float64{1, 77}}},
 		OutlierLog: "/dev/stdout", CompressStats: true, Statsd: agent.Address{Host: "10.0.0.5", Port: 9125}, Runtime: map[string]any{"a.b": "7"},
 		Metrics: &agent.Remote{
 			Address: agent.Address{Host: "metrics.example.com", Port: 443}, Keepalive: &agent.Keepalive{Probes: 3},
@@ -102,6 +103,9 @@ func TestBootstrapIsEnvoysMessage(t *testing.T) {
 	}
 	if got := p.ClusterManager.GetOutlierDetection().GetEventLogPath(); got != "/dev/stdout" {
 		t.Errorf("outlier detection is logged to %q", got)
+	}
+	if got := p.GetStatsFlushInterval().AsDuration(); got != 2500*time.Millisecond {
+		t.Errorf("statistics are sent every %v", got)
 	}
 	if n := len(p.StatsSinks); n != 2 {
 		t.Errorf("%d sinks of statistics", n)

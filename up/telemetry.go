@@ -58,7 +58,7 @@ func (s *surroundings) meter(p *podPlan, dir string, proxy user) (*metered, agen
 	if err != nil {
 		return nil, agent.Address{}, fmt.Errorf("access log of %s: %w", p.key(), err)
 	}
-	out := &metered{receiver: telemetry.NewReceiver(workloadOf(p), s.directory.find)}
+	out := &metered{receiver: telemetry.NewReceiver(workloadOf(p), s.directory.find, nil)}
 	g := grpc.NewServer()
 	out.receiver.Register(g)
 	done := make(chan struct{})

@@ -193,6 +193,7 @@ func (s *settings) bootstrap(at *sockets) (*agent.Bootstrap, error) {
 		Agent: agent.Address{Host: "127.0.0.1", Port: s.statusPort()}, OutlierLog: s.OutlierLog,
 		Admin: agent.Address{Host: "127.0.0.1", Port: uint32(s.proxy.ProxyAdminPort)},
 		Stats: s.statsMatcher(), CompressStats: s.proxy.StatsCompression == nil || *s.proxy.StatsCompression,
+		FlushStats: s.statistics.flush, Buckets: s.statistics.buckets,
 	}
 	if err := s.reporting(b); err != nil {
 		return nil, err

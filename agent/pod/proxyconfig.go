@@ -168,37 +168,6 @@ func overlay(to, from map[string]any) {
 	}
 }
 
-// The statistics that Envoy keeps in a pod, besides what the user asks for:
-// those that readiness, draining, tools and dashboards read. All of them would
-// cost more memory than everything else in a large mesh.
-var (
-	statPrefixes = []string{"cluster_manager", "listener_manager", "server", "cluster.xds-grpc", "wasm", "reporter=", "component"}
-	statSuffixes = []string{"rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied", "downstream_cx_active"}
-	statRegexes  = []string{`vhost\..*\.route\..*`}
-)
-
-func (s *settings) statsMatcher() *agent.StatsMatcher {
-	asked := s.proxy.ProxyStatsMatcher
-	join := func(own, asked []string, annotation string) []string {
-		return append(append(append([]string{}, own...), asked...), commaList(s.node.Annotations["sidecar.istio.io/"+annotation])...)
-	}
-	return &agent.StatsMatcher{
-		Prefixes: join(statPrefixes, asked.InclusionPrefixes, "statsInclusionPrefixes"),
-		Suffixes: join(statSuffixes, asked.InclusionSuffixes, "statsInclusionSuffixes"),
-		Regexes:  join(statRegexes, asked.InclusionRegexps, "statsInclusionRegexps"),
-	}
-}
-
-func commaList(s string) []string {
-	var out []string
-	for _, v := range strings.Split(s, ",") {
-		if v = strings.TrimSpace(v); v != "" {
-			out = append(out, v)
-		}
-	}
-	return out
-}
-
 // bootstrapOverride is the user's own part of the bootstrap as JSON, or empty.
 func (s *settings) bootstrapOverride() (string, error) {
 	file := s.get("ISTIO_BOOTSTRAP_OVERRIDE", "")

@@ -84,7 +84,7 @@ func Run(ctx context.Context, o Options, log *zap.Logger) error {
 	if err := r.serveStatus(quit); err != nil {
 		return err
 	}
-	logSocket, err := r.serveTelemetry()
+	logSocket, err := r.serveTelemetry(serving)
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (r *runner) serveNames(ctx context.Context) error {
 }
 
 // serveTelemetry takes Envoy's access log on a socket, which it returns.
-func (r *runner) serveTelemetry() (string, error) {
+func (r *runner) serveTelemetry(ctx context.Context) (string, error) {
 	s := r.settings
 	if s.get("PILOTFISH_TELEMETRY", "true") == "false" {
 		return "", nil
@@ -214,7 +214,7 @@ func (r *runner) serveTelemetry() (string, error) {
 		return "", err
 	}
 	peers := telemetry.NewPeers(r.connect, node, s.clusterID)
-	r.telemetry = telemetry.NewReceiver(telemetry.FromLabels(n.Workload, n.Namespace, s.clusterID, s.identity(), n.Labels), peers.Find)
+	r.telemetry = telemetry.NewReceiver(telemetry.FromLabels(n.Workload, n.Namespace, s.clusterID, s.identity(), n.Labels), peers.Find, s.statistics.bounds)
 	socket := filepath.Join(s.file(filepath.Join("/", s.proxy.ConfigPath)), "telemetry.sock")
 	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil { //nolint:gosec // holds no secret
 		return "", err
@@ -227,7 +227,15 @@ func (r *runner) serveTelemetry() (string, error) {
 	r.telemetry.Register(g)
 	var running sync.WaitGroup
 	running.Go(func() { _ = g.Serve(l) })
-	r.closers = append(r.closers, func() { g.Stop(); running.Wait(); peers.Close() })
+	evicting, stop := context.WithCancel(ctx)
+	if every := s.statistics.eviction; every > 0 {
+		running.Go(func() {
+			for retry.Wait(evicting, every); evicting.Err() == nil; retry.Wait(evicting, every) {
+				r.telemetry.Metrics().Evict()
+			}
+		})
+	}
+	r.closers = append(r.closers, func() { stop(); g.Stop(); running.Wait(); peers.Close() })
 	return socket, nil
 }
 

@@ -76,6 +76,8 @@ type settings struct {
 
 	exitOnZero   bool // wait for the last connection rather than for a time
 	minimumDrain time.Duration
+
+	statistics statistics
 }
 
 func (s *settings) file(path string) string { return filepath.Join(s.Root, path) }
@@ -91,6 +93,9 @@ func readSettings(o Options) (*settings, error) {
 		return nil, err
 	}
 	if err := s.readProxyConfig(annotations); err != nil {
+		return nil, err
+	}
+	if err := s.readStatistics(annotations); err != nil {
 		return nil, err
 	}
 	if err := s.readNode(annotations); err != nil {

@@ -37,11 +37,9 @@ func dialAsApplication(ctx context.Context, network, to string) (net.Conn, error
 	return r.c, r.err
 }
 
-// A request and a connection from an application to a service, by mutual TLS,
-// as both of its proxies report it. Here one proxy is both.
-func TestStandardMetrics(t *testing.T) {
-	w := newWorld(t, ca.Options{})
-	interceptOwn(t)
+// teapots answers on the application's port, with 2000 bytes.
+func teapots(t *testing.T) {
+	t.Helper()
 	l, err := net.Listen("tcp", ":8080")
 	if err != nil {
 		t.Fatal(err)
@@ -52,6 +50,28 @@ func TestStandardMetrics(t *testing.T) {
 	})}
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() { _ = s.Close() })
+}
+
+// askApplication calls the service as an application does.
+func askApplication(client *http.Client) error {
+	resp, err := client.Get("http://10.96.0.7/hello")
+	if err != nil {
+		return err
+	}
+	b, _ := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusTeapot || len(b) != 2000 {
+		return fmt.Errorf("%s: %d bytes", resp.Status, len(b))
+	}
+	return nil
+}
+
+// A request and a connection from an application to a service, by mutual TLS,
+// as both of its proxies report it. Here one proxy is both.
+func TestStandardMetrics(t *testing.T) {
+	w := newWorld(t, ca.Options{})
+	interceptOwn(t)
+	teapots(t)
 	tl, err := net.Listen("tcp", ":9000")
 	if err != nil {
 		t.Fatal(err)
@@ -73,14 +93,8 @@ func TestStandardMetrics(t *testing.T) {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: dialAsApplication}}
 	defer client.CloseIdleConnections()
 	for range 3 {
-		resp, err := client.Get("http://10.96.0.7/hello")
-		if err != nil {
+		if err := askApplication(client); err != nil {
 			t.Fatal(err)
-		}
-		b, _ := io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		if resp.StatusCode != http.StatusTeapot || len(b) != 2000 {
-			t.Fatalf("%s: %d bytes", resp.Status, len(b))
 		}
 	}
 	c, err := dialAsApplication(context.Background(), "tcp", "10.96.0.7:9000")
@@ -131,4 +145,50 @@ func TestStandardMetrics(t *testing.T) {
 			return ""
 		})
 	}
+}
+
+// A pod's annotations say which buckets histograms have, Envoy's own and the
+// standard metrics', and for how long series stay that nothing is added to.
+func TestAnnotatedMetrics(t *testing.T) {
+	w := newWorld(t, ca.Options{})
+	interceptOwn(t)
+	teapots(t)
+	w.file("/etc/istio/pod/annotations", `sidecar.istio.io/statsFlushInterval="100ms"
+sidecar.istio.io/statsEvictionInterval="1s"
+sidecar.istio.io/statsHistogramBuckets="{\"cluster.xds-grpc\":[2.5,99999],\"istiocustom.istio_response\":[1234]}"
+`)
+	w.awaitReady(w.start(w.options(nil)))
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: dialAsApplication}}
+	defer client.CloseIdleConnections()
+	const series = "istio_requests_total{"
+	lacks := func(parts ...string) string {
+		_, body, err := get("http://127.0.0.1:15020/stats/prometheus")
+		if err != nil {
+			return err.Error()
+		}
+		for _, want := range parts {
+			found := false
+			for line := range strings.Lines(body) {
+				name, rest, _ := strings.Cut(want, " ")
+				found = found || strings.HasPrefix(line, name) && strings.Contains(line, rest)
+			}
+			if !found {
+				return "no " + want
+			}
+		}
+		return ""
+	}
+	envoytest.Eventually(t, 30*time.Second, func() string {
+		if err := askApplication(client); err != nil {
+			return err.Error()
+		}
+		return lacks(series, `istio_response_bytes_bucket{ le="1234"`, `istio_request_bytes_bucket{ le="2500"`,
+			`envoy_cluster_upstream_cx_connect_ms_bucket{ le="99999"`)
+	})
+	envoytest.Eventually(t, 30*time.Second, func() string {
+		if lacks(series) == "" {
+			return "the series of a client that is gone is still there"
+		}
+		return ""
+	})
 }

@@ -17,7 +17,7 @@ func written(m *Metrics) string {
 // Overrides of the Telemetry API come behind the log's name: labels that are
 // set, left out and added, and metrics that are not made.
 func TestChanges(t *testing.T) {
-	r := NewReceiver(Workload{Name: "me"}, nil)
+	r := NewReceiver(Workload{Name: "me"}, nil, nil)
 	s := &stream{receiver: r, before: map[string]transferred{}}
 	s.inbound, s.groups = logOf(`pilotfish-inbound [{"metrics":["REQUEST_COUNT"],"remove":["response_code","response_flags"],"set":{"host":"x0","request_protocol":"x1"}},` +
 		`{"metrics":["REQUEST_SIZE"],"disabled":true}]`)
@@ -54,7 +54,7 @@ func TestChangesThatCannotBeRead(t *testing.T) {
 // Bytes of a connection that lasts are counted once, however often its entries
 // tell how many there were so far.
 func TestConnectionsThatLast(t *testing.T) {
-	r := NewReceiver(Workload{Name: "me"}, nil)
+	r := NewReceiver(Workload{Name: "me"}, nil, nil)
 	s := &stream{receiver: r, before: map[string]transferred{}}
 	s.inbound, s.groups = logOf(inboundLog)
 	for _, e := range []struct {
@@ -83,7 +83,7 @@ func TestConnectionsThatLast(t *testing.T) {
 
 // Messages are counted where Envoy counted them.
 func TestMessages(t *testing.T) {
-	r := NewReceiver(Workload{Name: "me"}, nil)
+	r := NewReceiver(Workload{Name: "me"}, nil, nil)
 	s := &stream{receiver: r}
 	_, s.groups = logOf(outboundLog)
 	for _, tags := range []map[string]string{

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,7 +36,7 @@ func TestPeers(t *testing.T) {
 			return Workload{Name: "thief", Namespace: "other"}, true
 		}
 		return Workload{}, false
-	})
+	}, nil)
 	for _, c := range []struct {
 		address, principal, endpoint string
 		want                         Workload
@@ -55,7 +56,7 @@ func TestPeers(t *testing.T) {
 }
 
 func TestSeriesAreBoundedAndQuoted(t *testing.T) {
-	m := newMetrics()
+	m := newMetrics(nil)
 	_, usual := logOf(outboundLog)
 	for i := range maxSeries + 10 {
 		m.request(labels{code: strings.Repeat("x", i%2+1), service: service{Host: "h\"\n" + string(rune('a'+i%26)), Name: strconv.Itoa(i)}}, usual, nil, &request{milliseconds: 1, in: 2, out: 3})
@@ -71,7 +72,7 @@ func TestSeriesAreBoundedAndQuoted(t *testing.T) {
 }
 
 func TestHistogram(t *testing.T) {
-	var h histogram
+	h := newHistogram(bounds)
 	for _, v := range []float64{0.5, 0.6, 4e6} {
 		h.observe(v)
 	}
@@ -81,5 +82,65 @@ func TestHistogram(t *testing.T) {
 		if !strings.Contains(b.String(), want+"\n") {
 			t.Errorf("no %s in\n%s", want, b.String())
 		}
+	}
+}
+
+// A series that nothing was added to between two evictions goes, and what comes
+// later is counted from the beginning; the others stay.
+func TestEviction(t *testing.T) {
+	m := newMetrics(nil)
+	_, usual := logOf(outboundLog)
+	count := func(code string) {
+		m.request(labels{code: code}, usual, nil, &request{milliseconds: 1})
+	}
+	requests := func(code string) string {
+		var b strings.Builder
+		m.Write(&b)
+		for line := range strings.Lines(b.String()) {
+			if strings.HasPrefix(line, "istio_requests_total{") && strings.Contains(line, `response_code="`+code+`"`) {
+				return strings.TrimSpace(line[strings.LastIndex(line, " "):])
+			}
+		}
+		return "none"
+	}
+	for _, step := range []struct {
+		count        []string
+		ok, notFound string
+	}{
+		{[]string{"200", "404"}, "1", "1"},
+		{[]string{"200"}, "2", "none"},
+		{[]string{"404"}, "none", "1"},
+	} {
+		for _, code := range step.count {
+			count(code)
+		}
+		m.Evict()
+		if ok, notFound := requests("200"), requests("404"); ok != step.ok || notFound != step.notFound {
+			t.Errorf("after %v: %s and %s, want %s and %s", step.count, ok, notFound, step.ok, step.notFound)
+		}
+	}
+}
+
+func TestOwnBuckets(t *testing.T) {
+	m := newMetrics(func(metric string) []float64 {
+		if metric == durationName {
+			return []float64{2, 20}
+		}
+		return nil
+	})
+	_, usual := logOf(outboundLog)
+	m.request(labels{code: "200"}, usual, nil, &request{milliseconds: 7, in: 7})
+	var b strings.Builder
+	m.Write(&b)
+	var got []string
+	for line := range strings.Lines(b.String()) {
+		if name, rest, ok := strings.Cut(line, "{"); ok && strings.HasSuffix(name, "_bucket") && !strings.Contains(name, "response_bytes") {
+			_, le, _ := strings.Cut(rest, "le=")
+			got = append(got, strings.TrimPrefix(name, "istio_request_")+" "+strings.TrimSpace(le))
+		}
+	}
+	want := []string{`duration_milliseconds_bucket "2"} 0`, `duration_milliseconds_bucket "20"} 1`, `duration_milliseconds_bucket "+Inf"} 1`, `bytes_bucket "0.5"} 0`}
+	if len(got) < 4+len(bounds)-1 || !slices.Equal(got[:4], want) {
+		t.Errorf("buckets %q, want %q and so on", got, want)
 	}
 }

@@ -11,17 +11,22 @@ import (
 )
 
 // bounds are the upper bounds of histograms, those of Envoy.
-var bounds = [...]float64{
+var bounds = []float64{
 	0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000,
 }
 
 type histogram struct {
-	counts [len(bounds) + 1]uint64 // the last one for all above
+	bounds []float64
+	counts []uint64 // the last one for all above
 	sum    float64
 }
 
+func newHistogram(bounds []float64) *histogram {
+	return &histogram{bounds: bounds, counts: make([]uint64, len(bounds)+1)}
+}
+
 func (h *histogram) observe(v float64) {
-	i, _ := slices.BinarySearch(bounds[:], v)
+	i, _ := slices.BinarySearch(h.bounds, v)
 	h.counts[i]++
 	h.sum += v
 }
@@ -30,6 +35,7 @@ func (h *histogram) observe(v float64) {
 // told that were counted.
 type series struct {
 	labels                      string
+	used                        bool // since the last eviction
 	counted                     metric
 	counts                      [10]uint64 // by metric, in the order of their bits
 	duration, request, response *histogram // nil until observed
@@ -41,10 +47,10 @@ func (s *series) count(m metric, n uint64) {
 }
 
 // observe notes a value of a histogram, which is made with the first.
-func (s *series) observe(m metric, h **histogram, v float64) {
+func (s *series) observe(m metric, h **histogram, bounds []float64, v float64) {
 	s.counted |= m
 	if *h == nil {
-		*h = &histogram{}
+		*h = newHistogram(bounds)
 	}
 	(*h).observe(v)
 }
@@ -70,10 +76,38 @@ type Metrics struct {
 	all             map[string]*series
 	requests, conns map[labels]*series
 	dropped         uint64
+	// The bounds of the histograms, which stay as they are.
+	durations, requestSizes, responseSizes []float64
 }
 
-func newMetrics() *Metrics {
-	return &Metrics{all: map[string]*series{}, requests: map[labels]*series{}, conns: map[labels]*series{}}
+func newMetrics(buckets func(metric string) []float64) *Metrics {
+	m := &Metrics{all: map[string]*series{}, requests: map[labels]*series{}, conns: map[labels]*series{}}
+	for name, to := range map[string]*[]float64{
+		durationName: &m.durations, requestBytesName: &m.requestSizes, responseBytesName: &m.responseSizes,
+	} {
+		*to = bounds
+		if buckets == nil {
+			continue
+		}
+		if own := buckets(name); len(own) > 0 {
+			*to = own
+		}
+	}
+	return m
+}
+
+// Evict forgets the series that nothing was added to since it was called the
+// last time.
+func (m *Metrics) Evict() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	unused := func(s *series) bool { return !s.used }
+	maps.DeleteFunc(m.requests, func(_ labels, s *series) bool { return unused(s) })
+	maps.DeleteFunc(m.conns, func(_ labels, s *series) bool { return unused(s) })
+	maps.DeleteFunc(m.all, func(_ string, s *series) bool { return unused(s) })
+	for _, s := range m.all {
+		s.used = false
+	}
 }
 
 // series finds or begins one; nil if there is no room. m.mu is held.
@@ -84,6 +118,7 @@ func (m *Metrics) series(l *labels, http bool, g *group, tags map[string]string)
 	}
 	if g.plain() {
 		if s := usual[*l]; s != nil {
+			s.used = true
 			return s
 		}
 	}
@@ -100,6 +135,7 @@ func (m *Metrics) series(l *labels, http bool, g *group, tags map[string]string)
 	if g.plain() {
 		usual[*l] = s
 	}
+	s.used = true
 	return s
 }
 
@@ -131,13 +167,13 @@ func (m *Metrics) request(l labels, groups []group, tags map[string]string, r *r
 			s.count(requestCount, 1)
 		}
 		if on&requestDuration != 0 {
-			s.observe(requestDuration, &s.duration, r.milliseconds)
+			s.observe(requestDuration, &s.duration, m.durations, r.milliseconds)
 		}
 		if on&requestSize != 0 {
-			s.observe(requestSize, &s.request, r.in)
+			s.observe(requestSize, &s.request, m.requestSizes, r.in)
 		}
 		if on&responseSize != 0 {
-			s.observe(responseSize, &s.response, r.out)
+			s.observe(responseSize, &s.response, m.responseSizes, r.out)
 		}
 		if on&requestMessages != 0 {
 			s.count(requestMessages, r.sent)
@@ -191,14 +227,20 @@ var counters = []struct {
 	{received, "istio_tcp_received_bytes_total"},
 }
 
+const (
+	durationName      = "istio_request_duration_milliseconds"
+	requestBytesName  = "istio_request_bytes"
+	responseBytesName = "istio_response_bytes"
+)
+
 var histograms = []struct {
 	of   metric
 	name string
 	get  func(*series) *histogram
 }{
-	{requestDuration, "istio_request_duration_milliseconds", func(s *series) *histogram { return s.duration }},
-	{requestSize, "istio_request_bytes", func(s *series) *histogram { return s.request }},
-	{responseSize, "istio_response_bytes", func(s *series) *histogram { return s.response }},
+	{requestDuration, durationName, func(s *series) *histogram { return s.duration }},
+	{requestSize, requestBytesName, func(s *series) *histogram { return s.request }},
+	{responseSize, responseBytesName, func(s *series) *histogram { return s.response }},
 }
 
 // Write writes all in Prometheus' text format.
@@ -237,8 +279,8 @@ func (h *histogram) write(w io.Writer, name, labels string) {
 	for i, n := range h.counts {
 		sum += n
 		le := math.Inf(1)
-		if i < len(bounds) {
-			le = bounds[i]
+		if i < len(h.bounds) {
+			le = h.bounds[i]
 		}
 		_, _ = fmt.Fprintf(w, "%s_bucket{%s,le=\"%s\"} %d\n", name, labels, formatBound(le), sum)
 	}

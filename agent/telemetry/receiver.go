@@ -41,9 +41,10 @@ type Receiver struct {
 }
 
 // NewReceiver makes a receiver for the log of a workload's proxy. peer, unless
-// nil, knows workloads by their addresses; it may block shortly.
-func NewReceiver(own Workload, peer func(address string) (Workload, bool)) *Receiver {
-	return &Receiver{own: own, metrics: newMetrics(), peer: peer}
+// nil, knows workloads by their addresses; it may block shortly. buckets, unless
+// nil, are the upper bounds of a histogram's; without any they are Envoy's.
+func NewReceiver(own Workload, peer func(address string) (Workload, bool), buckets func(metric string) []float64) *Receiver {
+	return &Receiver{own: own, metrics: newMetrics(buckets), peer: peer}
 }
 
 // Metrics are what follows from the log so far.

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"istio.io/api/annotation"
@@ -44,7 +47,15 @@ var annotationChecks = map[string]func(string) string{
 	annotation.SidecarUserVolume.Name:                         jsonObject,
 	annotation.SidecarUserVolumeMount.Name:                    jsonObject,
 	annotation.ProxyOverrides.Name:                            jsonObject,
-	"sidecar.istio.io/nativeSidecar":                          truth,
+	annotation.SidecarNativeSidecar.Name:                      truth,
+	annotation.SidecarLogLevel.Name:                           logLevels(false),
+	annotation.SidecarComponentLogLevel.Name:                  logLevels(true),
+	annotation.SidecarAgentLogLevel.Name:                      agentLogLevels,
+	annotation.SidecarDiscoveryAddress.Name:                   hostPort,
+	annotation.SidecarStatsInclusionRegexps.Name:              expressions,
+	annotation.SidecarStatsFlushInterval.Name:                 interval,
+	annotation.SidecarStatsEvictionInterval.Name:              interval,
+	annotation.SidecarStatsHistogramBuckets.Name:              buckets,
 }
 
 // checkAnnotations names every annotation of a pod whose value cannot be
@@ -165,6 +176,81 @@ func jsonObject(v string) string {
 	var o map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(v), &o); err != nil {
 		return "a JSON object: " + err.Error()
+	}
+	return ""
+}
+
+// logLevels: Envoy does not start with another one. A level may be for one
+// component; with only, each must be.
+func logLevels(only bool) func(string) string {
+	return func(v string) string {
+		return each(v, func(e string) string {
+			component, level, named := strings.Cut(e, ":")
+			if !named {
+				component, level = "-", e
+			}
+			if !slices.Contains(envoyLevels, level) || component == "" || (only && !named) {
+				form := "a level"
+				if only {
+					form = "a component and a level, such as filter:debug"
+				}
+				return form + "; levels are " + strings.Join(envoyLevels, ", ")
+			}
+			return ""
+		})
+	}
+}
+
+var envoyLevels = []string{"trace", "debug", "info", "warning", "warn", "error", "critical", "off"}
+
+func agentLogLevels(v string) string {
+	return each(v, func(e string) string {
+		if _, level, ok := strings.Cut(e, ":"); ok {
+			e = level
+		}
+		return oneOf("debug", "info", "warn", "error", "fatal", "none")(e)
+	})
+}
+
+func hostPort(v string) string {
+	if host, port, err := net.SplitHostPort(v); err != nil || host == "" || port == "0" || portNumber(port) != "" {
+		return "a host and a port such as istiod.istio-system.svc:15012"
+	}
+	return ""
+}
+
+func expressions(v string) string {
+	return each(v, func(e string) string {
+		if _, err := regexp.Compile(e); err != nil {
+			return "regular expressions, separated by commas: " + err.Error()
+		}
+		return ""
+	})
+}
+
+func interval(v string) string {
+	if d, err := time.ParseDuration(v); err != nil || d < time.Millisecond {
+		return "a duration of 1ms or more, such as 5s"
+	}
+	return ""
+}
+
+func buckets(v string) string {
+	var all map[string][]float64
+	if err := json.Unmarshal([]byte(v), &all); err != nil {
+		return "a JSON object of lists of numbers: " + err.Error()
+	}
+	for _, prefix := range slices.Sorted(maps.Keys(all)) {
+		last := 0.0
+		for _, bound := range all[prefix] {
+			if bound <= last {
+				return fmt.Sprintf("for %q numbers over 0, each larger than the one before", prefix)
+			}
+			last = bound
+		}
+		if last == 0 {
+			return fmt.Sprintf("for %q at least one number", prefix)
+		}
 	}
 	return ""
 }
