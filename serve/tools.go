@@ -165,8 +165,8 @@ func clientConfig(s *snapshot.ProxyStatus) (*envoystatus.ClientConfig, error) {
 	return c, nil
 }
 
-// dump is empty for a proxy that is not connected here: another replica may
-// know it.
+// dump says of a proxy that is not connected here that it is not: by that word
+// istioctl asks the next replica, and takes an answer with nothing for the last.
 func (t *tools) dump(names []string, namespace string) (snapshot.Reply, error) {
 	out := snapshot.Reply{ControlPlane: t.identity}
 	if len(names) != 1 {
@@ -187,6 +187,7 @@ func (t *tools) dump(names []string, namespace string) (snapshot.Reply, error) {
 		}
 		return out, nil
 	}
+	out.Resources = []snapshot.Part{{Resource: &translate.Resource{Name: names[0], Body: [][]byte{[]byte(elsewhereText)}}}}
 	return out, nil
 }
 

@@ -191,7 +191,8 @@ func TestWhoMayDebug(t *testing.T) {
 		"another's configuration":           {conn, shop, "shop", "istio.io/debug", "configz", codes.PermissionDenied, "", ""},
 		"another's own proxy":               {conn, shop, "shop", "istio.io/debug", "config_dump?proxyID=held.shop", codes.OK, "ClustersConfigDump", ""},
 		"another's view of a foreign proxy": {conn, shop, "shop", "istio.io/debug", "config_dump?proxyID=held.istio-system", codes.OK, "not connected", "ClustersConfigDump"},
-		"a dump of a foreign proxy":         {conn, shop, "shop", "istio.io/debug/config_dump", "held.istio-system", codes.OK, "", "Cluster"},
+		"a dump of a foreign proxy":         {conn, shop, "shop", "istio.io/debug/config_dump", "held.istio-system", codes.OK, elsewhere, "Cluster"},
+		"a dump of another replica's proxy": {conn, system, "istio-system", "istio.io/debug/config_dump", "gone.shop", codes.OK, elsewhere, "Cluster"},
 		"with a claim that is not proven":   {conn, shop, "istio-system", "istio.io/debug", "syncz", codes.PermissionDenied, "", ""},
 		"without a credential":              {conn, "", "istio-system", "istio.io/debug", "syncz", codes.Unauthenticated, "", ""},
 		"in plaintext":                      {plaintext, "", "istio-system", "istio.io/debug/syncz", "", codes.Unauthenticated, "", ""},
@@ -208,6 +209,9 @@ func TestWhoMayDebug(t *testing.T) {
 		})
 	}
 }
+
+// elsewhere is by what istioctl knows that it has to ask the next replica.
+const elsewhere = "Proxy not connected to this Pilot instance. It may be connected to another instance."
 
 // hold keeps a proxy connected until the test ends.
 func hold(t *testing.T, conn *grpc.ClientConn, token, ns string) {

@@ -66,6 +66,7 @@ func (p *Peers) Find(address string) (Workload, bool) {
 	found, err := p.ask(address)
 	if err != nil {
 		p.pause = now.Add(askAgain)
+		p.hangUp()
 		return Workload{}, false
 	}
 	if len(p.known) >= maxPeers {
@@ -116,11 +117,19 @@ func (p *Peers) ask(address string) (peer, error) {
 	return out, nil
 }
 
+// hangUp ends the connection; the next question makes another one, with the
+// certificate that is then the workload's. One that was made with an expired
+// certificate would have every question refused. p.mu is held.
+func (p *Peers) hangUp() {
+	if p.conn != nil {
+		_ = p.conn.Close()
+		p.conn = nil
+	}
+}
+
 // Close ends the connection.
 func (p *Peers) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.conn != nil {
-		_ = p.conn.Close()
-	}
+	p.hangUp()
 }
