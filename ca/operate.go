@@ -39,17 +39,17 @@ func NewOperator(c *rest.Config, namespace string) (*Operator, error) {
 
 // State is how an authority stands.
 type State struct {
-	PlugIn bool // the root is plugged in
-	Phase  Phase
-	Since  time.Time // when the phase began; zero if that is not known
-	Asked  Rotation  // what the leader has not taken up yet
-	Roots  []TrustedRoot
+	PlugIn bool          `json:"plugIn"` // the root is plugged in
+	Phase  Phase         `json:"phase,omitempty"`
+	Since  time.Time     `json:"since,omitzero"`  // when the phase began; zero if that is not known
+	Asked  Rotation      `json:"asked,omitempty"` // what the leader has not taken up yet
+	Roots  []TrustedRoot `json:"roots"`
 }
 
 // TrustedRoot is one root of the trust bundle, the one that signs first.
 type TrustedRoot struct {
-	Subject string
-	Expires time.Time
+	Subject string    `json:"subject"`
+	Expires time.Time `json:"expires"`
 }
 
 // State reads how the authority stands, and what its namespace trusts.

@@ -27,8 +27,9 @@ const (
 
 // Tag is a tag and where it leads.
 type Tag struct {
-	Name, Revision string
-	Namespaces     []string // that are labelled with it
+	Name       string   `json:"name"`
+	Revision   string   `json:"revision"`
+	Namespaces []string `json:"namespaces"` // that are labelled with it
 }
 
 // SetTag makes a tag lead to a revision.

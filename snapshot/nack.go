@@ -80,7 +80,10 @@ func (s *stream) nackPart(k kind, f *feed, r *response, text string) []*translat
 
 // refuse notes that the client rejects a resource. before is what it had.
 func (f *feed) refuse(b *translate.Resource, before *layers) {
-	f.keep(b.Name, before)
+	// What it was offered before is the very same for one that has just come.
+	if old := before.get(b.Name); old != nil && old.Version != b.Version {
+		f.keep(b.Name, before)
+	}
 	if f.refused == nil {
 		f.refused = map[string]config.Hash{}
 	}

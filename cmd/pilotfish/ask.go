@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -90,9 +91,29 @@ client without a sidecar. URL is http://, https://, tcp:// or tls://.
 	f.BoolVar(&q.HTTP2, "http2", false, "send HTTP/2")
 	f.BoolVar(&explain, "explain", false, "also say why what came before did not match")
 	_ = cmd.MarkFlagRequired("from")
+	_ = cmd.RegisterFlagCompletionFunc("from", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return c.askers(cmd), cobra.ShellCompDirectiveNoFileComp
+	})
 	c.add(cmd)
 	out.add(cmd, "text", "json", "yaml", "html")
 	return cmd
+}
+
+// askers are who can ask, for the completion of --from.
+func (f *configFlags) askers(cmd *cobra.Command) []string {
+	m, err := f.load(cmd)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for wl := range m.Workloads.All() {
+		out = append(out, wl.WorkloadName()+"."+wl.Namespace)
+	}
+	for g := range m.Gateways.All() {
+		out = append(out, "gateway/"+g.Namespace+"/"+g.Name)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func parseHeaders(list []string) (simulate.Header, error) {

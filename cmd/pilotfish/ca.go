@@ -42,9 +42,13 @@ func kubectlConfig(path string) (*rest.Config, error) {
 }
 
 func newCAStatus(operator func() (*ca.Operator, error)) *cobra.Command {
-	return &cobra.Command{
+	var out outputFlag
+	cmd := &cobra.Command{
 		Use: "status", Short: "Say which roots are trusted and how far a rotation is", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := out.check(); err != nil {
+				return err
+			}
 			o, err := operator()
 			if err != nil {
 				return err
@@ -53,13 +57,17 @@ func newCAStatus(operator func() (*ca.Operator, error)) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			showCA(cmd.OutOrStdout(), s)
-			return nil
+			return showCA(cmd.OutOrStdout(), out.value, s)
 		},
 	}
+	out.add(cmd, "text", "json", "yaml")
+	return cmd
 }
 
-func showCA(w io.Writer, s ca.State) {
+func showCA(w io.Writer, format string, s ca.State) error {
+	if format != "text" {
+		return writeData(w, format, s)
+	}
 	switch {
 	case s.PlugIn:
 		_, _ = fmt.Fprintln(w, "root: plugged in by Secret cacerts")
@@ -77,6 +85,7 @@ func showCA(w io.Writer, s ca.State) {
 	for _, r := range s.Roots {
 		_, _ = fmt.Fprintf(w, "  %s, until %s\n", r.Subject, r.Expires.UTC().Format(time.RFC3339))
 	}
+	return nil
 }
 
 func newCARotate(operator func() (*ca.Operator, error)) *cobra.Command {

@@ -108,7 +108,12 @@ type outputFlag struct {
 func (f *outputFlag) add(cmd *cobra.Command, formats ...string) {
 	f.formats = formats
 	cmd.Flags().StringVarP(&f.value, "output", "o", formats[0], strings.Join(formats, ", "))
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+	completes(cmd, "output", formats...)
+}
+
+// completes has shells offer the values of a flag.
+func completes(cmd *cobra.Command, flag string, values ...string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (f *outputFlag) check() error {

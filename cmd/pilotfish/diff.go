@@ -50,7 +50,7 @@ Exit codes: 0 no request is answered differently, 1 some are, 2 could not run.`,
 	fl.BoolVar(&f.xds, "xds", false, "also show how the resources differ")
 	fl.BoolVar(&f.order, "order", false, "also give an order of applying without a failed request in between")
 	f.config.add(cmd)
-	f.out.add(cmd, "text", "json", "yaml", "markdown", "html")
+	f.out.add(cmd, "text", "json", "yaml", "junit", "sarif", "markdown", "github", "html")
 	return cmd
 }
 
@@ -182,16 +182,42 @@ func resourceDiffs(d *meshtest.Difference, before, after *simulate.World) []reso
 }
 
 func writeDiff(to io.Writer, format string, r *diffReport) error {
-	if format == "json" || format == "yaml" {
+	switch format {
+	case "json", "yaml":
 		return writeData(to, format, r)
-	}
-	if format == "html" {
+	case "html":
 		return (&report.Page{Title: "diff", Diff: &report.Diff{Difference: r.Difference, Order: r.Order}}).Write(to)
+	case "sarif":
+		return writeSARIF(to, "diff", changesOf(r.Difference))
+	case "junit":
+		return writeFindingsJUnit(to, "diff", changesOf(r.Difference))
+	case "github":
+		return writeAnnotations(to, changesOf(r.Difference))
 	}
 	t := &diffText{markdown: format == "markdown"}
 	t.write(r)
 	_, err := io.WriteString(to, t.b.String())
 	return err
+}
+
+// changesOf are the requests that are answered differently as findings, at the
+// object that is the cause.
+func changesOf(d *meshtest.Difference) []meshtest.Finding {
+	var out []meshtest.Finding
+	for _, q := range d.Requests {
+		f := meshtest.Finding{Witness: q.Witness, Problem: config.Problem{
+			Severity: config.Warning, Code: "AnsweredDifferently", Message: fmt.Sprintf("%s from %s: before %s, after %s",
+				count(q.Count, "request", "requests"), listed(q.Clients), q.Before, q.After),
+		}}
+		for _, o := range d.Objects {
+			if q.Cause == o.Object.String() || strings.HasPrefix(q.Cause, o.Object.String()+" ") {
+				f.Object, f.File, f.Line = o.Object, o.File, o.Line
+				f.Field = strings.TrimSpace(strings.TrimPrefix(q.Cause, o.Object.String()))
+			}
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 // diffText writes a report for people.

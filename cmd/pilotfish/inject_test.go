@@ -78,26 +78,3 @@ func injectsWith(t *testing.T, input string, flags []string, image string) {
 		t.Errorf("said %q, want %q", stderr, want)
 	}
 }
-
-func TestInjectMistakes(t *testing.T) {
-	bad := filepath.Join(t.TempDir(), "bad.yaml")
-	if err := os.WriteFile(bad, []byte("kind: Job\nmetadata: {name: j}\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		args []string
-		code int
-		want string
-	}{
-		{[]string{"inject"}, exitUsage, "no input: give -f FILE, or -f - for standard input"},
-		{[]string{"inject", "-f", bad}, exitFailure, bad + ": line 1: Job j: spec.template is not there"},
-		{[]string{"inject", "-f", bad, "--native-sidecars", "perhaps"}, exitUsage, "want auto, true or false"},
-		{[]string{"inject", "-f", "/nowhere.yaml"}, exitFailure, "open /nowhere.yaml: no such file or directory"},
-		{[]string{"inject", "-f", bad, "--config", "/nowhere"}, exitFailure, "--config: stat /nowhere: no such file or directory"},
-	} {
-		code, stdout, stderr := run(c.args...)
-		if code != c.code || stdout != "" || !strings.Contains(stderr, c.want) {
-			t.Errorf("%v: exit code %d, wrote %q, said %q; want %q", c.args, code, stdout, stderr, c.want)
-		}
-	}
-}

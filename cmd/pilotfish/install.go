@@ -217,9 +217,13 @@ func newTagGenerate() *cobra.Command {
 
 func newTagList() *cobra.Command {
 	var cluster clusterFlags
+	var out outputFlag
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the tags", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := out.check(); err != nil {
+				return err
+			}
 			c, err := cluster.connect(cmd.ErrOrStderr())
 			if err != nil {
 				return err
@@ -227,6 +231,9 @@ func newTagList() *cobra.Command {
 			tags, err := c.Tags(cmd.Context())
 			if err != nil {
 				return err
+			}
+			if out.value != "text" {
+				return writeData(cmd.OutOrStdout(), out.value, map[string]any{"tags": append([]install.Tag{}, tags...)})
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			_, _ = fmt.Fprintln(w, "TAG\tREVISION\tNAMESPACES")
@@ -237,6 +244,7 @@ func newTagList() *cobra.Command {
 		},
 	}
 	cluster.add(cmd)
+	out.add(cmd, "text", "json", "yaml")
 	return cmd
 }
 

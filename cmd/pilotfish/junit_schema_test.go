@@ -108,6 +108,7 @@ func TestJUnitSchema(t *testing.T) {
 	for _, args := range [][]string{
 		{"lint", "testdata/lint"}, {"lint", "testdata/lint", "--all"}, {"lint", "../../examples/bookstore"}, {"lint", "testdata/bad-input/broken"},
 		{"test", "testdata/tests"}, {"test", "testdata/tests-broken"}, {"test", "testdata/validator"}, {"test", "testdata/shop"},
+		{"diff", shop, changed(t, "timeout: 3s", "timeout: 1s")}, {"diff", shop, shop},
 	} {
 		_, stdout, _ := run(append(args, "-o", "junit")...)
 		if err := junitFault(stdout); err != nil {

@@ -80,7 +80,8 @@ Exit codes: 0 nothing found, 1 findings of the level --fail-on or worse, 2 could
 	fl.StringSliceVar(&f.envoys, "envoy", nil, "Envoys, by path or version, that are asked what they would reject")
 	fl.StringVar(&f.dir, "envoy-dir", "", "folder with Envoys of several versions")
 	f.config.add(cmd)
-	f.out.add(cmd, "text", "json", "yaml", "sarif", "junit", "markdown", "github", "html")
+	completes(cmd, "fail-on", "info", "warning", "error")
+	f.out.add(cmd, "text", "json", "yaml", "junit", "sarif", "markdown", "github", "html")
 	return cmd
 }
 

@@ -9,51 +9,6 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 )
 
-// What a real Envoy refuses is told with the patch that is the cause, also of
-// two that refuse each other; and Envoy's word changes nothing else.
-func TestLintAsksEnvoy(t *testing.T) {
-	envoy := envoytest.Binary(t)
-	const dir = "testdata/lint-envoy"
-	code, stdout, stderr := run("lint", dir, "--envoy", envoy)
-	if code != exitFailure || stderr != "" {
-		t.Errorf("exit code %d: %s", code, stderr)
-	}
-	golden(t, "lint-output/envoy.txt", "$ pilotfish lint "+dir+" --envoy 1.40\n"+stdout)
-
-	if code, stdout, _ := run("lint", dir); code != exitOK {
-		t.Errorf("without an Envoy, exit code %d: %s", code, stdout)
-	}
-	if code, stdout, stderr := run("lint", "../../examples/bookstore", "--envoy", envoy); code != exitOK || stdout != "nothing found\n" {
-		t.Errorf("of what is fine, exit code %d: %s%s", code, stdout, stderr)
-	}
-}
-
-// Of two versions each is asked: what the new one knows and the old one does
-// not is told of the old one alone, at the patch that brings it.
-func TestLintAsksEnvoysOfTwoVersions(t *testing.T) {
-	t.Setenv("ENVOY", envoytest.Binary(t))
-	envoys := filepath.Dir(filepath.Dir(envoytest.Old(t))) // VERSION/envoy
-	const dir = "testdata/lint-envoys"
-	lint := func(dir, versions string) (int, string) {
-		code, stdout, stderr := run("lint", dir, "--envoy", versions, "--envoy-dir", envoys)
-		if stderr != "" {
-			t.Errorf("%s, Envoy %s: %s", dir, versions, stderr)
-		}
-		return code, stdout
-	}
-	code, stdout := lint(dir, "1.36,1.40")
-	if code != exitFailure {
-		t.Errorf("exit code %d", code)
-	}
-	golden(t, "lint-output/envoys.txt", "$ pilotfish lint "+dir+" --envoy 1.36,1.40\n"+stdout)
-	if code, stdout := lint(dir, "1.40"); code != exitOK || stdout != "nothing found\n" {
-		t.Errorf("the new one alone, exit code %d: %s", code, stdout)
-	}
-	if code, stdout := lint("../../examples/bookstore", "1.36,1.40"); code != exitOK || stdout != "nothing found\n" {
-		t.Errorf("of what is fine, exit code %d: %s", code, stdout)
-	}
-}
-
 // A finding about Envoy is ignored as any other.
 func TestLintIgnoresWhatEnvoyRejects(t *testing.T) {
 	envoy := envoytest.Binary(t)

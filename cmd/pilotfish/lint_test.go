@@ -30,30 +30,6 @@ func TestLintIsSilentOnExamples(t *testing.T) {
 	}
 }
 
-// Each mistake of testdata/lint is found, with its line.
-func TestLint(t *testing.T) {
-	for name, c := range map[string]struct {
-		code int
-		args []string
-	}{
-		"mistakes": {exitFailure, nil},
-		"all":      {exitFailure, []string{"--all", "--fail-on", "error"}},
-		"markdown": {exitFailure, []string{"-o", "markdown"}},
-		"github":   {exitFailure, []string{"-o", "github"}},
-		"sarif":    {exitFailure, []string{"-o", "sarif"}},
-		"junit":    {exitFailure, []string{"-o", "junit"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			args := append([]string{"lint", "testdata/lint"}, c.args...)
-			code, stdout, stderr := run(args...)
-			if code != c.code || stderr != "" {
-				t.Errorf("exit code %d, want %d: %s", code, c.code, stderr)
-			}
-			golden(t, "lint-output/"+name+".txt", "$ pilotfish "+strings.Join(args, " ")+"\n"+stdout)
-		})
-	}
-}
-
 // The report of lint is about the whole mesh, and draws it.
 func TestLintReport(t *testing.T) {
 	code, stdout, stderr := run("lint", "../../examples/bookstore", "-o", "html")
@@ -92,30 +68,5 @@ func TestLintFixes(t *testing.T) {
 	}
 	if info, _ := os.Stat(file); info.Mode().Perm() != 0o640 {
 		t.Errorf("its mode is now %v", info.Mode())
-	}
-}
-
-func TestLintIgnoresFile(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "ignores.yaml")
-	ignores := "ignore:\n- {code: '*', object: shop/reviews, reason: known}\n- {code: IST0118, reason: it is not}\n- {code: UnknownField, file: mistakes.yaml, reason: wait, until: 2099-01-01}\n" +
-		"- {code: GatewayNotFound, reason: \"\"}\n"
-	if err := os.WriteFile(file, []byte(ignores), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, stdout, _ := run("lint", "testdata/lint", "--ignores", file)
-	for _, gone := range []string{"shop/reviews", "PortWithoutProtocol", "UnknownField"} {
-		if strings.Contains(stdout, gone+":") || strings.Contains(stdout, "("+gone) {
-			t.Errorf("%s is still reported:\n%s", gone, stdout)
-		}
-	}
-	for _, there := range []string{"GatewayNotFound", "gives no reason"} {
-		if !strings.Contains(stdout, there) {
-			t.Errorf("%s is not reported:\n%s", there, stdout)
-		}
-	}
-	for _, args := range [][]string{{"--ignores", file + "x"}, {"testdata/none"}, {"--fail-on", "bad"}, {"-o", "xml"}} {
-		if code, _, stderr := run(append([]string{"lint"}, args...)...); code != exitUsage || stderr == "" {
-			t.Errorf("%v: exit code %d, %q", args, code, stderr)
-		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -124,74 +123,5 @@ func golden(t *testing.T, name, got string) {
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("%s (go test -update writes it anew):\n%s", path, diff)
-	}
-}
-
-func TestHelp(t *testing.T) {
-	for _, name := range []string{"", "ask", "test", "lint", "diff", "replay", "rollout", "wait", "serve", "up", "inject", "version", "completion"} {
-		args := append(strings.Fields(name), "--help")
-		code, stdout, stderr := run(args...)
-		if code != exitOK || stderr != "" {
-			t.Errorf("%v: exit code %d, said %s", args, code, stderr)
-		}
-		file := name
-		if file == "" {
-			file = "pilotfish"
-		}
-		golden(t, "help/"+file+".txt", stdout)
-	}
-}
-
-// What a user gets wrong is one clear line; what the command line itself gets
-// wrong exits with 2.
-func TestMistakes(t *testing.T) {
-	missing := filepath.Join(t.TempDir(), "missing")
-	other := filepath.Join(t.TempDir(), "other") // a program that is no Envoy
-	if err := os.WriteFile(other, []byte("#!/bin/sh\nexit 3\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		args []string
-		code int
-		says string
-	}{
-		{[]string{"serv"}, exitUsage, `pilotfish: unknown command "serv" for "pilotfish"`},
-		{[]string{"serve", "--bogus"}, exitUsage, "pilotfish: unknown flag: --bogus"},
-		{[]string{"serve", "extra"}, exitUsage, `pilotfish: unknown command "extra" for "pilotfish serve"`},
-		{[]string{"serve", "--log-level", "loud"}, exitUsage, `pilotfish: --log-level "loud": want debug, info, warn or error`},
-		{[]string{"serve", "--log-format", "xml"}, exitUsage, `pilotfish: --log-format "xml": want json or console`},
-		{[]string{"serve"}, exitFailure, "pilotfish: nothing to read: give --config PATH or --kubeconfig FILE, or run in a pod"},
-		{[]string{"serve", "--config", missing}, exitFailure, "pilotfish: --config: stat " + missing + ": no such file or directory"},
-		{[]string{"serve", "--config", ".", "--tls-cert", "x"}, exitFailure, "pilotfish: --tls-cert and --tls-key belong together: give both or none"},
-		{[]string{"serve", "--config", ".", "--tls-client-ca", missing}, exitFailure, "pilotfish: --tls-client-ca: open " + missing + ": no such file or directory"},
-		{[]string{"up"}, exitUsage, "pilotfish: requires at least 1 arg(s), only received 0"},
-		{[]string{"up", ".", "--mode", "magic"}, exitUsage, `pilotfish: --mode "magic": want auto, netns or loopback`},
-		{[]string{"up", ".", "--ads", "rest"}, exitUsage, `pilotfish: --ads "rest": want delta or sotw`},
-		{[]string{"up", ".", "--load=-1"}, exitUsage, "pilotfish: --load -1: want 0 to 10000 requests a second"},
-		{[]string{"up", missing}, exitFailure, "pilotfish: stat " + missing + ": no such file or directory"},
-		{[]string{"up", ".", "--envoy", missing}, exitFailure, "pilotfish: no Envoy at " + missing + ": no such file or directory"},
-		{[]string{"up", ".", "--envoy", other}, exitFailure, "pilotfish: " + other + " does not run as an Envoy: --version: exit status 3"},
-		{[]string{"version", "-o", "xml"}, exitUsage, `pilotfish: --output "xml": want text or json`},
-	} {
-		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
-			code, stdout, stderr := run(c.args...)
-			line, _, _ := strings.Cut(stderr, "\n")
-			if code != c.code || line != c.says || stdout != "" {
-				t.Errorf("exit code %d, said %q, want %d, %q\n%s", code, line, c.code, c.says, stdout)
-			}
-			if lines := strings.Count(stderr, "\n"); c.code == exitFailure && lines != 1 {
-				t.Errorf("said %d lines, want one:\n%s", lines, stderr)
-			}
-		})
-	}
-}
-
-func TestVersion(t *testing.T) {
-	code, stdout, _ := run("version")
-	if code != exitOK || !strings.HasPrefix(stdout, "pilotfish unknown (Go 1.") {
-		t.Errorf("exit code %d: %s", code, stdout)
-	}
-	if _, stdout, _ = run("version", "-o", "json"); !strings.HasPrefix(stdout, `{"version":"unknown","go":"1.`) {
-		t.Errorf("json: %s", stdout)
 	}
 }

@@ -110,7 +110,9 @@ func (f *rolloutFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.dryRun, "dry-run", false, "check everything, say what would be done, and change nothing")
 	fl.BoolVar(&f.abort, "abort", false, "undo the rollout that another run left in progress")
 	fl.StringVar(&f.report, "report", "", "file to write a report in JSON to")
-	f.out.add(cmd, "text", "json")
+	completes(cmd, "mode", "canary", "blue-green", "mirror")
+	completes(cmd, "on-interrupt", "rollback", "keep")
+	f.out.add(cmd, "text", "json", "yaml")
 }
 
 // planOf completes the Plan from the flags.
@@ -228,7 +230,7 @@ func (f *rolloutFlags) build(c *rest.Config) (*rollout.Rollout, error) {
 
 func (f *rolloutFlags) carryOut(cmd *cobra.Command, r *rollout.Rollout) error {
 	to := cmd.OutOrStdout()
-	if f.out.value == "json" {
+	if f.out.value != "text" {
 		to = cmd.ErrOrStderr()
 	}
 	d := newRolloutDisplay(to)
@@ -256,8 +258,8 @@ func (f *rolloutFlags) carryOut(cmd *cobra.Command, r *rollout.Rollout) error {
 }
 
 func (f *rolloutFlags) writeReport(stdout io.Writer, report *rollout.Report) error {
-	if f.out.value == "json" {
-		if err := writeData(stdout, "json", report); err != nil {
+	if f.out.value != "text" {
+		if err := writeData(stdout, f.out.value, report); err != nil {
 			return err
 		}
 	}
@@ -272,8 +274,8 @@ func (f *rolloutFlags) writeReport(stdout io.Writer, report *rollout.Report) err
 }
 
 func (f *rolloutFlags) writePreview(to io.Writer, p *rollout.Preview) error {
-	if f.out.value == "json" {
-		return writeData(to, "json", p)
+	if f.out.value != "text" {
+		return writeData(to, f.out.value, p)
 	}
 	var b strings.Builder
 	if len(p.Steps) == 0 {
@@ -298,7 +300,7 @@ func (f *rolloutFlags) writePreview(to io.Writer, p *rollout.Preview) error {
 		row(what, s.Rules)
 	}
 	if len(p.Steps) > 0 {
-		fmt.Fprintf(&b, "%d proxies would have to acknowledge each step; each is watched for %v\n", p.Proxies, f.plan.Interval)
+		fmt.Fprintf(&b, "%s would have to acknowledge each step; each is watched for %v\n", count(p.Proxies, "proxy", "proxies"), f.plan.Interval)
 	}
 	_, err := io.WriteString(to, b.String())
 	return err

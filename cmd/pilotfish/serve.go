@@ -24,6 +24,8 @@ type logFlags struct{ level, format string }
 func (f *logFlags) add(cmd *cobra.Command, level, format string) {
 	cmd.Flags().StringVar(&f.level, "log-level", level, "debug, info, warn or error")
 	cmd.Flags().StringVar(&f.format, "log-format", format, "json or console")
+	completes(cmd, "log-level", "debug", "info", "warn", "error")
+	completes(cmd, "log-format", "json", "console")
 }
 
 func (f *logFlags) logger(to zapcore.WriteSyncer) (*zap.Logger, error) {

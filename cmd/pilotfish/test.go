@@ -71,7 +71,8 @@ Exit codes: 0 all passed, 1 some failed, 2 something could not run.
 	fl.BoolVar(&f.mutate, "mutate", false, "change the configuration a little and say what no case notices")
 	fl.Float64Var(&f.under, "fail-under", 0, "fail if the coverage is below this percentage; implies --cover")
 	f.config.add(cmd)
-	f.out.add(cmd, "text", "json", "yaml", "junit", "markdown", "github", "html")
+	completes(cmd, "engine", "sim", "envoy", "both")
+	f.out.add(cmd, "text", "json", "yaml", "junit", "sarif", "markdown", "github", "html")
 	return cmd
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/xml"
 	"fmt"
 	"io"
 	"math"
@@ -23,6 +22,8 @@ func (f *testFlags) write(to io.Writer, r *testRun) error {
 		return f.writeTestHTML(to, r)
 	case "github":
 		return writeTestAnnotations(to, r)
+	case "sarif":
+		return writeSARIF(to, "test", failuresOf(r))
 	case "markdown":
 		return writeTestMarkdown(to, r)
 	}
@@ -210,37 +211,62 @@ func dataOf(r *testRun) *testData {
 	return d
 }
 
-// The elements of JUnit's report, as CI systems read them.
-type junitSuites struct {
-	XMLName  xml.Name     `xml:"testsuites"`
-	Tests    int          `xml:"tests,attr"`
-	Failures int          `xml:"failures,attr"`
-	Errors   int          `xml:"errors,attr"`
-	Suites   []junitSuite `xml:"testsuite"`
+// failuresOf are what did not pass, as findings.
+func failuresOf(r *testRun) []meshtest.Finding {
+	var out []meshtest.Finding
+	for _, p := range r.problems {
+		out = append(out, meshtest.Finding{Problem: p})
+	}
+	for _, res := range r.results {
+		p := config.Problem{Severity: config.Error, Code: "TestFailed", File: res.Case.File(), Line: res.Case.Line}
+		switch {
+		case res.Err != nil:
+			p.Code, p.Message = "TestCouldNotRun", res.Case.Name+": "+res.Err.Error()
+		case res.Passed():
+			continue
+		default:
+			p.Message = res.Case.Name + ": " + failureText(res)
+		}
+		out = append(out, meshtest.Finding{Problem: p})
+	}
+	return out
 }
 
-type junitSuite struct {
-	Name     string      `xml:"name,attr"`
-	Tests    int         `xml:"tests,attr"`
-	Failures int         `xml:"failures,attr"`
-	Errors   int         `xml:"errors,attr"`
-	Time     string      `xml:"time,attr"`
-	Cases    []junitCase `xml:"testcase"`
+// writeTestAnnotations marks the lines of failed cases for GitHub.
+func writeTestAnnotations(to io.Writer, r *testRun) error {
+	if err := writeAnnotations(to, failuresOf(r)); err != nil {
+		return err
+	}
+	passed, failed, broken := r.counts()
+	_, err := fmt.Fprintf(to, "%d passed, %d failed, %d could not run\n", passed, failed, broken)
+	return err
 }
 
-type junitCase struct {
-	Name    string       `xml:"name,attr"`
-	Class   string       `xml:"classname,attr"`
-	File    string       `xml:"file,attr"`
-	Line    int          `xml:"line,attr"`
-	Time    string       `xml:"time,attr"`
-	Failure *junitDetail `xml:"failure"`
-	Error   *junitDetail `xml:"error"`
-}
-
-type junitDetail struct {
-	Message string `xml:"message,attr"`
-	Text    string `xml:",chardata"`
+func writeTestMarkdown(to io.Writer, r *testRun) error {
+	var b strings.Builder
+	passed, failed, broken := r.counts()
+	fmt.Fprintf(&b, "### Mesh tests: %d passed, %d failed, %d could not run\n\n", passed, failed, broken)
+	for _, res := range r.results {
+		if res.Passed() {
+			continue
+		}
+		text := failureText(res)
+		if res.Err != nil {
+			text = res.Err.Error()
+		}
+		fmt.Fprintf(&b, "* **%s** (`%s:%d`)\n", res.Case.Name, res.Case.File(), res.Case.Line)
+		for line := range strings.Lines(text) {
+			fmt.Fprintf(&b, "  * %s\n", strings.TrimSpace(line))
+		}
+	}
+	if r.coverage != nil {
+		fmt.Fprintf(&b, "\nCoverage: %.1f %% of %d matches, routes, policies and rules.\n", r.coverage.Percent(), len(r.coverage.Items))
+	}
+	if r.mutants != nil {
+		fmt.Fprintf(&b, "\nMutants noticed: %d of %d.\n", r.mutants.Tried-len(r.mutants.Survived), r.mutants.Tried)
+	}
+	_, err := io.WriteString(to, b.String())
+	return err
 }
 
 func writeJUnit(to io.Writer, r *testRun) error {
@@ -270,17 +296,7 @@ func writeJUnit(to io.Writer, r *testRun) error {
 		}
 		s.Cases = append(s.Cases, c)
 	}
-	_, err := io.WriteString(to, xml.Header)
-	if err != nil {
-		return err
-	}
-	e := xml.NewEncoder(to)
-	e.Indent("", "  ")
-	if err := e.Encode(all); err != nil {
-		return err
-	}
-	_, err = io.WriteString(to, "\n")
-	return err
+	return encodeJUnit(to, &all)
 }
 
 func failureText(r *meshtest.Result) string {
@@ -289,73 +305,4 @@ func failureText(r *meshtest.Result) string {
 		text += "\ncounterexample: pilotfish ask " + r.Counterexample
 	}
 	return text
-}
-
-// writeTestAnnotations marks the lines of failed cases for GitHub.
-func writeTestAnnotations(to io.Writer, r *testRun) error {
-	var b strings.Builder
-	for _, p := range r.problems {
-		annotate(&b, &p, p.Code, p.Message)
-	}
-	for _, res := range r.results {
-		c := res.Case
-		switch {
-		case res.Err != nil:
-			annotate(&b, caseProblem(c), c.Name, res.Err.Error())
-		case !res.Passed():
-			annotate(&b, caseProblem(c), c.Name, failureText(res))
-		}
-	}
-	passed, failed, broken := r.counts()
-	fmt.Fprintf(&b, "%d passed, %d failed, %d could not run\n", passed, failed, broken)
-	_, err := io.WriteString(to, b.String())
-	return err
-}
-
-// caseProblem places a case that failed.
-func caseProblem(c *meshtest.Case) *config.Problem {
-	return &config.Problem{Severity: config.Error, File: c.File(), Line: c.Line}
-}
-
-// annotate writes one workflow command of GitHub Actions, for the place of a
-// problem.
-func annotate(b *strings.Builder, at *config.Problem, title, message string) {
-	escape := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
-	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
-	level := at.Severity.String()
-	if level == "info" {
-		level = "notice"
-	}
-	column := ""
-	if at.Column > 0 {
-		column = fmt.Sprintf(",col=%d", at.Column)
-	}
-	fmt.Fprintf(b, "::%s file=%s,line=%d%s,title=%s::%s\n", level, property.Replace(at.File), max(at.Line, 1), column, property.Replace(title), escape.Replace(message))
-}
-
-func writeTestMarkdown(to io.Writer, r *testRun) error {
-	var b strings.Builder
-	passed, failed, broken := r.counts()
-	fmt.Fprintf(&b, "### Mesh tests: %d passed, %d failed, %d could not run\n\n", passed, failed, broken)
-	for _, res := range r.results {
-		if res.Passed() {
-			continue
-		}
-		text := failureText(res)
-		if res.Err != nil {
-			text = res.Err.Error()
-		}
-		fmt.Fprintf(&b, "* **%s** (`%s:%d`)\n", res.Case.Name, res.Case.File(), res.Case.Line)
-		for line := range strings.Lines(text) {
-			fmt.Fprintf(&b, "  * %s\n", strings.TrimSpace(line))
-		}
-	}
-	if r.coverage != nil {
-		fmt.Fprintf(&b, "\nCoverage: %.1f %% of %d matches, routes, policies and rules.\n", r.coverage.Percent(), len(r.coverage.Items))
-	}
-	if r.mutants != nil {
-		fmt.Fprintf(&b, "\nMutants noticed: %d of %d.\n", r.mutants.Tried-len(r.mutants.Survived), r.mutants.Tried)
-	}
-	_, err := io.WriteString(to, b.String())
-	return err
 }

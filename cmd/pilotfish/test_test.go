@@ -1,84 +1,17 @@
 package main
 
 import (
-	"encoding/json"
-	"encoding/xml"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 )
 
 const tests = "testdata/tests/"
-
-// What test says in each of its ways is read as a whole: the files under
-// testdata/test.
-func TestTest(t *testing.T) {
-	for name, c := range map[string]struct {
-		code int
-		args []string
-	}{
-		"passed":      {exitOK, []string{tests + "shop_test.yaml", "-v"}},
-		"short":       {exitOK, []string{tests + "shop_test.yaml"}},
-		"run":         {exitOK, []string{"testdata/tests", "--run", "^by path/", "-v"}},
-		"failed":      {exitFailure, []string{tests + "failing_test.yaml"}},
-		"markdown":    {exitFailure, []string{tests + "failing_test.yaml", "-o", "markdown"}},
-		"github":      {exitFailure, []string{tests + "failing_test.yaml", "-o", "github"}},
-		"cover":       {exitOK, []string{tests + "shop_test.yaml", "--cover"}},
-		"annotate":    {exitOK, []string{"testdata/annotate", "--annotate"}},
-		"under":       {exitFailure, []string{tests + "shop_test.yaml", "--run", "QA", "--fail-under", "80"}},
-		"mutate":      {exitFailure, []string{tests + "shop_test.yaml", "--mutate"}},
-		"broken":      {exitUsage, []string{"testdata/tests-broken"}},
-		"none":        {exitUsage, []string{"testdata/shop"}},
-		"validator":   {exitOK, []string{"testdata/validator", "-v"}},
-		"no-such-run": {exitUsage, []string{"testdata/tests", "--run", "nothing like this"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			code, stdout, stderr := run(append([]string{"test"}, c.args...)...)
-			if code != c.code {
-				t.Errorf("exit code %d, want %d", code, c.code)
-			}
-			golden(t, "test/"+name+".txt", "$ pilotfish test "+strings.Join(c.args, " ")+"\n"+stdout+stderr)
-		})
-	}
-}
-
-func TestTestReports(t *testing.T) {
-	_, stdout, _ := run("test", "testdata/tests", "-o", "junit")
-	var suites struct {
-		Tests    int `xml:"tests,attr"`
-		Failures int `xml:"failures,attr"`
-		Suites   []struct {
-			Name  string `xml:"name,attr"`
-			Cases []struct {
-				Name    string `xml:"name,attr"`
-				Failure *struct {
-					Message string `xml:"message,attr"`
-				} `xml:"failure"`
-			} `xml:"testcase"`
-		} `xml:"testsuite"`
-	}
-	if err := xml.Unmarshal([]byte(stdout), &suites); err != nil {
-		t.Fatalf("%v\n%s", err, stdout)
-	}
-	if suites.Tests != 11 || suites.Failures != 3 || len(suites.Suites) != 2 || suites.Suites[0].Cases[0].Failure == nil {
-		t.Errorf("JUnit report: %+v", suites)
-	}
-	_, stdout, _ = run("test", "testdata/tests", "-o", "json", "--cover")
-	var data struct {
-		Passed, Failed int
-		Coverage       struct{ Percent float64 }
-	}
-	if err := json.Unmarshal([]byte(stdout), &data); err != nil {
-		t.Fatal(err)
-	}
-	if data.Passed != 8 || data.Failed != 3 || data.Coverage.Percent < 50 {
-		t.Errorf("JSON report: %+v", data)
-	}
-}
 
 // Both engines agree on the shop: weights, faults, redirects, rewrites, and
 // mutual TLS by real requests.
@@ -98,34 +31,45 @@ func TestTestBothEngines(t *testing.T) {
 	}
 }
 
-// A change is tested again at once.
+// A change is tested again at once, also when it is broken and mended, until
+// an interrupt.
 func TestTestWatches(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.CopyFS(filepath.Join(dir, "shop"), os.DirFS(shop)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(filepath.Join(dir, "tests"), os.DirFS("testdata/tests")); err != nil {
-		t.Fatal(err)
-	}
-	c := startCommand(t, nil, "test", dir, "--watch", "--run", "QA")
-	envoytest.Eventually(t, 20*time.Second, func() string {
-		if !strings.Contains(c.output(), "1 passed") {
-			return "not tested: " + c.output()
+	for _, from := range []string{"shop", "tests"} {
+		if err := os.CopyFS(filepath.Join(dir, from), os.DirFS(filepath.Join("testdata", from))); err != nil {
+			t.Fatal(err)
 		}
-		return ""
-	})
+	}
 	routing := filepath.Join(dir, "shop", "routing.yaml")
-	b, err := os.ReadFile(routing)
+	text, err := os.ReadFile(routing)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(routing, []byte(strings.Replace(string(b), "timeout: 3s", "timeout: 4s", 1)), 0o600); err != nil {
-		t.Fatal(err)
+	put := func(old, now string) {
+		t.Helper()
+		replaced := strings.Replace(string(text), old, now, 1)
+		if err := replaceFile(routing, replaced, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	envoytest.Eventually(t, 20*time.Second, func() string {
-		if !strings.Contains(c.output(), "timeout: want 3s, is 4s") {
+	c := startCommand(t, nil, "test", dir, "--watch", "--run", "QA")
+	says(t, c, "1 passed\n")
+	put("timeout: 3s", "timeout: 4s")
+	says(t, c, "timeout: want 3s, is 4s")
+	says(t, c, "1 failed\n")
+	put("timeout: 3s", "timeout: {")
+	says(t, c, "could not be run\n")
+	put("", "")
+	envoytest.Eventually(t, patience, func() string {
+		if strings.Count(c.output(), "1 passed\n") < 2 || !strings.HasSuffix(c.output(), "1 passed\n") {
 			return "not tested again: " + c.output()
 		}
 		return ""
 	})
+	if err := c.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	code := c.wait(t, patience)
+	said := regexp.MustCompile(`--- \d\d:\d\d:\d\d`).ReplaceAllString(strings.ReplaceAll(c.output(), dir, "/mesh"), "--- 15:04:05")
+	golden(t, "watch.txt", fmt.Sprintf("$ pilotfish test /mesh --watch --run QA\n%s[exit code %d]\n", said, code))
 }

@@ -76,6 +76,8 @@ as that workload's application does, through its sidecar.`,
 	f.BoolVar(&o.InternalKeys, "jwks-internal", false, "fetch keys of token issuers (jwksUri) from loopback, private and link-local addresses, too")
 	f.IntVar(&o.LoadRate, "load", 0, fmt.Sprintf("requests a second to send through the first gateway; %d without a number", defaultLoad))
 	f.Lookup("load").NoOptDefVal = fmt.Sprint(defaultLoad)
+	completes(cmd, "mode", "auto", "netns", "loopback")
+	completes(cmd, "ads", "delta", "sotw")
 	return cmd
 }
 

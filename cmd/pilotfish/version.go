@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"runtime"
 	"strings"
@@ -18,7 +17,7 @@ func buildInfo() serve.Build {
 }
 
 func newVersion() *cobra.Command {
-	var output string
+	var out outputFlag
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
@@ -26,18 +25,17 @@ func newVersion() *cobra.Command {
   pilotfish version --output json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b := buildInfo()
-			switch output {
-			case "text":
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "pilotfish %s (Go %s, %s)\n", b.Version, b.Go, b.Platform)
+			if err := out.check(); err != nil {
 				return err
-			case "json":
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(b)
-			default:
-				return usagef("--output %q: want text or json", output)
 			}
+			b := buildInfo()
+			if out.value != "text" {
+				return writeData(cmd.OutOrStdout(), out.value, b)
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "pilotfish %s (Go %s, %s)\n", b.Version, b.Go, b.Platform)
+			return err
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	out.add(cmd, "text", "json", "yaml")
 	return cmd
 }

@@ -52,6 +52,14 @@ Exit codes: 0 they have, 1 some have not, 2 the control plane could not be asked
   pilotfish wait ap/payments -n pci --url http://127.0.0.1:15014 --url http://127.0.0.1:15114`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args[0]) },
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) (kinds []string, _ cobra.ShellCompDirective) {
+			for _, k := range waitKinds {
+				if len(args) == 0 {
+					kinds = append(kinds, strings.ToLower(k.kind)+"/")
+				}
+			}
+			return kinds, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+		},
 	}
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.urls, "url", []string{"http://127.0.0.1:15014"}, "where a control plane serves its debug pages; once for each replica; default with --kubeconfig: those in the cluster, by port-forward")
