@@ -93,10 +93,7 @@ func matchHeader(h *HTTP, m *route.HeaderMatcher) mismatch {
 	if !present && m.GetTreatMissingHeaderAsEmpty() {
 		present = true
 	}
-	name := "header " + m.GetName()
-	if m.GetName() == ":method" || m.GetName() == ":authority" || m.GetName() == ":scheme" {
-		name = m.GetName()[1:]
-	}
+	name := headerName(m)
 	if p, isPresence := presence(m); isPresence {
 		if (present == p) != m.GetInvertMatch() {
 			return mismatch{}
@@ -126,6 +123,14 @@ func matchHeader(h *HTTP, m *route.HeaderMatcher) mismatch {
 		return mismatch{why: fmt.Sprintf("%s %q is not one that %s", name, value, what)}
 	}
 	return mismatch{}
+}
+
+// headerName is what a condition is about: a header, or a part of the request.
+func headerName(m *route.HeaderMatcher) string {
+	if m.GetName() == ":method" || m.GetName() == ":authority" || m.GetName() == ":scheme" {
+		return m.GetName()[1:]
+	}
+	return "header " + m.GetName()
 }
 
 func presence(m *route.HeaderMatcher) (present, is bool) {

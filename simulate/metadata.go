@@ -87,19 +87,28 @@ func number(v any) (float64, bool) {
 }
 
 func describeValue(m *matcher.ValueMatcher, inverted bool) string {
-	prefix := "is not one that "
-	if inverted {
-		prefix = "must not be one that "
+	words := valueWords(m)
+	switch {
+	case words == "":
+		return "does not match"
+	case inverted:
+		return "must not be one that " + words
 	}
+	return "is not one that " + words
+}
+
+// valueWords are a condition on a text in words, of several the last one's; ""
+// for other kinds.
+func valueWords(m *matcher.ValueMatcher) string {
 	switch p := m.GetMatchPattern().(type) {
 	case *matcher.ValueMatcher_StringMatch:
-		return prefix + describeString(p.StringMatch)
+		return describeString(p.StringMatch)
 	case *matcher.ValueMatcher_ListMatch:
-		return describeValue(p.ListMatch.GetOneOf(), inverted)
+		return valueWords(p.ListMatch.GetOneOf())
 	case *matcher.ValueMatcher_OrMatch:
 		if list := p.OrMatch.GetValueMatchers(); len(list) > 0 {
-			return describeValue(list[len(list)-1], inverted)
+			return valueWords(list[len(list)-1])
 		}
 	}
-	return "does not match"
+	return ""
 }

@@ -14,14 +14,19 @@ func (a *access) pathTemplate(t *core.TypedExtensionConfig) string {
 	if a.http == nil {
 		return "a connection has no path"
 	}
-	m, err := a.config.unpack(t.GetTypedConfig())
-	match, ok := m.(*uritemplate.UriTemplateMatchConfig)
-	if err != nil || !ok {
+	template, ok := a.template(t)
+	if !ok {
 		a.hop.unknown("path template " + t.GetName())
 		return ""
 	}
 	path := a.http.path()
-	return yes(matchTemplate(match.GetPathTemplate(), path), fmt.Sprintf("path %q is not one of %s", path, match.GetPathTemplate()))
+	return yes(matchTemplate(template, path), fmt.Sprintf("path %q is not one of %s", path, template))
+}
+
+func (a *access) template(t *core.TypedExtensionConfig) (template string, ok bool) {
+	m, err := a.config.unpack(t.GetTypedConfig())
+	match, ok := m.(*uritemplate.UriTemplateMatchConfig)
+	return match.GetPathTemplate(), err == nil && ok
 }
 
 // pathLiteral are the characters that operators of a template take besides

@@ -139,7 +139,7 @@ func (a *access) permission(p *rbacpb.Permission) string {
 	case *rbacpb.Permission_OrRules:
 		return some(r.OrRules.GetRules(), a.permission)
 	case *rbacpb.Permission_NotRule:
-		return not(a.permission(r.NotRule))
+		return a.notPermission(r.NotRule)
 	case *rbacpb.Permission_Any:
 		return yes(r.Any, "it matches nothing")
 	case *rbacpb.Permission_Header:
@@ -181,7 +181,7 @@ func (a *access) principal(p *rbacpb.Principal) string {
 	case *rbacpb.Principal_OrIds:
 		return some(i.OrIds.GetIds(), a.principal)
 	case *rbacpb.Principal_NotId:
-		return not(a.principal(i.NotId))
+		return a.notPrincipal(i.NotId)
 	case *rbacpb.Principal_Any:
 		return yes(i.Any, "it matches nobody")
 	case *rbacpb.Principal_Authenticated_:
@@ -282,10 +282,6 @@ func yes(match bool, otherwise string) string {
 		return ""
 	}
 	return otherwise
-}
-
-func not(why string) string {
-	return yes(why != "", "it matches what must not")
 }
 
 func all[T any](list []T, why func(T) string) string {
