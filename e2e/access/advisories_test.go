@@ -10,9 +10,6 @@ func TestAdvisories(t *testing.T) {
 	a := newIssuer(t, "a.example.com")
 	required := authentication(a.rule("")) + policy("DENY", "[{from: [{source: {notRequestPrincipals: ['*']}}], to: [{operation: {paths: [/private, '/private/*']}}]}]")
 	admin := policy("DENY", "[{to: [{operation: {paths: [/admin, '/admin/*']}}]}]")
-	normal := func(n string) string {
-		return "\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: '{pathNormalization: {normalization: " + n + "}}'}\n"
-	}
 	start(t).decide([]theme{
 		{"2019-001: policies for connections are enforced", policy("ALLOW", "[{from: [{source: {namespaces: [default]}}], to: [{operation: {ports: ['9000']}}]}]"), []request{
 			{from: "other/guest", bytes: "hi", want: closed}, {bytes: "hi", want: ok}, {want: denied},
@@ -30,11 +27,11 @@ func TestAdvisories(t *testing.T) {
 		{"2021-004: identities are nobody's in plaintext", policy("ALLOW", "[{from: [{source: {notNamespaces: [evil]}}], to: [{operation: {paths: [/a]}}]}, {from: [{source: {namespaces: [default], notPrincipals: [x]}}]}]"), []request{
 			{from: "default/plain", path: "/b", want: denied}, {path: "/b", want: ok}, {from: "default/plain", path: "/a", want: ok},
 		}},
-		{"2021-005: slashes, as they are by default", admin + normal("BASE"), []request{
+		{"2021-005: slashes, as they are by default", admin + normalization("BASE"), []request{
 			{path: "/admin", want: denied}, {path: "/x/../admin", want: denied}, {path: "/./admin/x", want: denied}, {path: "/%61dmin", want: denied}, {path: `/x\..\admin`, want: denied},
 		}},
-		{"2021-005: slashes, merged", admin + normal("MERGE_SLASHES"), []request{{path: "//admin", want: denied}, {path: "///admin//x", want: denied}, {path: "/x", want: ok}}},
-		{"2021-005: slashes, decoded and merged", admin + normal("DECODE_AND_MERGE_SLASHES"), []request{
+		{"2021-005: slashes, merged", admin + normalization("MERGE_SLASHES"), []request{{path: "//admin", want: denied}, {path: "///admin//x", want: denied}, {path: "/x", want: ok}}},
+		{"2021-005: slashes, decoded and merged", admin + normalization("DECODE_AND_MERGE_SLASHES"), []request{
 			{path: "/%2fadmin", want: denied}, {path: "/admin%2Fx", want: denied}, {path: "/%2F/admin%5cx", want: denied},
 		}},
 		{"2021-008: hosts in any case, with ports", policy("DENY", "[{to: [{operation: {hosts: [secret.example.com]}}]}]"), []request{

@@ -90,17 +90,20 @@ func TestIssuersThatDoNotAnswer(t *testing.T) {
 	for name, why := range map[string]string{
 		"slow.example.com": "deadline exceeded", "html.example.com": "/html", "empty.example.com": "/empty", s.URL + "/none": "names no jwks_uri",
 	} {
-		envoytest.Eventually(t, stage.Patience, func() string {
-			for _, p := range w.Plane().Problems() {
-				if p.Code == "KeysNotFetched" && strings.Contains(p.Message, name) && strings.Contains(p.Message, why) && strings.Contains(p.Message, "refused") {
-					return ""
-				}
-			}
-			return fmt.Sprintf("no problem says of %s %q: %v", name, why, w.Plane().Problems())
-		})
+		envoytest.Eventually(t, stage.Patience, func() string { return w.unfetched(name, why) })
 	}
 	// Written into the object, a broken set is refused with it.
 	w.decide([]theme{{"inline", strings.ReplaceAll(authentication(good.rule(""), rule("broken.example.com", "    jwks: '{\"keys\": [{\"kty\": \"RSA\"}]}'\n")), "tokens,", "inline,"), []request{
 		{header: bearer(named("broken.example.com")), want: unauthenticated}, {header: bearer(good), want: ok}, {want: ok}, {bytes: "hi", want: ok},
 	}}})
+}
+
+// unfetched looks for the problem that an issuer's keys cannot be had.
+func (w *world) unfetched(issuer, why string) string {
+	for _, p := range w.Plane().Problems() {
+		if p.Code == "KeysNotFetched" && strings.Contains(p.Message, issuer) && strings.Contains(p.Message, why) && strings.Contains(p.Message, "refused") {
+			return ""
+		}
+	}
+	return fmt.Sprintf("no problem says of %s %q: %v", issuer, why, w.Plane().Problems())
 }

@@ -60,7 +60,7 @@ func (a *httpAuthorizer) told(path string) string {
 }
 
 // startHTTPAuthorizer returns it with the YAML of a provider of that name.
-func startHTTPAuthorizer(t *testing.T) (a *httpAuthorizer, provider func(settings string) string) {
+func startHTTPAuthorizer(t *testing.T) (a *httpAuthorizer, with func(settings string) string) {
 	t.Helper()
 	a = &httpAuthorizer{end: make(chan struct{})}
 	s := httptest.NewServer(a)
@@ -70,8 +70,13 @@ func startHTTPAuthorizer(t *testing.T) (a *httpAuthorizer, provider func(setting
 	if err != nil {
 		t.Fatal(err)
 	}
-	return a, func(settings string) string {
-		return fmt.Sprintf(`
+	return a, func(settings string) string { return provider("envoyExtAuthzHttp", at.Port(), settings) }
+}
+
+// provider is the YAML of a provider of a kind, at a port of this machine, with
+// more settings.
+func provider(kind, port, settings string) string {
+	return fmt.Sprintf(`
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -80,7 +85,7 @@ data:
   mesh: |
     extensionProviders:
     - name: ask
-      envoyExtAuthzHttp: {service: ask.example.com, port: %[1]s, %[2]s}
+      %[3]s: {service: ask.example.com, port: %[1]s, %[2]s}
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -89,10 +94,9 @@ spec:
   hosts: [ask.example.com]
   location: MESH_EXTERNAL
   resolution: STATIC
-  ports: [{name: http, number: %[1]s, protocol: HTTP}]
+  ports: [{name: port, number: %[1]s, protocol: %[4]s}]
   endpoints: [{address: 127.0.0.1}]
-`, at.Port(), settings)
-	}
+`, port, settings, kind, map[string]string{"envoyExtAuthzHttp": "HTTP", "envoyExtAuthzGrpc": "GRPC"}[kind])
 }
 
 const askAbout = "\n---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: ask, namespace: default}\nspec: {selector: {matchLabels: {%s}}, action: CUSTOM, provider: {name: ask}, rules: [{to: [{operation: {paths: ['/ask*'], ports: ['%s']}}]}]}\n"
@@ -159,10 +163,16 @@ func TestHTTPAuthorizer(t *testing.T) {
 // TestClearRouteCache: a route is chosen anew after the authorizer has changed
 // what it depends on, only if the provider says so.
 func TestClearRouteCache(t *testing.T) {
-	_, provider := startHTTPAuthorizer(t)
+	_, byHTTP := startHTTPAuthorizer(t)
+	_, port := startAuthorizer(t)
+	byGRPC := func(settings string) string { return provider("envoyExtAuthzGrpc", port, settings) }
 	about := routed("[{headers: {x-route: {exact: other}}}]") + strings.Replace(fmt.Sprintf(askAbout, "istio: entry", ""), ", ports: ['']", "", 1)
+	kept := []request{{path: "/ask", want: ok, seen: toWeb}, {path: "/ask/refuse", want: unauthenticated}}
+	cleared := []request{{path: "/ask", want: ok, seen: toOther}, {path: "/", want: ok, seen: toWeb}, {path: "/ask/refuse", want: unauthenticated}}
 	startGateway(t).decide([]theme{
-		{"kept", provider("headersToUpstreamOnAllow: [x-route]") + about, []request{{path: "/ask", want: ok, seen: toWeb}, {path: "/ask/refuse", want: "401"}}},
-		{"cleared", provider("headersToUpstreamOnAllow: [x-route], clearRouteCache: true") + about, []request{{path: "/ask", want: ok, seen: toOther}, {path: "/", want: ok, seen: toWeb}, {path: "/ask/refuse", want: "401"}}},
+		{"HTTP, kept", byHTTP("headersToUpstreamOnAllow: [x-route]") + about, kept},
+		{"HTTP, cleared", byHTTP("headersToUpstreamOnAllow: [x-route], clearRouteCache: true") + about, cleared},
+		{"gRPC, kept", byGRPC("timeout: 10s") + about, kept},
+		{"gRPC, cleared", byGRPC("clearRouteCache: true") + about, cleared},
 	})
 }
