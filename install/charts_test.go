@@ -2,6 +2,7 @@ package install
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"os"
 	"reflect"
@@ -215,5 +216,40 @@ func TestMonitoring(t *testing.T) {
 		if all[name] == nil {
 			t.Errorf("no %s", name)
 		}
+	}
+}
+
+// TestDashboardsOfRevisions: those of two revisions stand beside each other in
+// one Grafana: each has a file, a uid of up to 40 characters, and a title of
+// its own.
+func TestDashboardsOfRevisions(t *testing.T) {
+	seen := map[string]string{}
+	n := 0
+	for _, revision := range []string{"", "canary", "1-2-3", "a-revision-with-a-long-name-of-its-own", "a-revision-with-a-long-name-of-its-own-2"} {
+		values := map[string]any{"revision": revision, "monitoring": map[string]any{"dashboards": map[string]any{"enabled": true}}}
+		for name, o := range rendered(t, Options{Values: values}) {
+			if !strings.HasPrefix(name, "ConfigMap/pilotfish-dashboard") {
+				continue
+			}
+			for file, text := range as[corev1.ConfigMap](t, o).Data {
+				var b struct{ UID, Title string }
+				if err := json.Unmarshal([]byte(text), &b); err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				n++
+				for _, id := range []string{name, "file " + file, "uid " + b.UID, "title " + b.Title} {
+					if other, taken := seen[id]; taken {
+						t.Errorf("revision %q: %s is also that of revision %q", revision, id, other)
+					}
+					seen[id] = revision
+				}
+				if len(b.UID) > 40 || !strings.HasPrefix(b.UID, "pilotfish-") || revision != "" && !strings.Contains(b.Title, revision) {
+					t.Errorf("revision %q: uid %q, title %q", revision, b.UID, b.Title)
+				}
+			}
+		}
+	}
+	if n != 25 {
+		t.Errorf("%d dashboards of five revisions", n)
 	}
 }

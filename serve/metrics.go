@@ -1,11 +1,13 @@
 package serve
 
 import (
+	"maps"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery"
 )
 
 // planeMetrics tell of the sources, of what is wrong, and of this process.
@@ -15,7 +17,15 @@ type planeMetrics struct {
 	began time.Time
 
 	uptime, registry, objects, triggers, problems *prometheus.Desc
-	domains, hosts, keys, keyFailures             *prometheus.Desc
+	updates, keys, keyFailures                    *prometheus.Desc
+	noIP, notReady, rejected                      *prometheus.Desc
+	byCode                                        []codeMetric
+}
+
+// codeMetric is the number of objects with a problem of some codes.
+type codeMetric struct {
+	desc  *prometheus.Desc
+	codes []string
 }
 
 func newPlaneMetrics(p *Plane) *planeMetrics {
@@ -30,8 +40,17 @@ func newPlaneMetrics(p *Plane) *planeMetrics {
 		triggers: d("pilot_push_triggers", "Changes of the mesh, by what in it had changed.", "type"),
 		problems: d("pilotfish_problems", "Problems of the configuration at present, by severity, code and kind of the object.",
 			"severity", "code", "kind"),
-		domains:     d("pilot_vservice_dup_domain", "VirtualServices at present that name a host which another one has."),
-		hosts:       d("pilot_duplicate_envoy_clusters", "ServiceEntries at present with a host that another object defines otherwise."),
+		updates:  d("pilot_inbound_updates", "Changes that came into effect, by sort.", "type"),
+		noIP:     d("pilot_no_ip", "Workloads at present that are ready and have no address."),
+		notReady: d("pilot_endpoint_not_ready", "Workloads at present that have an address and are not ready."),
+		rejected: d("pilot_total_rejected_configs", "Objects at present of which a part is wrong and not in effect."),
+		byCode: []codeMetric{
+			{d("pilot_vservice_dup_domain", "VirtualServices at present that name a host which another one has."), []string{"HostClaimed", "DuplicateDomain"}},
+			{d("pilot_duplicate_envoy_clusters", "ServiceEntries at present with a host that another object defines otherwise."), []string{"HostTaken"}},
+			{d("pilot_destrule_subsets", "DestinationRules at present with a subset that another one of the host has."), []string{"SubsetTaken"}},
+			{d("pilot_conflict_inbound_listener", "Services at present whose port says another protocol than another Service's of the same workload's port."), []string{"InboundProtocolConflict"}},
+			{d("pilot_conflict_outbound_listener_tcp_over_current_tcp", "Services at present whose address and port another one has."), []string{"ListenerConflict"}},
+		},
 		keys:        d("pilot_jwks_resolver_network_fetch_success_total", "Successful fetches of token issuers' keys."),
 		keyFailures: d("pilot_jwks_resolver_network_fetch_fail_total", "Failed fetches of token issuers' keys."),
 	}
@@ -39,8 +58,13 @@ func newPlaneMetrics(p *Plane) *planeMetrics {
 
 // Describe implements prometheus.Collector.
 func (m *planeMetrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.uptime, m.registry, m.objects, m.triggers, m.problems, m.domains, m.hosts, m.keys, m.keyFailures} {
+	for _, d := range []*prometheus.Desc{
+		m.uptime, m.registry, m.objects, m.triggers, m.problems, m.updates, m.keys, m.keyFailures, m.noIP, m.notReady, m.rejected,
+	} {
 		out <- d
+	}
+	for _, c := range m.byCode {
+		out <- c.desc
 	}
 }
 
@@ -57,6 +81,21 @@ func registryType(kind string) string {
 	return kind
 }
 
+// updateType is the sort of a change as istiod counts it, "" for others.
+func updateType(e *discovery.Event) string {
+	switch {
+	case e.Istio:
+		return "config"
+	case e.Kind == "Service" && e.Event == "delete":
+		return "svcdelete"
+	case e.Kind == "Service":
+		return "svc"
+	case e.Kind == "EndpointSlice", e.Kind == "Pod":
+		return "eds"
+	}
+	return ""
+}
+
 // Collect implements prometheus.Collector.
 func (m *planeMetrics) Collect(out chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
@@ -66,28 +105,73 @@ func (m *planeMetrics) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	gauge(m.uptime, time.Since(m.began).Seconds())
+	updates := map[string]uint64{"config": 0, "eds": 0, "svc": 0, "svcdelete": 0}
 	for _, e := range m.plane.Store.Events() {
+		if sort := updateType(&e.Event); sort != "" {
+			updates[sort] += e.N
+		}
 		if e.Istio {
 			counter(m.objects, e.N, e.Kind, e.Event.Event)
 		} else {
 			counter(m.registry, e.N, registryType(e.Kind), e.Event.Event)
 		}
 	}
+	for sort, n := range updates {
+		counter(m.updates, n, sort)
+	}
 	triggers := m.plane.Store.Triggers()
 	for _, r := range reasons {
 		counter(m.triggers, triggers[r], r)
 	}
-	counts, objects := countProblems(m.plane.Problems())
+	problems := m.plane.Problems()
+	counts, objects := countProblems(problems)
 	for p, n := range counts {
 		gauge(m.problems, float64(n), p.severity, p.code, p.kind)
 	}
-	gauge(m.domains, float64(len(objects["DuplicateDomain"])))
-	gauge(m.hosts, float64(len(objects["HostTaken"])))
+	for _, c := range m.byCode {
+		these := map[config.Key]bool{}
+		for _, code := range c.codes {
+			maps.Copy(these, objects[code])
+		}
+		gauge(c.desc, float64(len(these)))
+	}
+	gauge(m.rejected, float64(inError(problems)))
+	noIP, notReady := workloadsWithout(m.plane.Store.Mesh())
+	gauge(m.noIP, float64(noIP))
+	gauge(m.notReady, float64(notReady))
 	if m.plane.keys != nil {
 		fetched, failed := m.plane.keys.Attempts()
 		counter(m.keys, fetched)
 		counter(m.keyFailures, failed)
 	}
+}
+
+// workloadsWithout counts the workloads that are ready without an address, and
+// those that have one and are not ready.
+func workloadsWithout(m *config.Mesh) (address, readiness int) {
+	if m == nil {
+		return 0, 0
+	}
+	for w := range m.Workloads.All() {
+		switch {
+		case len(w.IPs) == 0 && w.Ready:
+			address++
+		case len(w.IPs) > 0 && !w.Ready:
+			readiness++
+		}
+	}
+	return address, readiness
+}
+
+// inError counts the objects with an error.
+func inError(problems []config.Problem) int {
+	objects := map[config.Key]bool{}
+	for _, p := range problems {
+		if p.Severity == config.Error {
+			objects[p.Object] = true
+		}
+	}
+	return len(objects)
 }
 
 type problemLabels struct{ severity, code, kind string }
