@@ -8,6 +8,7 @@ import (
 	security "istio.io/api/security/v1beta1"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/simulate"
 )
 
 // Mutant is a configuration with one small change that tests should notice.
@@ -17,8 +18,25 @@ type Mutant struct {
 	What   string     `json:"what"`
 	File   string     `json:"file,omitempty"`
 	Line   int        `json:"line,omitempty"`
+	// Before and After are how Witness, a request as arguments of ask, is answered
+	// without and with the change.
+	Before  string `json:"before,omitempty"`
+	After   string `json:"after,omitempty"`
+	Witness string `json:"witness,omitempty"`
 
 	mesh *config.Mesh
+}
+
+// Differs looks for a request that is answered differently in the changed
+// configuration, which is the second of the two, and notes it. Without any the
+// change is none that a test could notice.
+func (m *Mutant) Differs(before, changed *simulate.World) bool {
+	d := Diff(before, changed)
+	if len(d.Requests) == 0 {
+		return false
+	}
+	m.Before, m.After, m.Witness = d.Requests[0].Before, d.Requests[0].After, d.Requests[0].Witness
+	return true
 }
 
 // Mesh is the changed configuration.

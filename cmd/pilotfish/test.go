@@ -121,12 +121,14 @@ type testRun struct {
 	results  []*meshtest.Result
 	problems []config.Problem // of test files and configuration
 	coverage *meshtest.Coverage
+	written  map[string]string // what of a live cluster the coverage is about
 	mutants  *mutants
 	took     time.Duration
 }
 
 type mutants struct {
 	Tried    int                `json:"tried"`
+	Same     int                `json:"same"` // are answered as before: nothing could notice them
 	Survived []*meshtest.Mutant `json:"survived"`
 }
 
@@ -232,6 +234,11 @@ func (f *testFlags) read(cmd *cobra.Command, args []string, r *testRun) error {
 		if slices.ContainsFunc(s.cases, (*meshtest.Case).AnyClient) {
 			m = simulate.Completed(m)
 		}
+		if f.cover && f.config.kubeconfig != "" {
+			if m, r.written, err = meshtest.Written(m); err != nil {
+				return couldNotRun{err}
+			}
+		}
 		s.mesh, s.world = m, simulate.NewWorld(m)
 	}
 	return nil
@@ -293,8 +300,12 @@ func (f *testFlags) mutants(r *testRun) *mutants {
 			out.Tried++
 			w := s.world.With(m.Mesh())
 			results := meshtest.Run(meshtest.Simulator{World: w}, w, good, nil)
-			if !slices.ContainsFunc(results, func(r *meshtest.Result) bool { return !r.Passed() }) {
+			switch {
+			case slices.ContainsFunc(results, func(r *meshtest.Result) bool { return !r.Passed() }):
+			case m.Differs(s.world, w):
 				out.Survived = append(out.Survived, m)
+			default:
+				out.Same++
 			}
 		}
 	}

@@ -59,7 +59,7 @@ func (f *testFlags) writeText(to io.Writer, r *testRun) error {
 	}
 	coverageText(&b, r)
 	if f.annotate {
-		annotateFiles(&b, r.coverage)
+		annotateFiles(&b, r)
 	}
 	mutantsText(&b, r)
 	passed, failed, broken := r.counts()
@@ -113,28 +113,37 @@ func coverageText(b *strings.Builder, r *testRun) {
 func (f *testFlags) writeTestHTML(to io.Writer, r *testRun) error {
 	t := &report.Tests{Results: r.results, Problems: r.problems, Coverage: r.coverage}
 	if r.mutants != nil {
-		t.Mutants, t.Tried = r.mutants.Survived, r.mutants.Tried
+		t.Mutants, t.Noticed = r.mutants.Survived, r.mutants.String()
 	}
 	if f.annotate {
-		for _, name := range r.coverage.Files() {
-			if text, err := os.ReadFile(name); err == nil { //nolint:gosec // it was read as configuration
-				t.Annotated = append(t.Annotated, report.Annotated{File: name, Lines: r.coverage.Annotate(name, string(text))})
-			}
-		}
+		r.eachAnnotated(func(name string, lines []meshtest.AnnotatedLine) {
+			t.Annotated = append(t.Annotated, report.Annotated{File: name, Lines: lines})
+		})
 	}
 	return (&report.Page{Title: "test", Tests: t}).Write(to)
 }
 
-// annotateFiles writes the files that hold what can be reached, as far as they
-// are files.
-func annotateFiles(b *strings.Builder, c *meshtest.Coverage) {
-	for _, name := range c.Files() {
-		text, err := os.ReadFile(name) //nolint:gosec // it was read as configuration
-		if err != nil {
-			continue // of an overlay, standard input or a revision
+// eachAnnotated visits the files that hold what can be reached, as far as they
+// are files and not of an overlay, standard input or a revision.
+func (r *testRun) eachAnnotated(visit func(name string, lines []meshtest.AnnotatedLine)) {
+	for _, name := range r.coverage.Files() {
+		text, ok := r.written[name]
+		if !ok {
+			b, err := os.ReadFile(name) //nolint:gosec // it was read as configuration
+			if err != nil {
+				continue
+			}
+			text = string(b)
 		}
+		visit(name, r.coverage.Annotate(name, text))
+	}
+}
+
+// annotateFiles writes them with the number of cases before each line.
+func annotateFiles(b *strings.Builder, r *testRun) {
+	r.eachAnnotated(func(name string, lines []meshtest.AnnotatedLine) {
 		fmt.Fprintf(b, "--- %s\n", name)
-		for _, l := range c.Annotate(name, string(text)) {
+		for _, l := range lines {
 			mark := "      "
 			switch {
 			case l.Cases == 0:
@@ -144,7 +153,7 @@ func annotateFiles(b *strings.Builder, c *meshtest.Coverage) {
 			}
 			b.WriteString(mark + l.Text + "\n")
 		}
-	}
+	})
 }
 
 func mutantsText(b *strings.Builder, r *testRun) {
@@ -156,9 +165,19 @@ func mutantsText(b *strings.Builder, r *testRun) {
 		if m.File != "" {
 			fmt.Fprintf(b, " (%s:%d)", m.File, m.Line)
 		}
-		b.WriteString("\n")
+		fmt.Fprintf(b, "\n    before   %s\n    after    %s\n    example  pilotfish ask %s\n", m.Before, m.After, m.Witness)
 	}
-	fmt.Fprintf(b, "mutants: %d of %d noticed\n", r.mutants.Tried-len(r.mutants.Survived), r.mutants.Tried)
+	fmt.Fprintf(b, "mutants: %s\n", r.mutants)
+}
+
+// String is how many were noticed.
+func (m *mutants) String() string {
+	differ := m.Tried - m.Same
+	text := fmt.Sprintf("%d of %d noticed", differ-len(m.Survived), differ)
+	if m.Same > 0 {
+		text += fmt.Sprintf("; %d more change no answer", m.Same)
+	}
+	return text
 }
 
 // testData is the form of -o json.
@@ -260,10 +279,19 @@ func writeTestMarkdown(to io.Writer, r *testRun) error {
 		}
 	}
 	if r.coverage != nil {
-		fmt.Fprintf(&b, "\nCoverage: %.1f %% of %d matches, routes, policies and rules.\n", r.coverage.Percent(), len(r.coverage.Items))
+		fmt.Fprintf(&b, "\nCoverage: %.1f %% of %d matches, routes, policies and rules.\n\n", r.coverage.Percent(), len(r.coverage.Items))
+		for _, i := range r.coverage.Items {
+			if i.Cases == 0 {
+				fmt.Fprintf(&b, "* not reached: %s `%s` (`%s:%d`)\n", i.Object, i.Field, i.File, i.Line)
+			}
+		}
 	}
 	if r.mutants != nil {
-		fmt.Fprintf(&b, "\nMutants noticed: %d of %d.\n", r.mutants.Tried-len(r.mutants.Survived), r.mutants.Tried)
+		fmt.Fprintf(&b, "\nMutants: %s.\n\n", r.mutants)
+		for _, m := range r.mutants.Survived {
+			fmt.Fprintf(&b, "* no case notices: %s `%s`: %s\n  * before: `%s`\n  * after: `%s`\n  * example: `pilotfish ask %s`\n",
+				m.Object, m.Field, m.What, m.Before, m.After, m.Witness)
+		}
 	}
 	_, err := io.WriteString(to, b.String())
 	return err

@@ -15,12 +15,27 @@ import (
 var worlds = map[string]func(t *testing.T) map[string]string{
 	"cluster": clusterWorld,
 	"envoy":   envoyWorld,
+	"live":    liveWorld,
 	"wait":    waitWorld,
 }
 
 // clusterWorld is an API server.
 func clusterWorld(t *testing.T) map[string]string {
 	return map[string]string{"KUBECONFIG": kubetest.Shared(t).Kubeconfig()}
+}
+
+// liveWorld is an API server with an application.
+func liveWorld(t *testing.T) map[string]string {
+	server := kubetest.Shared(t)
+	client := server.Client(t)
+	client.InstallCRDs(t)
+	objects, err := os.ReadFile("testdata/cli/files/live/cluster.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.Apply(t, string(objects))
+	t.Cleanup(func() { client.Delete(t, string(objects)) })
+	return map[string]string{"KUBECONFIG": server.Kubeconfig()}
 }
 
 // envoyWorld has two versions of Envoy.

@@ -52,7 +52,7 @@ type Tests struct {
 	Problems []config.Problem
 	Coverage *meshtest.Coverage
 	Mutants  []*meshtest.Mutant // that no case notices
-	Tried    int                // mutants
+	Noticed  string             // how many are, of how many; empty if none was tried
 	// Annotated are the files that hold what can be reached; may be empty.
 	Annotated []Annotated
 	Note      string // where the tests are, or why there are none
