@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"time"
 
 	"helm.sh/helm/v4/pkg/action"
@@ -21,6 +23,9 @@ type Options struct {
 	Values        map[string]any // of the control plane's chart
 	GatewayValues map[string]any
 	Gateway       bool // install istio-ingressgateway as well
+	// SettingsFrom is a revision whose settings the values are laid over, as
+	// SettingsOf reads them; empty for none.
+	SettingsFrom string
 	// Timeout bounds how long Install waits for pods; 0: it does not wait.
 	Timeout time.Duration
 }
@@ -64,7 +69,11 @@ func (c *Cluster) Install(ctx context.Context, o Options) error {
 	if err := c.refuseOther(ctx, o.revision()); err != nil {
 		return err
 	}
-	_, err := c.kube.CoreV1().Namespaces().Create(ctx,
+	o, err := c.WithSettings(ctx, o)
+	if err != nil {
+		return err
+	}
+	_, err = c.kube.CoreV1().Namespaces().Create(ctx,
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace}}, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("namespace %s: %w", Namespace, err)
@@ -144,9 +153,10 @@ func (c *Cluster) apply(ctx context.Context, o Options, r oneRelease) error {
 	return nil
 }
 
-// sharedCRDs leaves the CRDs to the release of the default revision if there
-// is one: two releases cannot own one object.
-func (c *Cluster) sharedCRDs(_ context.Context, r oneRelease) (map[string]any, error) {
+// sharedCRDs leaves the CRDs to who has brought them: the release of the default
+// revision, since two releases cannot own one object, or an istiod, which may be
+// of another version, while it is there.
+func (c *Cluster) sharedCRDs(ctx context.Context, r oneRelease) (map[string]any, error) {
 	if r.chart != controlPlaneChart || r.name == controlPlane {
 		return r.values, nil
 	}
@@ -154,15 +164,21 @@ func (c *Cluster) sharedCRDs(_ context.Context, r oneRelease) (map[string]any, e
 	if err != nil {
 		return nil, err
 	}
-	if _, err := cfg.Releases.Last(controlPlane); errors.Is(err, driver.ErrReleaseNotFound) {
-		return r.values, nil
-	} else if err != nil {
+	_, err = cfg.Releases.Last(controlPlane)
+	if err != nil && !errors.Is(err, driver.ErrReleaseNotFound) {
 		return nil, err
 	}
-	values := map[string]any{}
-	for k, v := range r.values {
-		values[k] = v
+	if err != nil {
+		others, err := c.otherControlPlanes(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if len(others) == 0 {
+			return r.values, nil
+		}
+		c.say("✔ Istio's CRDs are left as they are: they are those of %s", strings.Join(others, ", "))
 	}
+	values := maps.Clone(r.values)
 	values["crds"] = map[string]any{"install": false}
 	return values, nil
 }

@@ -33,9 +33,9 @@ locate() {
 	ratelimit) module=ratelimit package=. ;;
 	floor) module=floor package=. ;;
 	etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;
-	istioctl | pilot-agent)
+	istioctl | pilot-agent | pilot-discovery)
 		module=istio
-		case $1 in istioctl) package=istio.io/istio/istioctl/cmd/istioctl ;; *) package=istio.io/istio/pilot/cmd/pilot-agent ;; esac
+		case $1 in istioctl) package=istio.io/istio/istioctl/cmd/istioctl ;; *) package=istio.io/istio/pilot/cmd/$1 ;; esac
 		version=$(sed -n 's|.*istio.io/istio v0.0.0-\([0-9a-f-]*\).*|\1|p' "$here/istio/go.mod")
 		ldflags="$ldflags -X istio.io/istio/pkg/version.buildVersion=1.31-$version"
 		;;
@@ -61,6 +61,9 @@ build() {
 		extra=''
 		[ "$1" = pilot-agent ] && extra=$(cd "$here/$module" && GOWORK=off go list -m -f '{{.Dir}}' istio.io/istio)/tools/packaging/common/envoy_bootstrap.json
 		[ -z "$extra" ] || install -m 644 "$extra" "$bin/envoy_bootstrap.json" # its template of Envoy's bootstrap
+		[ "$1" != pilot-discovery ] || (charts=$(cd "$here/$module" && GOWORK=off go list -m -f '{{.Dir}}' istio.io/istio)/manifests/charts
+			rm -rf "$bin/istio-charts" && mkdir "$bin/istio-charts" # the charts that install it
+			cp -r "$charts/base" "$charts/gateway" "$charts/istio-control/istio-discovery" "$bin/istio-charts" && chmod -R u+w "$bin/istio-charts")
 		[ "$1" != flagger ] || install -m 644 \
 			"$(cd "$here/$module" && GOWORK=off go list -m -f '{{.Dir}}' github.com/fluxcd/flagger)/charts/flagger/crds/crd.yaml" "$bin/flagger-crds.yaml"
 		[ "$1" != rollouts-controller ] || (crds=$(cd "$here/$module" && GOWORK=off go list -m -f '{{.Dir}}' github.com/argoproj/argo-rollouts)/manifests/crds

@@ -8,7 +8,7 @@ kube-binaries: ## Build etcd and kube-apiserver for the tests of discovery (minu
 	@tools/build.sh etcd kube-apiserver >/dev/null
 
 cluster-binaries: kube-binaries ## Build the rest of a one-node cluster, Istio's tools, Flagger, Argo Rollouts and helm as well
-	@tools/build.sh kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns istioctl pilot-agent flagger rollouts-controller helm >/dev/null
+	@tools/build.sh kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns istioctl pilot-agent pilot-discovery flagger rollouts-controller helm >/dev/null
 
 otelcol: ## Build the OpenTelemetry collector for the tests of traces and logs
 	@tools/build.sh otelcol >/dev/null

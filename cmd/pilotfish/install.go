@@ -28,6 +28,7 @@ func (f *clusterFlags) connect(out io.Writer) (*install.Cluster, error) {
 type chartFlags struct {
 	values, gateway values.Options
 	revision        string
+	settingsFrom    string
 	noGateway       bool
 }
 
@@ -38,11 +39,12 @@ func (f *chartFlags) add(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.gateway.ValueFiles, "gateway-values", nil, "YAML file of the gateway chart's values (manifests/gateway/values.yaml)")
 	fl.StringArrayVar(&f.gateway.Values, "gateway-set", nil, "one value of the gateway's chart: key=value")
 	fl.StringVar(&f.revision, "revision", "", "revision of the control plane, to run several side by side")
+	fl.StringVar(&f.settingsFrom, "settings-from", "", "revision whose MeshConfig and injection settings are taken over, such as that of an istiod (default for the one without a name); values given go first")
 	fl.BoolVar(&f.noGateway, "no-gateway", false, "install no istio-ingressgateway")
 }
 
 func (f *chartFlags) options() (install.Options, error) {
-	o := install.Options{Gateway: !f.noGateway && f.revision == ""}
+	o := install.Options{Gateway: !f.noGateway && f.revision == "", SettingsFrom: f.settingsFrom}
 	if version != "unknown" {
 		o.Version = version
 	}
@@ -78,7 +80,8 @@ With --revision the control plane gets a name and takes only what is labelled wi
 		Example: `  pilotfish install
   pilotfish install --set hub=registry.example.com/pilotfish --set tag=v0.1.0
   pilotfish install --dry-run > install.yaml
-  pilotfish install --revision canary`,
+  pilotfish install --revision canary
+  pilotfish install --revision pilotfish --settings-from default   # beside an istiod`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := charts.options()
@@ -87,6 +90,15 @@ With --revision the control plane gets a name and takes only what is labelled wi
 			}
 			o.Timeout = timeout
 			if dryRun {
+				if o.SettingsFrom != "" {
+					c, err := cluster.connect(cmd.ErrOrStderr())
+					if err == nil {
+						o, err = c.WithSettings(cmd.Context(), o)
+					}
+					if err != nil {
+						return err
+					}
+				}
 				text, err := install.Render(o)
 				if err != nil {
 					return err
