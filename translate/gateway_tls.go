@@ -112,7 +112,7 @@ func serverSecrets(s *networking.ServerTLSSettings) (own []string, authority str
 	if len(own) > 0 {
 		authority = own[0] + authoritySuffix
 		if n := s.GetCaCertCredentialName(); n != "" {
-			authority = credentialSecret(n)
+			authority = authoritySecret(n)
 		}
 		return own, authority
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	networking "istio.io/api/networking/v1alpha3"
 	gatewayapi "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -28,10 +29,10 @@ func ReaderOf(p *config.Proxy) Reader {
 }
 
 // granted reports whether a gateway may have a Secret of another namespace: a
-// Gateway of the gateway's own namespace that selects it has the Secret as a
-// server's credentialName (or needs its authority), and a ReferenceGrant of the
-// Secret's namespace lets Gateways of that namespace refer to it. As with Istio
-// only the scheme kubernetes-gateway can name such a Secret.
+// Gateway of the gateway's own namespace that selects it has a server for whose
+// certificates or authority the Secret is, and a ReferenceGrant of the Secret's
+// namespace lets Gateways of that namespace refer to it. As with Istio only the
+// scheme kubernetes-gateway can name such a Secret.
 func granted(m *config.Mesh, r Reader, name string) bool {
 	if !r.Gateway || !strings.HasPrefix(name, gatewaySecretScheme) {
 		return false
@@ -42,11 +43,7 @@ func granted(m *config.Mesh, r Reader, name string) bool {
 			continue
 		}
 		for _, s := range gw.Spec.GetServers() {
-			named := s.GetTls().GetCredentialName()
-			if name != named && (name != named+authoritySuffix || !asksForCertificate(s.GetTls())) {
-				continue
-			}
-			if permitted(m, r.Namespace, named) {
+			if needs(s.GetTls(), name) && permitted(m, r.Namespace, name) {
 				return true
 			}
 		}
@@ -54,19 +51,30 @@ func granted(m *config.Mesh, r Reader, name string) bool {
 	return false
 }
 
+// needs reports whether a server's TLS settings are made of a secret.
+func needs(s *networking.ServerTLSSettings, name string) bool {
+	if len(s.GetCredentialNames()) == 0 && s.GetCredentialName() == "" {
+		return false
+	}
+	own, authority := serverSecrets(s)
+	return slices.Contains(own, name) || name == authority && asksForCertificate(s)
+}
+
 // permitted reports whether a ReferenceGrant lets Gateways of a namespace refer
 // to the Secret of a name. Groups and kinds are those of the Gateway API:
-// Istio's Gateway has none of its own there.
+// Istio's Gateway has none of its own there. An authority may be in the Secret
+// of the credential or in one of its own, and a grant for either is enough.
 func permitted(m *config.Mesh, from, name string) bool {
 	ns, secret, ok := strings.Cut(strings.TrimPrefix(name, gatewaySecretScheme), "/")
 	if !ok {
 		return false
 	}
+	names := []string{secret, strings.TrimSuffix(secret, authoritySuffix)}
 	return slices.ContainsFunc(m.ReferenceGrants.In(ns), func(g *config.ReferenceGrant) bool {
 		return slices.ContainsFunc(g.Spec.From, func(f gatewayapi.ReferenceGrantFrom) bool {
 			return f.Group == gatewayapi.GroupName && f.Kind == "Gateway" && string(f.Namespace) == from
 		}) && slices.ContainsFunc(g.Spec.To, func(t gatewayapi.ReferenceGrantTo) bool {
-			return t.Group == "" && t.Kind == "Secret" && (t.Name == nil || string(*t.Name) == secret)
+			return t.Group == "" && t.Kind == "Secret" && (t.Name == nil || slices.Contains(names, string(*t.Name)))
 		})
 	})
 }

@@ -101,3 +101,71 @@ func TestWhoIsGranted(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIsGranted: which fields of a Gateway name a Secret, and which grant
+// their names need.
+func TestWhatIsGranted(t *testing.T) {
+	const gateway = `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: edge}
+spec:
+  selector: {istio: ingress}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [a.example.com]
+    tls: `
+	const grant = `
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: {name: edge, namespace: certs}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: edge}]
+  to: [{group: "", kind: Secret, name: `
+	const at = "kubernetes-gateway://certs/"
+	both := `{mode: MUTUAL, credentialNames: ["` + at + `rsa", "` + at + `ec"]}`
+	authority := `{mode: MUTUAL, credentialName: own, caCertCredentialName: "` + at + `clients"}`
+	for _, c := range []struct {
+		tls, grant, name string
+		want             bool
+	}{
+		{`{mode: SIMPLE, credentialName: "` + at + `rsa"}`, "rsa", "rsa", true},
+		{`{mode: SIMPLE, credentialName: "` + at + `rsa"}`, "rsa", "rsa-cacert", false}, // nobody's certificate is checked
+		{`{mode: MUTUAL, credentialName: "` + at + `rsa"}`, "rsa", "rsa-cacert", true},
+		{both, "rsa", "rsa", true},
+		{both, "rsa", "ec", false},
+		{both, "ec", "ec", true},
+		{both, "rsa", "rsa-cacert", true},
+		{both, "ec", "ec-cacert", false}, // the first one's authority counts
+		{authority, "clients", "clients-cacert", true},
+		{authority, "clients-cacert", "clients-cacert", true},
+		{authority, "others", "clients-cacert", false},
+		{authority, "clients", "clients", false}, // its key is not for the gateway
+		{`{mode: SIMPLE, credentialName: own, caCertCredentialName: "` + at + `clients"}`, "clients", "clients-cacert", false},
+		{`{mode: MUTUAL, serverCertificate: /c, privateKey: /k, caCertCredentialName: "` + at + `clients"}`, "clients", "clients-cacert", false},
+		// credentialNames go before credentialName.
+		{`{mode: SIMPLE, credentialName: "` + at + `rsa", credentialNames: ["` + at + `ec"]}`, "rsa", "rsa", false},
+		{`{mode: SIMPLE, credentialName: "certs/rsa"}`, "rsa", "rsa", false}, // another scheme
+	} {
+		s := discovery.NewStore(nil, "file")
+		s.Synced("file")
+		objects, errs := file.Parse("in.yaml", []byte(gateway+c.tls+grant+c.grant+"}]\n"))
+		if len(errs) > 0 || len(objects) != 2 {
+			t.Fatal(objects, errs)
+		}
+		var changes []discovery.Change
+		for _, o := range objects {
+			changes = append(changes, discovery.Change{Object: o})
+		}
+		s.Apply("file", changes)
+		p := &config.Proxy{Type: config.Router, Namespace: "edge", Labels: map[string]string{"istio": "ingress"}}
+		_, problems := translate.NewTranslator(10).Secret(s.Mesh(), translate.ReaderOf(p), at+c.name)
+		if len(problems) != 1 {
+			t.Fatalf("%s: problems %v", c.tls, problems)
+		}
+		if got := problems[0].Code == "SecretNotFound"; got != c.want { // it may be had, were it there
+			t.Errorf("tls %s, grant for %s: %s is given: %v, want %v", c.tls, c.grant, c.name, got, c.want)
+		}
+	}
+}

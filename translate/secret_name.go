@@ -33,6 +33,16 @@ func credentialSecret(name string) string {
 	return secretScheme + name
 }
 
+// authoritySecret is the SDS name of an authority by itself. Of a Secret it is
+// asked for by a name with the suffix, which the user need not write.
+func authoritySecret(name string) string {
+	sds := credentialSecret(name)
+	if strings.HasPrefix(sds, configMapScheme) || strings.HasSuffix(sds, authoritySuffix) {
+		return sds
+	}
+	return sds + authoritySuffix
+}
+
 // credentialSecrets are the SDS names of a client's certificate and of the
 // authority that it trusts.
 func credentialSecrets(t *networking.ClientTLSSettings) (own, authority string) {

@@ -218,3 +218,47 @@ spec:
 		t.Errorf("%v of %d connections, %.1f standard deviations off 80 to 20", got, n, off)
 	}
 }
+
+// TestSecretThatGoes: a gateway keeps the certificate that it has when its
+// Secret goes, by either variant of ADS: Envoy has no way to be without one. The
+// problem tells. It is withdrawn by the Gateway's no longer naming it.
+func TestSecretThatGoes(t *testing.T) {
+	for _, sotw := range []bool{false, true} {
+		t.Run(fmt.Sprintf("sotw=%v", sotw), func(t *testing.T) {
+			ca := certs.New(t)
+			m := newMesh(t, twoServers+service("app", 80, "HTTP", backend(t, "app", false))+"---\n"+ca.Secret("a", "a.test", 7)+"---\n"+ca.Secret("b", "b.test", 1))
+			m.sotw = sotw
+			at := m.proxy(config.Router, ingress) + ":8443"
+			answers := func() error {
+				body, _, err := get(at, "a.test", ca.Client(""))
+				if err == nil && body != "app" {
+					err = fmt.Errorf("answer %q", body)
+				}
+				return err
+			}
+			missing := func() error {
+				for _, p := range m.server.Problems() {
+					if p.Code == "SecretNotFound" && p.Object.Name == "a" {
+						return nil
+					}
+				}
+				return fmt.Errorf("no problem tells of the Secret: %v", m.server.Problems())
+			}
+			eventually(t, answers)
+			m.remove("Secret", "a")
+			eventually(t, missing)
+			for range 20 { // what was sent with it has long arrived
+				if err := answers(); err != nil {
+					t.Fatalf("without the Secret: %v", err)
+				}
+			}
+			m.apply(strings.ReplaceAll(twoServers, "credentialName: a", "credentialName: b"))
+			eventually(t, func() error {
+				if err := answers(); err == nil {
+					return errors.New("it still answers")
+				}
+				return nil
+			})
+		})
+	}
+}

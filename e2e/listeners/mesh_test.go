@@ -34,7 +34,10 @@ type mesh struct {
 	t       *testing.T
 	store   *discovery.Store
 	address string
+	server  *snapshot.Server
 	objects map[config.Key]bool
+	// sotw has proxies ask by the older variant of ADS.
+	sotw bool
 }
 
 func newMesh(t *testing.T, yaml string) *mesh {
@@ -55,6 +58,7 @@ func newMesh(t *testing.T, yaml string) *mesh {
 	server := snapshot.NewServer(cache, options)
 	g := grpc.NewServer(options.GRPC()...)
 	server.Register(g)
+	m.server = server
 	l := listen(t)
 	m.address = l.Addr().String()
 	go func() { _ = g.Serve(l) }()
@@ -81,6 +85,14 @@ func (m *mesh) apply(yaml string) {
 		changes = append(changes, discovery.Change{Object: o})
 	}
 	m.store.Apply("test", changes)
+}
+
+// remove takes an object away.
+func (m *mesh) remove(kind, name string) {
+	m.t.Helper()
+	m.store.Apply("test", []discovery.Change{{
+		Object: discovery.Object{Meta: config.Meta{Key: config.Key{Kind: kind, Namespace: "default", Name: name}}}, Deleted: true,
+	}})
 }
 
 func listen(t *testing.T) net.Listener {
@@ -118,7 +130,7 @@ func (m *mesh) proxy(kind config.ProxyType, labels map[string]string) string {
 		},
 		Discovery:  agent.Address{Host: host, Port: number},
 		Admin:      agent.Address{Path: filepath.Join(m.t.TempDir(), "admin.sock")},
-		StaticHost: own,
+		StaticHost: own, StateOfTheWorld: m.sotw,
 	}
 	js, err := b.JSON()
 	if err != nil {
