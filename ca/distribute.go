@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,6 +37,18 @@ type Distributor struct {
 	Client    kubernetes.Interface
 	Authority *Authority
 	Log       *zap.Logger
+	// Failed, unless nil, counts the writes that the API server refused. Each is
+	// tried again.
+	Failed prometheus.Counter
+}
+
+// NewDistributor returns a Distributor whose failures are counted for r.
+func NewDistributor(client kubernetes.Interface, a *Authority, log *zap.Logger, r prometheus.Registerer) *Distributor {
+	c := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "pilotfish_trust_bundle_write_failures_total", Help: "Attempts to write a namespace's trust bundle or revocation lists that failed.",
+	})
+	r.MustRegister(c)
+	return &Distributor{Client: client, Authority: a, Log: log, Failed: c}
 }
 
 // distribution is one run of a Distributor.
@@ -130,6 +143,9 @@ func (d *distribution) one(ctx context.Context) bool {
 	if err == nil || ctx.Err() != nil {
 		d.queue.Forget(ns)
 		return true
+	}
+	if d.Failed != nil {
+		d.Failed.Inc()
 	}
 	d.Log.Warn("trust bundle: cannot be written; trying again", zap.String("namespace", ns), zap.Error(err))
 	d.queue.AddRateLimited(ns)

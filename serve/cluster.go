@@ -72,7 +72,7 @@ func newCluster(o *Options, client kubernetes.Interface, plane *Plane, statuses 
 		Yields: func(ctx context.Context) bool { return c.defaultLeads(ctx, plane.Store.TagOf(defaultRevision)) },
 	}
 	c.own = &Leader{Client: client, Namespace: o.namespace(), Lease: leaseOf(c.revision), Identity: o.identity(), Log: o.Log}
-	distributor := &ca.Distributor{Client: client, Authority: c.authority, Log: o.Log}
+	distributor := ca.NewDistributor(client, c.authority, o.Log, plane.Registry)
 	lifetime := c.authority.MaxLifetime()
 	c.leader.Writers = []Writer{
 		{"trust bundle in every namespace", distributor.Run},
