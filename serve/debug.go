@@ -30,6 +30,7 @@ func (p *Pages) debug() http.Handler {
 		{"registryz", p.ofMesh(registryz)},
 		{"mesh", p.ofMesh(meshConfig)},
 		{"held", p.held},
+		{"clusterz", p.ofMesh(clusterz)},
 		{"problems", p.ofMesh(func(*config.Mesh) any { return nonNil(p.Plane.Problems()) })},
 	}, p.proxyPages()...)
 	mux := http.NewServeMux()
@@ -41,6 +42,19 @@ func (p *Pages) debug() http.Handler {
 	slices.Sort(names)
 	mux.HandleFunc("GET /debug/list", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, r, names) })
 	return mux
+}
+
+// clusterState is a cluster that configuration is read of, in istiod's shape.
+type clusterState struct {
+	ID         string `json:"id"`
+	SecretName string `json:"secretName"`
+	SyncStatus string `json:"syncStatus"`
+}
+
+// clusterz lists the one cluster that is read, under the name that its proxies
+// have for it. A Mesh is made when all of it is there.
+func clusterz(*config.Mesh) any {
+	return []clusterState{{ID: "Kubernetes", SyncStatus: "synced"}}
 }
 
 // ofMesh is a page about the newest Mesh.

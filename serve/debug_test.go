@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/pilotfish-mesh/pilotfish/ca"
+	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/e2e/kubetest"
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
 	"github.com/pilotfish-mesh/pilotfish/translate"
@@ -87,6 +88,7 @@ func TestWhoMaySeePages(t *testing.T) {
 	system, shop := token("istio-system", "istio-ca"), token("shop", "istio-ca")
 	pages := Pages{Plane: plane, Pprof: true, Visitor: a.visitor, Namespaces: []string{"istio-system"}}
 	proving, local := pages.Monitoring(), (&Pages{Plane: plane}).Monitoring()
+	open := (&Pages{Plane: plane, Pprof: true, Open: true, Page: func(func() *config.Mesh) http.Handler { return http.NotFoundHandler() }}).Monitoring()
 	const far = "10.0.0.1:1234"
 	for name, c := range map[string]struct {
 		pages                   http.Handler
@@ -110,6 +112,9 @@ func TestWhoMaySeePages(t *testing.T) {
 		"its own proxies":               {proving, far, "/debug/config_dump?proxyID=a.shop", shop, http.StatusNotFound},
 		"by a way around":               {proving, far, "/debug/config_dump/../syncz", shop, http.StatusTemporaryRedirect},
 		"metrics":                       {proving, far, "/metrics", "", http.StatusOK},
+		"everybody, where it is open":   {open, far, "/debug/syncz", "", http.StatusOK},
+		"profiles are not":              {open, far, "/debug/pprof/cmdline", "", http.StatusUnauthorized},
+		"nor is the configuration":      {open, far, "/config/", "", http.StatusUnauthorized},
 		"where nobody can prove it":     {local, far, "/debug/syncz", system, http.StatusUnauthorized},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -124,5 +129,17 @@ func TestWhoMaySeePages(t *testing.T) {
 				t.Errorf("answered %d, want %d: %.200s", w.Code, c.want, w.Body)
 			}
 		})
+	}
+}
+
+// Over ADS everybody may ask where debug information is open, also about
+// proxies of other namespaces.
+func TestOpenTools(t *testing.T) {
+	nobody := &snapshot.Question{Proxy: &config.Proxy{Namespace: "shop"}}
+	for _, open := range []bool{false, true} {
+		namespace, err := (&tools{namespaces: []string{"istio-system"}, open: open}).caller(nobody)
+		if (err == nil) != open || namespace != "" {
+			t.Errorf("open %v: somebody who has proven nothing sees namespace %q, %v", open, namespace, err)
+		}
 	}
 }

@@ -33,6 +33,9 @@ type Pages struct {
 	// Namespaces are those whose service accounts may see every page. Others see
 	// what is about their own namespace's proxies.
 	Namespaces []string
+	// Open has the debug pages answer everybody. Profiles and the page about the
+	// configuration stay for those who are proven.
+	Open bool
 	// Page makes the page about the configuration, below /config/; nil for
 	// none.
 	Page func(mesh func() *config.Mesh) http.Handler
@@ -73,8 +76,16 @@ func (p *Pages) Readiness() http.Handler {
 		}
 		_, _ = w.Write([]byte("ready\n"))
 	})
-	mux.Handle("/debug/", p.proven(p.debug()))
+	mux.Handle("/debug/", p.debugFor())
 	return mux
+}
+
+// debugFor are the debug pages for those who may see them.
+func (p *Pages) debugFor() http.Handler {
+	if p.Open {
+		return p.debug()
+	}
+	return p.proven(p.debug())
 }
 
 // versions is /version: ours, and in the form that Istio's tools read.
@@ -89,7 +100,7 @@ func (p *Pages) Monitoring() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.Plane.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, r, versions{p.Build, p.Build.istio()}) })
-	mux.Handle("/debug/", p.proven(p.debug()))
+	mux.Handle("/debug/", p.debugFor())
 	if p.Page != nil {
 		mux.Handle("/config/", p.proven(http.StripPrefix("/config", p.Page(p.Plane.Store.Mesh))))
 	}

@@ -77,6 +77,9 @@ type Options struct {
 	// DebugNamespaces are those, besides Namespace, whose service accounts may see
 	// every debug page.
 	DebugNamespaces []string
+	// OpenDebug has debug information answer everybody who reaches a port,
+	// Secrets redacted, as istiod did before 1.29.
+	OpenDebug bool
 	// WorkloadEntryGrace is how long the proxy of a registered WorkloadEntry may be
 	// away before the entry goes. Default 10 s.
 	WorkloadEntryGrace time.Duration
@@ -276,7 +279,7 @@ func (r *running) run(ctx context.Context) error {
 		returnMemory(ctx)
 		return nil
 	})
-	pages := &Pages{Plane: r.plane, Build: r.options.Build, Visitor: r.admission.visitor, Namespaces: append([]string{r.options.namespace()}, r.options.DebugNamespaces...), Draining: r.draining, Pprof: r.options.Pprof, Page: r.options.Page, Stale: r.stale}
+	pages := &Pages{Plane: r.plane, Build: r.options.Build, Visitor: r.admission.visitor, Namespaces: append([]string{r.options.namespace()}, r.options.DebugNamespaces...), Open: r.options.OpenDebug, Draining: r.draining, Pprof: r.options.Pprof, Page: r.options.Page, Stale: r.stale}
 	var err error
 	if r.tools, err = newTools(r.plane, pages.debug(), r.options); err != nil {
 		return err

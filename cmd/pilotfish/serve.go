@@ -65,6 +65,14 @@ func inClusterFlags(f *pflag.FlagSet, o *serve.Options) {
 		more = strings.Split(list, ",")
 	}
 	f.StringSliceVar(&o.DebugNamespaces, "debug-namespaces", more, "namespaces, besides the control plane's own, whose service accounts may see every debug page (DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES)")
+	f.BoolFunc("debug-auth", "debug information is for those who have proven who they are; with false every machine that reaches a port sees it, Secrets redacted (default true, or what ENABLE_DEBUG_ENDPOINT_AUTH says)", func(v string) error {
+		on, err := strconv.ParseBool(v)
+		o.OpenDebug = !on
+		return err
+	})
+	if on, err := strconv.ParseBool(os.Getenv("ENABLE_DEBUG_ENDPOINT_AUTH")); err == nil { // anything else leaves it closed
+		o.OpenDebug = !on
+	}
 	grace := registration.DefaultGrace
 	if d, err := time.ParseDuration(os.Getenv("PILOT_WORKLOAD_ENTRY_GRACE_PERIOD")); err == nil && d > 0 {
 		grace = d

@@ -1,18 +1,14 @@
 package mesh
 
 import (
-	"bufio"
 	"context"
-	"errors"
+	"encoding/base64"
 	"fmt"
-	"math"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,7 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"github.com/pilotfish-mesh/pilotfish/e2e/cluster"
+	"github.com/pilotfish-mesh/pilotfish/e2e/pki"
 )
 
 // TestOperations follows docs/operations.md, each command as it stands there:
@@ -87,6 +83,7 @@ kubectl rollout status deployment -n shop
 	}
 	w.noneComesBack(t)
 	w.follow(t, "kubectl delete namespace shop istio-system\n", environment...)
+	w.plugsIn(t, page, environment)
 	w.await(t, "an end without a trace", func(context.Context) error {
 		after := w.everything(t)
 		var more []string
@@ -105,6 +102,52 @@ kubectl rollout status deployment -n shop
 		}
 		return nil
 	})
+}
+
+var allHaveIt = regexp.MustCompile(`VirtualService shop/myapp-virtualservice generation 1: [1-9]\d* of \d+ proxies have it\n`)
+
+// plugsIn follows the commands for a root of one's own, with the lists that the
+// page on security adds. The Envoys of pods have root and list.
+func (w *world) plugsIn(t *testing.T, page string, environment []string) {
+	t.Helper()
+	root, err := pki.Root("the company's root", time.Now().Add(24*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := root.Revoke(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := t.TempDir()
+	for name, text := range map[string][]byte{
+		"ca-cert.pem": root.Cert, "ca-key.pem": root.KeyPEM, "cert-chain.pem": root.Cert, "root-cert.pem": root.Cert, "ca-crl.pem": list,
+	} {
+		if err := os.WriteFile(filepath.Join(files, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create, _, ok := strings.Cut(w.commandsOf(t, page, "## Certificates"), "pilotfish ca status")
+	if !ok || !strings.Contains(create, "--from-file=root-cert.pem") {
+		t.Fatalf("section Certificates begins with %s", create)
+	}
+	create = strings.TrimSpace(create) + " --from-file=ca-crl.pem\n"
+	terminal := w.follow(t, "kubectl create namespace istio-system\ncd "+files+"\n"+create+`pilotfish install
+pilotfish ca status
+kubectl create namespace shop
+kubectl label namespace shop istio-injection=enabled
+cd `+w.root+`
+kubectl apply -n shop -f examples/canary/deployments.yaml -f examples/canary/myapp.yaml
+kubectl rollout status -n shop deployment/myapp-v1
+istioctl proxy-config secret -n shop deployment/myapp-v1 -o json
+pilotfish uninstall --purge
+kubectl delete namespace shop istio-system
+`, environment...)
+	in := func(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+	for _, want := range []string{"the company's root", in(root.Cert), `"crl"`, in(list)} {
+		if !strings.Contains(terminal, want) {
+			t.Errorf("a root of one's own: no %q in\n%s", want, terminal)
+		}
+	}
 }
 
 // noneComesBack: the objects of users have gone with their CRDs, so that the next
@@ -180,197 +223,6 @@ func (w *world) everything(t *testing.T) map[string]bool {
 					continue
 				}
 				out[strings.Join([]string{version.Group, o.GetNamespace(), k.Name + "/" + o.GetName()}, " ")] = true
-			}
-		}
-	}
-	return out
-}
-
-// newcomer is a machine with a checkout of this repository and no cluster. The
-// node that its commands start ends with the test.
-func newcomer(t *testing.T) (w *world, dir string) {
-	t.Helper()
-	if os.Getenv("KUBECONFIG") != "" {
-		t.Skip("KUBECONFIG names a cluster: nothing is started here")
-	}
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	top, err := os.MkdirTemp("", "pf-") // the path of a Unix socket is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir = filepath.Join(top, "cluster")
-	w = &world{root: root, kubeconfig: filepath.Join(dir, "kubeconfig")}
-	node, err := cluster.New(dir, w.tools())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := node.Missing(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	endsWithTests(node)
-	t.Cleanup(func() {
-		if err := node.Down(context.Background()); err != nil {
-			t.Error(err)
-		}
-		_ = os.RemoveAll(top)
-	})
-	return w, dir
-}
-
-// TestNewUser follows the README's section on clusters, each command as it
-// stands there, from the first, which starts a cluster, to the last, which ends
-// it and leaves no trace.
-func TestNewUser(t *testing.T) {
-	w, dir := newcomer(t)
-	before := tracesOfNodes(t)
-	commands := freePort(t, w.commandsOf(t, "README.md", "## In a cluster: a canary in ten minutes"), "8080")
-	began := time.Now()
-	terminal := w.follow(t, commands, "CLUSTER_DIR="+dir)
-	t.Logf("all of it took %v", time.Since(began).Round(time.Second))
-	for i, v2 := range []float64{0.3, 0.5, 1} {
-		const n = 200
-		got := countedLines(after(t, terminal, "answers", i+1))
-		v1, other := got[`"version":"v1"`], got[`"version":"v2"`]
-		if v1+other != n || math.Abs(float64(other)-n*v2) > 3.9*math.Sqrt(n*v2*(1-v2)) {
-			t.Errorf("answers, with %v of v2: %v", v2, got)
-		}
-	}
-	if n := strings.Count(terminal, "\npilotfish works in this cluster.\n"); n != 2 {
-		t.Errorf("install and verify gave %d good verdicts, want 2", n)
-	}
-	if t.Failed() {
-		t.Log(terminal)
-	}
-	if all := left(t, before, dir); len(all) > 0 {
-		t.Errorf("left behind: %v", all)
-	}
-}
-
-// TestInterruptedCluster: whenever make cluster is interrupted or killed, what is
-// left goes with make cluster-down, which may also be said when nothing is there.
-func TestInterruptedCluster(t *testing.T) {
-	w, dir := newcomer(t)
-	before := tracesOfNodes(t)
-	down := func() {
-		t.Helper()
-		w.follow(t, "make cluster-down\n", "CLUSTER_DIR="+dir)
-		if all := left(t, before, dir); len(all) > 0 {
-			t.Errorf("left behind: %v", all)
-		}
-	}
-	down()
-	for _, c := range []struct {
-		when   string // what it says then
-		signal syscall.Signal
-	}{
-		{"starting the node's processes", syscall.SIGINT},
-		{"loading images", syscall.SIGKILL},
-	} {
-		said := w.interrupt(t, dir, c.when, c.signal)
-		// Interrupted, it cleans up itself; killed, it cannot.
-		if all := left(t, before, dir); (len(all) > 0) != (c.signal == syscall.SIGKILL) {
-			t.Errorf("before make cluster-down there is %v", all)
-		}
-		down()
-		if t.Failed() {
-			t.Fatalf("%v when it said %q:\n%s", c.signal, c.when, said)
-		}
-	}
-}
-
-// interrupt runs make cluster, sends its processes a signal as a terminal does
-// when it says something, and returns what it said.
-func (w *world) interrupt(t *testing.T, dir, when string, with syscall.Signal) string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "make", "cluster")
-	cmd.Dir, cmd.Env = w.root, append(os.Environ(), "CLUSTER_DIR="+dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.StderrPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var said strings.Builder
-	sent := false
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		fmt.Fprintln(&said, lines.Text())
-		if strings.Contains(lines.Text(), when) {
-			sent = true
-			_ = syscall.Kill(-cmd.Process.Pid, with)
-		}
-	}
-	var exit *exec.ExitError
-	if err := cmd.Wait(); !sent || !errors.As(err, &exit) {
-		t.Fatalf("sent %v: %v, ended with %v:\n%s", with, sent, err, said.String())
-	}
-	return said.String()
-}
-
-// tracesOfNodes is what nodes have on a machine outside of their folder: network
-// devices, cgroups, and rules of kube-proxy.
-func tracesOfNodes(t *testing.T) map[string]bool {
-	t.Helper()
-	out := map[string]bool{}
-	devices, err := net.Interfaces()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range devices {
-		out["network device "+d.Name] = strings.HasPrefix(d.Name, "pf-")
-	}
-	for _, pattern := range []string{"/sys/fs/cgroup/*pilotfish-*", "/sys/fs/cgroup/*/*pilotfish-*", "/run/netns/cni-*", "/var/run/containerd/io.containerd*", "/var/lib/kubelet/*", "/var/log/pods/*"} {
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range found {
-			out[f] = true
-		}
-	}
-	rules, err := exec.Command("iptables-save").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(rules)) {
-		if strings.Contains(line, "KUBE-") || strings.Contains(line, "CNI-") {
-			out["rule "+strings.TrimSpace(line)] = true
-		}
-	}
-	return out
-}
-
-// left is what nodes have on the machine that was not there before, and what
-// knows the folder of one: itself, a process, or a mount.
-func left(t *testing.T, before map[string]bool, dir string) []string {
-	t.Helper()
-	var out []string
-	for trace, nodes := range tracesOfNodes(t) {
-		if nodes && !before[trace] {
-			out = append(out, trace)
-		}
-	}
-	if _, err := os.Stat(dir); err == nil {
-		out = append(out, dir)
-	}
-	processes, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range processes {
-		if filepath.Base(p) == fmt.Sprint(os.Getpid()) {
-			continue
-		}
-		for _, file := range []string{"cmdline", "mountinfo"} {
-			if text, err := os.ReadFile(filepath.Join(p, file)); err == nil && strings.Contains(string(text), dir) {
-				out = append(out, fmt.Sprintf("process %s, by its %s", filepath.Base(p), file))
 			}
 		}
 	}
