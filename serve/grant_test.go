@@ -16,7 +16,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 	"github.com/pilotfish-mesh/pilotfish/e2e/kubetest"
+	"github.com/pilotfish-mesh/pilotfish/e2e/pki"
 	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
@@ -167,6 +169,86 @@ func TestReferenceGrants(t *testing.T) {
 	for _, l := range r.logs.All() {
 		if text := fmt.Sprint(l.Message, l.ContextMap()); strings.Contains(text, "kept-from-logs") {
 			t.Errorf("a log line shows the Secret: %s", text)
+		}
+	}
+}
+
+const manyNames = `
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: gw, namespace: front}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: vault}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: many, namespace: front}
+spec:
+  selector: {istio: front}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [a.example.com]
+    tls:
+      mode: MUTUAL
+      credentialNames: ["kubernetes-gateway://vault/rsa", "kubernetes-gateway://vault/ec"]
+      caCertCredentialName: "kubernetes-gateway://vault/clients"
+---
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: many, namespace: vault}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: front}]
+  to: [{group: "", kind: Secret, name: rsa}, {group: "", kind: Secret, name: ec}, {group: "", kind: Secret, name: clients}]
+`
+
+// By each field that names Secrets a gateway gets those of another namespace that
+// a grant is for, and of an authority never the key.
+func TestGrantsByEachField(t *testing.T) {
+	s := kubetest.Shared(t)
+	c := s.Client(t)
+	c.InstallCRDs(t, "Gateway")
+	t.Cleanup(func() { c.RemoveCRDs(t, "Gateway") })
+	c.InstallReferenceGrants(t)
+	t.Cleanup(func() { c.RemoveReferenceGrants(t) })
+	c.Apply(t, "{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}\n---\n"+manyNames)
+	r := startReplica(t, s, nil).ready()
+	authority, err := pki.Root("clients", time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"rsa", "ec", "clients", "private"} {
+		_, err := r.kube.CoreV1().Secrets("vault").Create(t.Context(), &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: name}, Type: corev1.SecretTypeTLS,
+			Data: map[string][]byte{"tls.crt": authority.Cert, "tls.key": authority.KeyPEM, "ca.crt": authority.Cert},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = r.kube.CoreV1().Secrets("vault").Delete(context.Background(), name, metav1.DeleteOptions{})
+		})
+	}
+	conn, token := r.dial("front", "127.0.0.1", nil), r.token("front", "gw", "", "istio-ca")
+	for i, c := range []struct {
+		name string
+		want bool
+	}{
+		{"rsa", true}, {"ec", true}, {"clients-cacert", true},
+		{"clients", false}, {"rsa-cacert", false}, {"private", false}, {"private-cacert", false},
+	} {
+		node := fmt.Sprintf("router~127.0.0.1~gw-%d.front~front.svc.cluster.local", i)
+		a := subscribe(t, conn, token, node, "kubernetes-gateway://vault/"+c.name)
+		if c.want {
+			envoytest.Eventually(t, 30*time.Second, func() string { // the watches bring Secret, grant and Gateway in any order
+				if !a.told() {
+					return "is not given"
+				}
+				return ""
+			})
+		} else if a.told() {
+			t.Errorf("%s is given", c.name)
 		}
 	}
 }
