@@ -60,7 +60,7 @@ kubectl apply -n shop -f examples/canary/deployments.yaml -f examples/canary/mya
 kubectl rollout status deployment -n shop
 `, environment...)
 	if terminal := walk("## Status of objects"); !strings.Contains(terminal, "PassedValidation=True") ||
-		!strings.Contains(terminal, "VirtualService shop/myapp-virtualservice generation 1: 3 of 3 proxies have it") {
+		!allHaveIt.MatchString(terminal) {
 		t.Errorf("the object's status:\n%s", terminal)
 	}
 	if terminal := w.follow(t, "pilotfish ca status\npilotfish ca rotate\n", environment...); !strings.Contains(terminal, "self-signed") {
