@@ -36,21 +36,8 @@ type observed struct {
 	since time.Time // the control plane was scraped first
 }
 
-const observedMesh = `
-apiVersion: v1
-kind: Service
-metadata: {name: plain}
-spec: {selector: {app: plain}, ports: [{name: http, port: 8080}, {name: tcp, port: 7070}]}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: plain}
-spec:
-  selector: {matchLabels: {app: plain}}
-  template:
-    metadata: {labels: {app: plain, sidecar.istio.io/inject: "false"}}
-    spec: {containers: [{name: c, image: c}]}
----
+// throughGateway has requests from outside come to web.
+const throughGateway = `
 apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {name: gateway}
@@ -65,6 +52,22 @@ spec:
   hosts: ["*"]
   gateways: [gateway]
   http: [{route: [{destination: {host: web, port: {number: 8080}}}]}]
+`
+
+const observedMesh = `
+apiVersion: v1
+kind: Service
+metadata: {name: plain}
+spec: {selector: {app: plain}, ports: [{name: http, port: 8080}, {name: tcp, port: 7070}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: plain}
+spec:
+  selector: {matchLabels: {app: plain}}
+  template:
+    metadata: {labels: {app: plain, sidecar.istio.io/inject: "false"}}
+    spec: {containers: [{name: c, image: c}]}
 ---
 # A problem, but no error: of two for one host, one counts.
 apiVersion: networking.istio.io/v1
@@ -88,7 +91,7 @@ func observe(t *testing.T) *observed {
 		t.Fatal(err)
 	}
 	text := strings.NewReplacer("OTLP", "4317", "ZIPKIN", "9411").Replace(string(b))
-	stage.Write(t, filepath.Join(dir, "mesh.yaml"), text+"---"+observedMesh)
+	stage.Write(t, filepath.Join(dir, "mesh.yaml"), text+"---"+throughGateway+"---"+observedMesh)
 	o := &observed{Stage: stage.StartWith(t, dir, up.Options{Mode: up.Namespaces, PageAddress: "127.0.0.1:0", InternalKeys: true})}
 	none := "[]"
 	o.more.Store(&none)
@@ -202,6 +205,16 @@ func TestObservability(t *testing.T) {
 	o := observe(t)
 	t.Run("dashboards", o.dashboards)
 	t.Run("Istio's dashboards", o.istios)
+	t.Run("gateways", func(t *testing.T) {
+		const from = `{source_workload="istio-ingressgateway", source_workload_namespace="istio-system", destination_workload="web"`
+		for _, expr := range []string{
+			`istio_requests_total` + from + `, reporter="source", destination_service="web.default.svc.cluster.local", response_code="200"}`,
+			`istio_request_duration_milliseconds_count` + from + `, reporter="source"}`,
+			`istio_requests_total` + from + `, reporter="destination", source_principal=~"spiffe://.+"}`,
+		} {
+			envoytest.Eventually(t, stage.Patience, func() string { return o.lacks(expr) })
+		}
+	})
 	t.Run("recording rules", func(t *testing.T) {
 		for _, name := range readRules(t).names("record") {
 			envoytest.Eventually(t, stage.Patience, func() string { return o.lacks(name) })

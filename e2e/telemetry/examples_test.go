@@ -135,20 +135,26 @@ func TestPrometheusExample(t *testing.T) {
 func TestTracingByMeshConfigExample(t *testing.T) {
 	c := startCollector(t)
 	dir := stage.Copy(t, "../../examples/tracing-mesh-config")
-	file := filepath.Join(dir, "mesh.yaml")
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"mesh.yaml", "workloads.yaml"} {
+		file := filepath.Join(dir, name)
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stage.Write(t, file, strings.Replace(string(b), `"127.0.0.1:9411"`, fmt.Sprintf(`"127.0.0.1:%d"`, c.zipkin), 1))
 	}
-	stage.Write(t, file, strings.Replace(string(b), `"127.0.0.1:9411"`, fmt.Sprintf(`"127.0.0.1:%d"`, c.zipkin), 1))
 	s := stage.Start(t, dir, up.Loopback)
 	for _, p := range s.Plane().Problems() {
 		t.Errorf("the example has a problem: %v", p)
 	}
 	s.Inside("curl", "http://httpbin:8000").Get(t, "/mesh", "X-User", "jane")
 	client, server := pair(t, c, "/mesh")
-	if client.Attributes.get("user") != "jane" || server.Attributes.get("environment") != "example" {
+	if client.Attributes.get("user") != "jane" || client.Attributes.get("environment") != "example" {
 		t.Errorf("client %+v\nserver %+v", client, server)
+	}
+	// The annotation of httpbin's pods counts for them alone.
+	if server.Attributes.get("team") != "payments" || server.Attributes.get("environment") != "" || client.Attributes.get("team") != "" {
+		t.Errorf("tags of the annotation: client %+v\nserver %+v", client, server)
 	}
 }
 

@@ -96,6 +96,20 @@ func TestTracesInOTLP(t *testing.T) {
 	}
 }
 
+// A trace that begins at a gateway goes on at the sidecar behind it.
+func TestTracesFromGateway(t *testing.T) {
+	c := startCollector(t)
+	s := mesh(t, c, up.Loopback, strings.Replace(otlpTracing, "{name: default}", "{name: default, namespace: istio-system}", 1)+"---"+throughGateway)
+	s.Outside("gateway", 80).Get(t, "/outside", "X-User", "jane")
+	gateway, server := pair(t, c, "/outside")
+	if gateway.service != "istio-ingressgateway.istio-system" || gateway.Parent != "" || gateway.Attributes.get("user") != "jane" || server.service != "web.default" || server.Kind != 2 {
+		t.Errorf("gateway %+v\nserver %+v", gateway, server)
+	}
+	if got := gateway.Attributes.get("istio.namespace"); got != "istio-system" {
+		t.Errorf("the gateway's namespace is %q", got)
+	}
+}
+
 // Without a share only requests are traced that were chosen before, and a
 // workload may report no spans at all.
 func TestSampling(t *testing.T) {
