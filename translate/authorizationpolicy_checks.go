@@ -52,12 +52,47 @@ func checkTo(r *Report, m proto.Message) {
 	}
 }
 
+func checkOperation(r *Report, m proto.Message) {
+	o, _ := m.(*security.Operation)
+	checkContradictions(r, []listPair{
+		{"hosts", "notHosts", o.GetHosts(), o.GetNotHosts()}, {"ports", "notPorts", o.GetPorts(), o.GetNotPorts()},
+		{"methods", "notMethods", o.GetMethods(), o.GetNotMethods()}, {"paths", "notPaths", o.GetPaths(), o.GetNotPaths()},
+	})
+}
+
+// listPair is a field of values with its negation.
+type listPair struct {
+	field, notField   string
+	values, notValues []string
+}
+
+// checkContradictions warns of what can never be so, because each value is
+// also one that must not be.
+func checkContradictions(r *Report, pairs []listPair) {
+	for _, p := range pairs {
+		if len(p.values) > 0 && !slices.ContainsFunc(p.values, func(v string) bool {
+			return !slices.Contains(p.notValues, v) && !slices.Contains(p.notValues, "*")
+		}) {
+			r.WarnAt(p.field, "NoEffect", "has no value that %s does not rule out: nothing is so", p.notField)
+		}
+	}
+}
+
 func checkSource(r *Report, m proto.Message) {
 	s, _ := m.(*security.Source)
 	accounts := len(s.GetServiceAccounts())+len(s.GetNotServiceAccounts()) > 0
 	if accounts && len(s.GetPrincipals())+len(s.GetNotPrincipals())+len(s.GetNamespaces())+len(s.GetNotNamespaces()) > 0 {
 		r.ErrorAt("serviceAccounts", "Conflict", "is set beside principals or namespaces, which say the same in another way; use one of them")
 	}
+	checkContradictions(r, []listPair{
+		{"principals", "notPrincipals", s.GetPrincipals(), s.GetNotPrincipals()},
+		{"requestPrincipals", "notRequestPrincipals", s.GetRequestPrincipals(), s.GetNotRequestPrincipals()},
+		{"namespaces", "notNamespaces", s.GetNamespaces(), s.GetNotNamespaces()},
+		{"serviceAccounts", "notServiceAccounts", s.GetServiceAccounts(), s.GetNotServiceAccounts()},
+		{"trustDomains", "notTrustDomains", s.GetTrustDomains(), s.GetNotTrustDomains()},
+		{"ipBlocks", "notIpBlocks", s.GetIpBlocks(), s.GetNotIpBlocks()},
+		{"remoteIpBlocks", "notRemoteIpBlocks", s.GetRemoteIpBlocks(), s.GetNotRemoteIpBlocks()},
+	})
 	for _, a := range slices.Concat(s.GetServiceAccounts(), s.GetNotServiceAccounts()) {
 		if strings.Contains(a, "*") || strings.Count(a, "/") > 1 || a == "" {
 			r.ErrorAt("serviceAccounts", "ValueInvalid", "has %s; want namespace/account, or an account of the policy's namespace, without wildcards", shown(a))
@@ -110,6 +145,7 @@ func checkCondition(r *Report, m proto.Message) {
 	if len(c.GetValues())+len(c.GetNotValues()) == 0 {
 		r.ErrorAt("values", "Missing", "is empty; want values or notValues")
 	}
+	checkContradictions(r, []listPair{{"values", "notValues", c.GetValues(), c.GetNotValues()}})
 	check := map[string]func(*Report, protoreflect.Value){
 		"source.ip": checkAddressBlock, "remote.ip": checkAddressBlock, "destination.ip": checkAddressBlock, "destination.port": checkPortText,
 	}[attribute]

@@ -37,7 +37,7 @@ func authorizationPolicyTables() []Table {
 			{Name: "trust_domains", Feature: "trust domains by certificate", Case: "authorizationpolicy/source"},
 			{Name: "not_trust_domains", Feature: "trust domains by certificate, excluded", Case: "authorizationpolicy/source_not"},
 		}},
-		{Message: of + "Operation", Fields: []Field{
+		{Message: of + "Operation", Check: checkOperation, Fields: []Field{
 			{Name: "hosts", Feature: "hosts of requests, in any case and on any port", Case: "authorizationpolicy/operation"},
 			{Name: "not_hosts", Feature: "hosts of requests, excluded", Case: "authorizationpolicy/operation_not"},
 			{Name: "ports", Feature: "ports", Case: "authorizationpolicy/operation", Check: checkPortText},

@@ -87,6 +87,9 @@ func (ix *Index) attachmentProblems(meta *config.Meta, p attachable) []config.Pr
 		}
 	}
 	if len(targetRefs(p)) > 0 {
+		if p.GetTargetRef() != nil && len(p.GetTargetRefs()) > 0 {
+			out = append(out, config.At(meta, "spec.targetRef", config.Warning, "NoEffect", "has no effect beside targetRefs"))
+		}
 		if len(p.GetSelector().GetMatchLabels()) > 0 {
 			out = append(out, config.At(meta, "spec.selector", config.Warning, "NoEffect", "has no effect beside targetRefs"))
 		}

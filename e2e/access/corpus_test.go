@@ -38,6 +38,7 @@ var (
 	subject = []string{"*", "a.example.com/alice", "a.example.com/*", "*/bob", "b.example.com/alice"}
 	sources = []kind{
 		{"principals", callers}, {"namespaces", []string{"default", "other", "def*", "*her", "defaul"}}, {"serviceAccounts", []string{"friend", "other/guest", "guest"}},
+		{"trustDomains", []string{"cluster.local", "cluster.*", "*.local", "*", "cluster", "other.example"}},
 		{"requestPrincipals", subject}, {"ipBlocks", blocks}, {"remoteIpBlocks", blocks},
 	}
 	operations = []kind{
@@ -45,6 +46,7 @@ var (
 		{"methods", []string{"GET", "P*", "*ST", "*"}}, {"paths", []string{"/a", "/a*", "*b", "*", "/a/{*}", "/a/{**}", "/{*}/b", "/a/{*}/c", "/a?q"}},
 	}
 	conditions = []kind{
+		{"source.serviceAccount", []string{"friend", "other/guest"}}, {"source.trustDomain", []string{"cluster.local", "*.example"}},
 		{"source.principal", callers}, {"source.namespace", []string{"default", "oth*"}}, {"source.ip", blocks}, {"destination.ip", blocks}, {"destination.port", []string{"8080", "9000", "8881"}},
 		{"request.headers[x-key]", []string{"one", "o*", "*e", "*"}}, {"request.auth.principal", subject}, {"request.auth.claims[group]", []string{"dev", "d*", "*s", "*"}}, {"request.auth.audiences", []string{"web", "x"}},
 	}

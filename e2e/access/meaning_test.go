@@ -117,7 +117,9 @@ func (c *call) is(attribute string, values []string) bool {
 			return identity && like(v, "cluster.local/ns/"+namespace+"/sa/"+account)
 		case "namespaces", "source.namespace":
 			return identity && like(v, namespace)
-		case "serviceAccounts":
+		case "trustDomains", "source.trustDomain":
+			return identity && like(v, "cluster.local")
+		case "serviceAccounts", "source.serviceAccount":
 			if !strings.Contains(v, "/") {
 				v = "default/" + v
 			}

@@ -1,6 +1,17 @@
 package access
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
+
+// aliases has the mesh's trust domain be known by two other names.
+const aliases = "\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: '{trustDomainAliases: [old.example, older.example]}'}\n"
+
+// mesh is a policy of the root namespace, for everyone.
+func mesh(action, rules string) string {
+	return "\n---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: mesh, namespace: istio-system}\nspec: {action: " + action + ", rules: " + rules + "}\n"
+}
 
 // TestPolicies compares what Envoys decide with what the policies' texts mean.
 func TestPolicies(t *testing.T) {
@@ -42,6 +53,40 @@ func TestPolicies(t *testing.T) {
 		{"namespaces by prefix", policy("ALLOW", "[{from: [{source: {namespaces: ['oth*']}}]}]"), []request{{want: denied}, {from: "other/guest", want: ok}}},
 		{"serviceAccounts", policy("ALLOW", "[{from: [{source: {serviceAccounts: [friend, other/nobody]}}]}]"), []request{
 			{from: "other/guest", want: denied}, {want: ok},
+		}},
+		{"serviceAccounts with their namespace", policy("ALLOW", "[{from: [{source: {serviceAccounts: [default/friend]}}]}]"), []request{
+			{from: "other/guest", want: denied}, {from: "default/plain", want: denied}, {want: ok}, {bytes: "hi", want: ok}, {from: "other/guest", bytes: "hi", want: closed},
+		}},
+		{"notServiceAccounts", policy("DENY", "[{from: [{source: {notServiceAccounts: [friend]}}]}]"), []request{
+			{from: "other/guest", want: denied}, {from: "default/plain", want: denied}, {want: ok}, {bytes: "hi", want: ok}, {from: "other/guest", bytes: "hi", want: closed},
+		}},
+		{"notServiceAccounts, ALLOW", policy("ALLOW", "[{from: [{source: {notServiceAccounts: [other/guest, default/nobody]}}]}]"), []request{
+			{from: "other/guest", want: denied}, {want: ok}, {from: "default/plain", want: ok},
+		}},
+		// An account without a namespace is of the policy's.
+		{"serviceAccounts of the root namespace", mesh("DENY", "[{from: [{source: {serviceAccounts: [friend]}}]}, {from: [{source: {serviceAccounts: [other/guest]}}]}]"), []request{
+			{from: "other/guest", want: denied}, {want: ok},
+		}},
+		{"source.serviceAccount", policy("DENY", "[{when: [{key: source.serviceAccount, notValues: [default/friend]}]}]"), []request{
+			{from: "other/guest", want: denied}, {from: "default/plain", want: denied}, {want: ok},
+		}},
+		{"at v1beta1", strings.Replace(policy("ALLOW", "[{from: [{source: {serviceAccounts: [friend]}}]}]"), "security.istio.io/v1\n", "security.istio.io/v1beta1\n", 1), []request{
+			{from: "other/guest", want: denied}, {want: ok},
+		}},
+		{"notTrustDomains", policy("DENY", "[{from: [{source: {notTrustDomains: [cluster.local]}}]}]"), []request{
+			{from: "default/plain", want: denied}, {want: ok}, {bytes: "hi", want: ok},
+		}},
+		{"notTrustDomains by suffix, ALLOW", policy("ALLOW", "[{from: [{source: {notTrustDomains: ['*.local']}}]}]"), []request{
+			{want: denied}, {bytes: "hi", want: closed}, {from: "default/plain", want: ok},
+		}},
+		{"trustDomains of others", policy("ALLOW", "[{from: [{source: {trustDomains: [cluster, local, cluster.localhost, '*.example']}}]}]"), []request{{want: denied}, {from: "default/plain", want: denied}}},
+		{"aliases of the trust domain", aliases + policy("ALLOW", "[{from: [{source: {principals: [old.example/ns/default/sa/friend]}}], to: [{operation: {paths: [/a]}}]},"+
+			" {from: [{source: {trustDomains: [old.example]}}], to: [{operation: {paths: [/b]}}]},"+
+			" {when: [{key: source.principal, values: [older.example/ns/default/sa/friend]}], to: [{operation: {paths: [/c]}}]},"+
+			" {from: [{source: {principals: [other.example/ns/default/sa/friend]}}], to: [{operation: {paths: [/d]}}]},"+
+			" {from: [{source: {notPrincipals: [old.example/ns/other/sa/guest], principals: ['*']}}], to: [{operation: {paths: [/e]}}]}]"), []request{
+			{path: "/x", want: denied}, {path: "/a", want: ok}, {from: "other/guest", path: "/a", want: denied}, {path: "/b", want: ok}, {path: "/c", want: ok},
+			{path: "/d", want: denied}, {path: "/e", want: ok}, {from: "other/guest", path: "/e", want: denied},
 		}},
 		{"trustDomains", policy("DENY", "[{from: [{source: {trustDomains: [cluster.local]}}]}]"), []request{{want: denied}, {from: "default/plain", want: ok}}},
 		{"ipBlocks", policy("DENY", "[{from: [{source: {ipBlocks: [127.0.0.0/8]}}]}]"), []request{{want: denied}, {bytes: "hi", want: closed}}},

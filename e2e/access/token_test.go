@@ -84,6 +84,23 @@ func (i *issuer) rule(more string) string {
 	return "  - issuer: " + i.name + "\n    jwks: '" + i.jwks() + "'\n" + more
 }
 
+// headers is an EnvoyFilter by which proxies take so many KiB of headers.
+func headers(kib int) string {
+	return fmt.Sprintf(`
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: headers, namespace: istio-system}
+spec:
+  configPatches:
+  - applyTo: NETWORK_FILTER
+    match: {listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager}}}}
+    patch:
+      operation: MERGE
+      value: {typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, max_request_headers_kb: %d}}
+`, kib)
+}
+
 // TestTokens: a token that is there must be good, and policies see its claims.
 func TestTokens(t *testing.T) {
 	a, b := newIssuer(t, "a.example.com"), newIssuer(t, "https://b.example.com/realm")
@@ -99,6 +116,7 @@ func TestTokens(t *testing.T) {
 	for i := range 10_000 {
 		huge[fmt.Sprint("claim", i)] = i
 	}
+	huge["last"] = "here"
 	start(t).decide([]theme{
 		{"a token must be good", authentication(a.rule("")), []request{
 			{header: bearer(stranger.token(t, nil)), want: unauthenticated}, {header: good, want: ok}, {want: ok},
@@ -108,6 +126,10 @@ func TestTokens(t *testing.T) {
 			{header: bearer(b.token(t, nil)), want: unauthenticated}, {header: bearer(a.token(t, many)), want: ok},
 			{header: bearer(stranger.token(t, huge)), want: tooLarge}, {header: bearer(a.token(t, huge)), want: tooLarge}, {header: good, want: ok},
 			{header: bearer(good + "x"), want: unauthenticated}, {method: "OPTIONS", header: "Origin: x\nAccess-Control-Request-Method: GET", want: ok},
+		}},
+		// A token is a part of the headers, of which Envoy takes 60 KiB.
+		{"as many claims as headers may hold", authentication(a.rule("")) + headers(1024) + policy("ALLOW", "[{when: [{key: 'request.auth.claims[last]', values: [here]}]}]"), []request{
+			{header: good, want: denied}, {header: bearer(a.token(t, huge)), want: ok}, {header: bearer(stranger.token(t, huge)), want: unauthenticated},
 		}},
 		{"audiences", authentication(a.rule("    audiences: [web]\n")), []request{
 			{header: good, want: denied}, {header: bearer(a.token(t, claims{"aud": "web"})), want: ok}, {header: bearer(a.token(t, claims{"aud": []string{"x", "web"}})), want: ok},
