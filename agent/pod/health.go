@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -151,7 +152,7 @@ func (p *prober) once(ctx context.Context) error {
 	case p.GRPC != nil:
 		return p.how.grpc(ctx, p.GRPC)
 	case p.Exec != nil:
-		err := exec.CommandContext(ctx, p.Exec.Command[0], p.Exec.Command[1:]...).Run() //nolint:gosec // the user's own
+		err := runWhole(ctx, p.Exec.Command)
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s did not end within %ds", p.Exec.Command[0], max(p.Timeout, 1))
 		}
@@ -173,6 +174,14 @@ func (p *prober) once(ctx context.Context) error {
 		return fmt.Errorf("%s is answered with status %d", p.HTTP.Path, answer.status)
 	}
 	return nil
+}
+
+// runWhole runs a command; what it has started ends with ctx, too.
+func runWhole(ctx context.Context, command []string) error {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...) //nolint:gosec // the user's own
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	return cmd.Run()
 }
 
 // statusOnly is an http.ResponseWriter that keeps the status.

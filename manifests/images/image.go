@@ -77,6 +77,10 @@ func (i Image) Build() (v1.Image, error) {
 	return mutate.ConfigFile(img, file)
 }
 
+// Unfinished is what archives are called while they are written, beside their
+// places.
+const Unfinished = ".image-*"
+
 // Write builds the image and writes it as a docker archive under its tags.
 func (i Image) Write(to string, tags ...string) error {
 	img, err := i.Build()
@@ -91,7 +95,7 @@ func (i Image) Write(to string, tags ...string) error {
 		}
 		images[tag] = img
 	}
-	f, err := os.CreateTemp(path.Dir(to), ".image-*")
+	f, err := os.CreateTemp(path.Dir(to), Unfinished)
 	if err != nil {
 		return err
 	}

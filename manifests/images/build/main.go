@@ -37,6 +37,15 @@ func build(pilotfish, agent, app, envoy, hub, tag, out string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
+	left, err := filepath.Glob(filepath.Join(out, images.Unfinished))
+	if err != nil {
+		return err
+	}
+	for _, file := range left { // of a build that was killed
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+	}
 	for _, one := range []struct {
 		archive, ref string
 		image        images.Image
