@@ -126,10 +126,7 @@ spec: {mtls: {mode: STRICT}}
 // mutual TLS only, goes over to pilotfish while requests go on inside of it and
 // through its gateway.
 func TestMovesFromIstiod(t *testing.T) {
-	w := needCluster(t)
-	if w.node == nil {
-		t.Skip("no istiod is installed into somebody's cluster")
-	}
+	w := needBare(t)
 	const page, namespace = "docs/migration.md", "shop"
 	environment := []string{"KUBECONFIG=" + w.kubeconfig, "PATH=" + w.bin + ":" + w.tools() + ":" + os.Getenv("PATH")}
 	walk := func(heading string) string {

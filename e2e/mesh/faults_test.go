@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 )
 
 // pair is a client with a sidecar and a server with two pods, with a steady
@@ -126,6 +128,7 @@ func during(t *testing.T, d, beat time.Duration, f func(n int)) {
 func TestControlPlaneKilled(t *testing.T) {
 	w := need(t)
 	p := w.pair(t, "killed")
+	before := w.lease(t)
 	none := int64(0)
 	during(t, 2*time.Minute, 5*time.Second, func(n int) {
 		pods, err := w.kube.CoreV1().Pods("istio-system").List(t.Context(), metav1.ListOptions{LabelSelector: "app=istiod"})
@@ -146,9 +149,31 @@ func TestControlPlaneKilled(t *testing.T) {
 	if late := w.ready(t, p.namespace, "app=late", 1)[0]; !hasProxy(&late) {
 		t.Error("a pod made while replicas died has no sidecar")
 	}
-	w.ready(t, "istio-system", "app=istiod", 2)
+	replicas := w.ready(t, "istio-system", "app=istiod", 2)
+	w.await(t, "a leader that lives", func(context.Context) error {
+		now := w.lease(t)
+		for _, r := range replicas {
+			if now.HolderIdentity != nil && *now.HolderIdentity == r.Name {
+				return nil
+			}
+		}
+		return fmt.Errorf("the lease is of %v", ptr.Deref(now.HolderIdentity, "nobody"))
+	})
+	if a, b := ptr.Deref(before.LeaseTransitions, 0), ptr.Deref(w.lease(t).LeaseTransitions, 0); b <= a {
+		t.Errorf("the lease has changed hands %d times, and %d before the leaders were killed", b, a)
+	}
 	p.changes(t, "after-the-kills")
 	p.end(t)
+}
+
+// lease is who leads.
+func (w *world) lease(t *testing.T) coordinationv1.LeaseSpec {
+	t.Helper()
+	l, err := w.kube.CoordinationV1().Leases("istio-system").Get(t.Context(), "pilotfish-leader", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.Spec
 }
 
 // TestRollingUpgrade goes to other images and back while requests go on.

@@ -116,6 +116,26 @@ func TestInterruptedCluster(t *testing.T) {
 	}
 }
 
+// TestClusterAgain: make cluster makes a whole node of the remains of one that
+// was killed, and leaves one that runs as it is.
+func TestClusterAgain(t *testing.T) {
+	w, dir := newcomer(t)
+	before := tracesOfNodes(t)
+	w.interrupt(t, dir, "starting the node's processes", syscall.SIGKILL)
+	terminal := w.follow(t, `eval "$(make cluster)"
+kubectl create namespace kept
+eval "$(make cluster)"
+kubectl get namespace kept
+make cluster-down
+`, "CLUSTER_DIR="+dir, "PATH="+w.tools()+":"+os.Getenv("PATH"))
+	if n := strings.Count(terminal, "the node is up already"); n != 1 {
+		t.Errorf("it was up already %d times, want 1:\n%s", n, terminal)
+	}
+	if all := left(t, before, dir); len(all) > 0 {
+		t.Errorf("left behind: %v", all)
+	}
+}
+
 // interrupt runs make cluster, sends its processes a signal as a terminal does
 // when it says something, and returns what it said.
 func (w *world) interrupt(t *testing.T, dir, when string, with syscall.Signal) string {

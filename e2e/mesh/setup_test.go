@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -51,13 +52,12 @@ type world struct {
 var (
 	interrupted, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	withCluster       = sync.OnceValues(begin)
-	withPilotfish     = sync.OnceValue(func() error {
-		w, err := withCluster()
-		if err != nil {
-			return err
-		}
-		return w.install(interrupted)
-	})
+
+	// pilotfish tells whether pilotfish is installed in it.
+	pilotfish struct {
+		sync.Mutex
+		installed bool
+	}
 
 	// toEnd are the nodes that must not outlive the tests.
 	toEnd struct {
@@ -116,9 +116,48 @@ func endsWithTests(n *cluster.Node) {
 func need(t *testing.T) *world {
 	t.Helper()
 	w := needCluster(t)
-	if err := withPilotfish(); err != nil {
-		t.Fatal(err)
+	pilotfish.Lock()
+	defer pilotfish.Unlock()
+	if !pilotfish.installed {
+		if err := w.install(interrupted); err != nil {
+			t.Fatal(err)
+		}
+		pilotfish.installed = true
 	}
+	return w
+}
+
+// needBare returns the shared world without pilotfish, which a test before may
+// have installed.
+func needBare(t *testing.T) *world {
+	t.Helper()
+	w := needCluster(t)
+	if w.node == nil {
+		t.Skip("what is installed in somebody's cluster is not removed")
+	}
+	pilotfish.Lock()
+	defer pilotfish.Unlock()
+	if pilotfish.installed {
+		if out, err := w.pilotfish(t.Context(), "uninstall", "--purge"); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if out, err := w.kubectl(t.Context(), "", "delete", "namespace", "istio-system"); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		pilotfish.installed = false
+	}
+	w.await(t, "the end of what tests before have removed", func(ctx context.Context) error {
+		all, err := w.kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, ns := range all.Items {
+			if ns.DeletionTimestamp != nil || ns.Name == "istio-system" {
+				return fmt.Errorf("namespace %s is %s", ns.Name, ns.Status.Phase)
+			}
+		}
+		return nil
+	})
 	return w
 }
 
