@@ -54,8 +54,12 @@ func TestKilledBuild(t *testing.T) {
 	if err := first.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(time.Minute); len(found(".image-*")) == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
+	tick, patience := time.NewTicker(time.Millisecond), time.After(time.Minute)
+	defer tick.Stop()
+	for len(found(".image-*")) == 0 {
+		select {
+		case <-tick.C:
+		case <-patience:
 			t.Fatal("it writes nothing")
 		}
 	}
