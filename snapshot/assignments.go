@@ -17,7 +17,8 @@ type assignment struct {
 
 // assignments are the endpoint assignments that some layer has, so that classes
 // share them. It keeps none alive: churn makes new ones for as long as it goes
-// on, and nobody needs those of before.
+// on, and nobody needs those of before. It is no part of anything larger: what its
+// cleanups reach lives as long as the resources.
 type assignments struct {
 	mu   sync.Mutex
 	made map[assignment]weak.Pointer[translate.Resource]

@@ -31,7 +31,7 @@ type Cache struct {
 	// translating admits as many translations at once as there are
 	// processors, in the order of asking.
 	translating *semaphore.Weighted
-	assignments assignments
+	assignments *assignments
 	ready       chan struct{} // closed when the first Mesh is in service
 	tasks       chan struct{} // capacity 1: todo has work for Run
 
@@ -70,6 +70,7 @@ func NewCache(source Source) *Cache {
 		ring:        &ring{onReach: func(d time.Duration) { m.convergence.Observe(d.Seconds()) }},
 		translating: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
 		refused:     refused,
+		assignments: &assignments{},
 		ready:       make(chan struct{}), tasks: make(chan struct{}, 1),
 		slots: map[translate.Class]*slot{}, building: map[translate.Class]*building{},
 		audiences: map[audienceKey]*audience{}, seats: map[*seat]struct{}{},
