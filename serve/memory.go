@@ -19,6 +19,9 @@ const (
 	// last, at least; and as much as is in use. So this costs about as much as
 	// the usual collections.
 	burstBytes = 32 << 20
+	// restBytes is the same once it has been calm for as long again, and a quarter
+	// of what is in use: nothing waits then for the collector to end.
+	restBytes = 8 << 20
 )
 
 // heap is what the collector says of the heap, in bytes.
@@ -42,13 +45,18 @@ func (h heap) burst(before heap) bool {
 	return h.allocated-before.allocated > max(burstBytes, h.live)
 }
 
+// rest reports whether enough for a longer calm was.
+func (h heap) rest(before heap) bool {
+	return h.allocated-before.allocated > max(restBytes, h.live/4)
+}
+
 // returnMemory gives back to the system what bursts of work leave behind, until
 // ctx ends.
 func returnMemory(ctx context.Context) {
 	look := time.NewTicker(calmAfter)
 	defer look.Stop()
 	returned := heap{}
-	before := readHeap()
+	before, calm := readHeap(), 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -56,7 +64,10 @@ func returnMemory(ctx context.Context) {
 		case <-look.C:
 		}
 		now := readHeap()
-		if now.calm(before) && now.burst(returned) {
+		if calm++; !now.calm(before) {
+			calm = 0
+		}
+		if calm >= 1 && now.burst(returned) || calm >= 2 && now.rest(returned) {
 			debug.FreeOSMemory()
 			now = readHeap()
 			returned = now

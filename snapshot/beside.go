@@ -62,7 +62,6 @@ func (s *stream) beside(req *request) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.trust.ask(req)
-		s.kick()
 		return nil
 	}
 	if url == healthType {
@@ -98,7 +97,6 @@ func (s *stream) beside(req *request) error {
 	}
 	s.replies++
 	s.aside = append(s.aside, s.whole(url, reply, s.replies))
-	s.kick()
 	return nil
 }
 
@@ -129,7 +127,6 @@ func (s *stream) askNames(req *request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dns.ask(req)
-	s.kick()
 }
 
 // ask takes a request: the first one, and each that is no answer, is answered.

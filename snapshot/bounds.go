@@ -1,11 +1,13 @@
 package snapshot
 
 import (
+	"container/list"
+	"context"
 	"net"
 	"sync"
-	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
 
@@ -37,8 +39,104 @@ func (c *census) leave(proxy string) {
 	}
 }
 
-// Limit bounds the connections that l accepts to Options.Connections: those
-// beyond it, over all listeners of s, are closed at once and counted. A
+// strangers are the streams whose proxy was not let in yet, in the order of
+// their beginning. They count apart, so that those who say nothing, or cannot
+// prove what they say, take no place of those who can.
+type strangers struct {
+	order list.List // of *stream
+	at    map[*stream]*list.Element
+}
+
+// enter adds a stream. If there are too many, the one that has been silent for
+// longest has to go; not ok if there is none.
+func (l *strangers) enter(st *stream, most int) (evicted *stream, ok bool) {
+	if l.order.Len() >= most {
+		for e := l.order.Front(); e != nil && evicted == nil; e = e.Next() {
+			if silent := e.Value.(*stream); !silent.spoke.Load() {
+				evicted = silent
+			}
+		}
+		if evicted == nil {
+			return nil, false
+		}
+		l.leave(evicted)
+	}
+	if l.at == nil {
+		l.at = map[*stream]*list.Element{}
+	}
+	l.at[st] = l.order.PushBack(st)
+	return evicted, true
+}
+
+// leave takes a stream away, if it is there.
+func (l *strangers) leave(st *stream) {
+	if e := l.at[st]; e != nil {
+		l.order.Remove(e)
+		delete(l.at, st)
+	}
+}
+
+// connections are those that Server.Limit let in and that are open.
+type connections struct {
+	mu        sync.Mutex
+	n         int
+	strangers list.List // of *counted, those that carried no proxy's stream yet, the oldest first
+	at        map[string]*list.Element
+}
+
+// enter counts a connection. If there are too many, the oldest stranger is
+// closed in its place; not ok if there is none.
+func (l *connections) enter(c *counted, most int) (evicted *counted, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.n >= most {
+		e := l.strangers.Front()
+		if e == nil {
+			return nil, false
+		}
+		evicted = e.Value.(*counted)
+		l.drop(evicted)
+	}
+	l.n++
+	if c.address != "" {
+		if l.at == nil {
+			l.at = map[string]*list.Element{}
+		}
+		l.at[c.address] = l.strangers.PushBack(c)
+	}
+	return evicted, true
+}
+
+// drop stops counting a connection. l.mu is held.
+func (l *connections) drop(c *counted) {
+	if c.gone {
+		return
+	}
+	c.gone = true
+	l.n--
+	if e := l.at[c.address]; e != nil && e.Value == c {
+		l.strangers.Remove(e)
+		delete(l.at, c.address)
+	}
+}
+
+// trust notes that a proxy was let in over the connection that ctx is of.
+func (l *connections) trust(ctx context.Context) {
+	from, ok := peer.FromContext(ctx)
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.at[from.Addr.String()]; e != nil {
+		l.strangers.Remove(e)
+		delete(l.at, from.Addr.String())
+	}
+}
+
+// Limit bounds the connections that l accepts to Options.Connections over all
+// listeners of s: one beyond it takes the place of the oldest that no proxy was
+// let in over, or is closed at once if there is none. Both are counted. A
 // connection that is refused before its handshake costs next to nothing.
 func (s *Server) Limit(l net.Listener) net.Listener { return &limited{l, s} }
 
@@ -50,28 +148,41 @@ type limited struct {
 // Accept implements net.Listener.
 func (l *limited) Accept() (net.Conn, error) {
 	for {
-		c, err := l.Listener.Accept()
+		conn, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		if n := l.server.connections.Add(1); n <= int64(l.server.options.Connections) {
-			return &counted{Conn: c, open: &l.server.connections}, nil
+		all := &l.server.connections
+		c := &counted{Conn: conn, all: all}
+		if conn.RemoteAddr().Network() != "unix" { // whom this machine lets open the socket is no stranger
+			c.address = conn.RemoteAddr().String()
 		}
-		l.server.connections.Add(-1)
-		l.server.metrics.shed("connections")
-		_ = c.Close()
+		evicted, ok := all.enter(c, l.server.options.Connections)
+		if evicted != nil || !ok {
+			l.server.metrics.shed("connections")
+		}
+		if evicted != nil {
+			_ = evicted.Conn.Close()
+		}
+		if ok {
+			return c, nil
+		}
+		_ = conn.Close()
 	}
 }
 
 // counted is a connection that counts until it is closed.
 type counted struct {
 	net.Conn
-	open *atomic.Int64
-	once sync.Once
+	all     *connections
+	address string // of the client; empty if it says nothing
+	gone    bool   // it does not count any more; guarded by all.mu
 }
 
 // Close implements net.Conn.
 func (c *counted) Close() error {
-	c.once.Do(func() { c.open.Add(-1) })
+	c.all.mu.Lock()
+	c.all.drop(c)
+	c.all.mu.Unlock()
 	return c.Conn.Close()
 }

@@ -6,3 +6,10 @@ func (c *Cache) Judged() {
 	c.later(func() { close(done) })
 	<-done
 }
+
+// Strangers is how many streams wait to be let in.
+func (s *Server) Strangers() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.strangers.order.Len()
+}

@@ -73,6 +73,7 @@ type response struct {
 	removed []string
 	version config.Hash
 	nonce   uint64
+	order   uint64 // of all that the stream has prepared
 	at      time.Time
 }
 

@@ -50,7 +50,7 @@ func newMetrics() *metrics {
 // limits are those that end or refuse streams. They, and the kinds, are told as
 // zero before anything happens: the increase of a counter that begins with 1 is
 // nothing to Prometheus.
-var limits = []string{"connections", "streams", "connects", "proxy", "requests", "size", "silence"}
+var limits = []string{"connections", "streams", "connects", "proxy", "requests", "silence", "size", "strangers"}
 
 // istiod makes the instruments that carry istiod's names.
 func (m *metrics) istiod() {

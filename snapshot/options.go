@@ -47,14 +47,20 @@ type Options struct {
 	ResponseSize int
 	// RequestSize is the longest request in bytes. Default 16 MiB.
 	RequestSize int
-	// Streams is the most streams at once. Default 20,000.
+	// Streams is the most streams at once of proxies that were let in. Default
+	// 20,000.
 	Streams int
+	// Strangers is the most streams at once besides these, whose proxy was not let
+	// in yet. One more takes the place of the one that has been silent for longest.
+	// Default 5,000.
+	Strangers int
 	// StreamsPerProxy is the most streams at once of one proxy, by its id.
 	// Streams whose client has vanished count until keepalive finds that out.
 	// Default 8.
 	StreamsPerProxy int
 	// Connections is the most connections at once, over all listeners that
-	// Server.Limit bounds. Default 25,000.
+	// Server.Limit bounds. One more takes the place of the oldest over which no
+	// proxy was let in. Default 25,000.
 	Connections int
 	// StreamsPerConnection is the most streams of one connection. Default 32.
 	StreamsPerConnection uint32
@@ -96,6 +102,7 @@ func (o Options) withDefaults() Options {
 	fill(&o.ResponseSize, 512<<10)
 	fill(&o.RequestSize, 16<<20)
 	fill(&o.Streams, 20_000)
+	fill(&o.Strangers, 5000)
 	fill(&o.StreamsPerProxy, 8)
 	fill(&o.Connections, 25_000)
 	fill(&o.StreamsPerConnection, 32)
@@ -128,6 +135,7 @@ func (o Options) GRPC() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(Codec{}),
 		grpc.MaxRecvMsgSize(o.RequestSize),
+		grpc.ConnectionTimeout(o.FirstRequestTimeout),
 		grpc.MaxConcurrentStreams(o.StreamsPerConnection),
 		grpc.WriteBufferSize(16 << 10),
 		grpc.ReadBufferSize(4 << 10),

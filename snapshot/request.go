@@ -65,7 +65,6 @@ func (s *stream) onDelta(req *request) error {
 		// statements about a response (xDS protocol, "Resource updates").
 		s.subscribe(f, req.names, req.unsubscribe)
 	}
-	s.kick()
 	return nil
 }
 
@@ -170,7 +169,6 @@ func (s *stream) onSotW(req *request) error {
 	} else {
 		s.renewBy(f, req, run)
 	}
-	s.kick()
 	return nil
 }
 
@@ -278,6 +276,9 @@ func (s *stream) answered(k kind, req *request) {
 	}
 	f := &s.feeds[k]
 	r := f.answer(req.nonce)
+	if r != nil {
+		s.delivered = max(s.delivered, r.order)
+	}
 	switch {
 	case r == nil:
 		if n, ok := parseNonce(req.nonce); !ok || n != f.nonce {
@@ -305,6 +306,5 @@ func (s *stream) ignore(url, nonce string) error {
 		return nil
 	}
 	s.aside = append(s.aside, newMessage(kinds, nil, s.protocol.appendFrame(nil, url, 0, 1, nil)))
-	s.kick()
 	return nil
 }

@@ -20,22 +20,24 @@ import (
 
 // Server is the aggregated discovery service over a Cache.
 type Server struct {
-	cache    *Cache
-	options  Options
-	metrics  *metrics
-	connects *rate.Limiter
-	proxies  census
-	// connections are those that Limit let in and that are open.
-	connections atomic.Int64
+	cache       *Cache
+	options     Options
+	metrics     *metrics
+	connects    *rate.Limiter
+	senders     senders
+	proxies     census
+	connections connections
 	stop        chan struct{} // closed by Close
 	// roots are what Trust was told; nil before.
 	roots atomic.Pointer[translate.Resource]
 
-	mu       sync.Mutex
-	streams  map[*stream]struct{}
-	draining bool
-	closed   bool
-	served   sync.WaitGroup // streams and the sweeper
+	mu        sync.Mutex
+	streams   map[*stream]struct{}
+	strangers strangers // among streams
+	in        int       // the number of streams that were let in
+	draining  bool
+	closed    bool
+	served    sync.WaitGroup // streams and the sweeper
 }
 
 // NewServer returns a Server over a Cache. Close releases it. It panics if
@@ -105,17 +107,39 @@ func (s *Server) open(g grpc.ServerStream, p protocol) (*stream, error) {
 	switch {
 	case s.draining || s.closed:
 		return nil, status.Error(codes.Unavailable, "shutting down")
-	case len(s.streams) >= s.options.Streams:
-		s.metrics.shed("streams")
-		return nil, status.Errorf(codes.ResourceExhausted, "%d streams are open, the most that this server takes", len(s.streams))
 	}
 	st := &stream{
 		server: s, protocol: p, wire: g, since: time.Now(), failed: make(chan error, 1),
 		requests: rate.NewLimiter(rate.Limit(s.options.Requests), 10*int(s.options.Requests)+10),
 	}
+	evicted, ok := s.strangers.enter(st, s.options.Strangers)
+	if evicted != nil || !ok {
+		s.metrics.shed("strangers")
+	}
+	if evicted != nil {
+		evicted.fail(status.Error(codes.ResourceExhausted, "others begin, and this stream has said nothing"))
+	}
+	if !ok {
+		return nil, status.Errorf(codes.ResourceExhausted, "%d streams wait to be let in, the most that this server takes", s.options.Strangers)
+	}
 	s.streams[st] = struct{}{}
 	s.served.Add(1)
 	return st, nil
+}
+
+// letIn counts a stream whose proxy may stay.
+func (s *Server) letIn(st *stream) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.strangers.leave(st)
+	if s.in >= s.options.Streams {
+		s.metrics.shed("streams")
+		return status.Errorf(codes.ResourceExhausted, "%d streams are open, the most that this server takes", s.in)
+	}
+	s.in++
+	st.in = true
+	s.connections.trust(st.wire.Context())
+	return nil
 }
 
 // serve runs a stream to its end.
@@ -123,6 +147,10 @@ func (s *Server) serve(st *stream, recv func() error) error {
 	err := st.run(recv)
 	s.mu.Lock()
 	delete(s.streams, st)
+	s.strangers.leave(st)
+	if st.in {
+		s.in--
+	}
 	s.mu.Unlock()
 	st.mu.Lock()
 	seat := st.seat
@@ -146,8 +174,8 @@ func (s *Server) serve(st *stream, recv func() error) error {
 	return err
 }
 
-// admit decides whether a proxy may stay.
-func (s *Server) admit(ctx context.Context, p *config.Proxy) (Grant, error) {
+// admit decides whether a stream's proxy may stay.
+func (s *Server) admit(ctx context.Context, st *stream, p *config.Proxy) (Grant, error) {
 	var g Grant
 	if s.options.Authorize != nil {
 		var err error
@@ -157,6 +185,9 @@ func (s *Server) admit(ctx context.Context, p *config.Proxy) (Grant, error) {
 			}
 			return g, status.Error(codes.PermissionDenied, err.Error())
 		}
+	}
+	if err := s.letIn(st); err != nil {
+		return g, err
 	}
 	if err := s.connects.Wait(ctx); err != nil {
 		s.metrics.shed("connects")

@@ -15,9 +15,9 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
-// stream is one connected proxy. Requests change its state under mu; a pump
-// goroutine, which exists only while there is something to send, brings the
-// client to what its seat offers.
+// stream is one connected proxy. Requests change its state under mu; whoever has
+// claimed it brings the client to what its seat offers: one of the senders, or
+// while sending may block a goroutine of its own.
 type stream struct {
 	server   *Server
 	protocol protocol
@@ -26,14 +26,16 @@ type stream struct {
 	// failed receives the error that ends the stream. Capacity 1.
 	failed chan error
 
-	// pumping is 0 when no pump runs, 1 when one runs, 2 when it has to look
-	// again before it ends.
+	// pumping is 0 when nobody is at it, 1 when someone is, 2 when they have to look
+	// again before they end. See claim.
 	pumping atomic.Int32
 	// blockedSince is when the present send began, in nanoseconds since the
 	// epoch; 0 when none is under way.
 	blockedSince atomic.Int64
 
 	requests *rate.Limiter
+	spoke    atomic.Bool // a request has come
+	in       bool        // it was let in; guarded by Server.mu
 
 	proxy *config.Proxy // set before seat
 	grant Grant
@@ -45,8 +47,11 @@ type stream struct {
 	// replies counts the Questions answered. Only the receiver uses it.
 	replies uint64
 
-	mu   sync.Mutex
-	view *view // the present step: what the client is being brought to
+	mu sync.Mutex
+	// prepared counts messages, delivered those of them that the client is known
+	// to have: while they are equal the transport takes one more at once.
+	prepared, delivered uint64
+	view                *view // the present step: what the client is being brought to
 	// newest is what the last look at the seat showed. Endpoints are sent of
 	// it, the rest when the step before has been sent.
 	newest *view
@@ -82,56 +87,112 @@ func (s *stream) version(k kind) config.Hash {
 
 func (s *stream) names() *nameTable { return s.server.cache.names }
 
-// kick makes sure that a pump looks at the stream's state after this moment.
-// It does not block.
+// kick makes sure that the stream's state is looked at after this moment. It
+// does not block.
 func (s *stream) kick() {
+	if s.claim() {
+		s.server.senders.add(s)
+	}
+}
+
+// attend is kick for the stream's receiver, which most often has just taken the
+// last answer, and sees itself that there is nothing more to do. It leaves
+// sending to others: what the client asks for next may go in the same response.
+func (s *stream) attend() {
+	if s.claim() && !(s.satisfied() && s.rest()) {
+		s.server.senders.add(s)
+	}
+}
+
+// claim reports whether the caller has to have the stream looked at. If not,
+// whoever is at it will look again.
+func (s *stream) claim() bool {
 	for {
 		switch s.pumping.Load() {
 		case 0:
 			if s.pumping.CompareAndSwap(0, 1) {
-				go s.pump()
-				return
+				return true
 			}
 		case 1:
 			if s.pumping.CompareAndSwap(1, 2) {
-				return
+				return false
 			}
 		default:
+			return false
+		}
+	}
+}
+
+// rest ends what claim began, unless there is reason to look again.
+func (s *stream) rest() bool {
+	if s.pumping.CompareAndSwap(1, 0) {
+		return true
+	}
+	s.pumping.Store(1)
+	return false
+}
+
+// turn sends what there is to send without blocking, and leaves the rest to a
+// goroutine of its own. The caller has claimed the stream.
+func (s *stream) turn() {
+	for {
+		switch m := s.prepare(); {
+		case m == nil:
+			if s.rest() {
+				return
+			}
+		case m.mayBlock:
+			go s.pump(m)
+			return
+		case !s.send(m):
 			return
 		}
 	}
 }
 
-// pump sends until there is nothing to send.
-func (s *stream) pump() {
+// pump sends m and then until there is nothing to send.
+func (s *stream) pump(m *message) {
 	for {
-		for {
-			m := s.prepare()
-			if m == nil {
-				break
-			}
-			start := time.Now()
-			s.blockedSince.Store(start.UnixNano())
-			err := s.wire.SendMsg(m)
-			s.blockedSince.Store(0)
-			s.server.metrics.send.Observe(time.Since(start).Seconds())
-			if err != nil {
-				s.server.metrics.sendFailed(m.kind, status.Code(err))
-				s.fail(err)
-				return // the stream is over; pumping stays 1 so that no pump follows
-			}
-		}
-		if s.pumping.CompareAndSwap(1, 0) {
+		if m == nil && s.rest() {
 			return
 		}
-		s.pumping.Store(1)
+		if m != nil && !s.send(m) {
+			return
+		}
+		m = s.prepare()
 	}
+}
+
+// send reports whether the transport has taken a message. Otherwise the stream
+// is over, and stays claimed so that nobody sends any more.
+func (s *stream) send(m *message) bool {
+	start := time.Now()
+	s.blockedSince.Store(start.UnixNano())
+	err := s.wire.SendMsg(m)
+	s.blockedSince.Store(0)
+	s.server.metrics.send.Observe(time.Since(start).Seconds())
+	if err != nil {
+		s.server.metrics.sendFailed(m.kind, status.Code(err))
+		s.fail(err)
+	}
+	return err == nil
 }
 
 // prepare takes the next response into the state and encodes it.
 func (s *stream) prepare() *message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	m := s.message()
+	if m != nil {
+		m.mayBlock = s.prepared != s.delivered
+		s.prepared++
+	}
+	return m
+}
+
+// message is the next message for the client, nil if there is none now. s.mu is
+// held.
+func (s *stream) message() *message {
 	if s.gone {
 		return nil
 	}
@@ -157,7 +218,7 @@ func (s *stream) prepare() *message {
 	}
 	f := &s.feeds[r.kind]
 	f.nonce++
-	r.nonce, r.at = f.nonce, now
+	r.nonce, r.at, r.order = f.nonce, now, s.prepared+1
 	f.version, f.sentAt = r.version, now
 	f.await(r)
 	s.doubt(r.kind, f)
@@ -171,18 +232,31 @@ func (s *stream) prepare() *message {
 	return m
 }
 
-// settle tells the seat when the client has all that it is offered.
-func (s *stream) settle() {
+// satisfied reports whether there is nothing to do for the client, and tells the
+// seat.
+func (s *stream) satisfied() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone || s.seat == nil || len(s.aside) > 0 || s.dns.owed || s.trust.owed || s.seat.offered() != s.newest {
+		return false
+	}
+	return s.settle()
+}
+
+// settle tells the seat when the client has all that it is offered, and reports
+// that.
+func (s *stream) settle() bool {
 	if s.view != s.newest {
-		return
+		return false
 	}
 	for k := range kinds {
 		f := &s.feeds[k]
 		if !f.settled(s.now(k)) || len(f.held) > 0 {
-			return
+			return false
 		}
 	}
 	s.seat.settled(s.newest)
+	return true
 }
 
 // fail ends the stream with an error, the first one if there are several.
@@ -235,6 +309,7 @@ func (s *stream) run(recv func() error) error {
 				s.fail(err)
 				return
 			}
+			s.attend()
 		}
 	}()
 	first := time.NewTimer(s.server.options.FirstRequestTimeout)
@@ -264,7 +339,7 @@ func (s *stream) introduce(ctx context.Context, p *config.Proxy) error {
 	s.mu.Lock()
 	s.proxy = p
 	s.mu.Unlock()
-	grant, err := srv.admit(ctx, p)
+	grant, err := srv.admit(ctx, s, p)
 	if err != nil {
 		return err
 	}
@@ -342,6 +417,9 @@ func (s *stream) enter(proxy string) error {
 // receive reads one request into r.
 func (s *stream) receive(r any) error {
 	err := s.wire.RecvMsg(r)
+	if err == nil && !s.spoke.Load() {
+		s.spoke.Store(true)
+	}
 	if status.Code(err) == codes.ResourceExhausted { // longer than Options.RequestSize
 		s.server.metrics.shed("size")
 	}

@@ -123,6 +123,8 @@ func (p protocol) appendControlPlane(b []byte, identifier string) []byte {
 type message struct {
 	kind    kind
 	buffers mem.BufferSlice
+	// mayBlock: the client may not have read what was sent before.
+	mayBlock bool
 }
 
 func newMessage(k kind, pieces []*piece, frame []byte) *message {
@@ -130,7 +132,7 @@ func newMessage(k kind, pieces []*piece, frame []byte) *message {
 	for _, p := range pieces {
 		buffers = append(buffers, mem.SliceBuffer(p.wire))
 	}
-	return &message{k, append(buffers, mem.SliceBuffer(frame))}
+	return &message{kind: k, buffers: append(buffers, mem.SliceBuffer(frame))}
 }
 
 // size is the length of the response in bytes.

@@ -10,8 +10,9 @@ import (
 
 // addBounds adds the flags that bound what proxies may take of an ADS server.
 func addBounds(f *pflag.FlagSet, o *snapshot.Options) {
-	f.IntVar(&o.Connections, "xds-connections", 25_000, "most connections of proxies at once; more are closed")
-	f.IntVar(&o.Streams, "xds-streams", 20_000, "most ADS streams at once")
+	f.IntVar(&o.Connections, "xds-connections", 25_000, "most connections at once; more are closed, first those that no proxy was let in over")
+	f.IntVar(&o.Streams, "xds-streams", 20_000, "most ADS streams at once of proxies that were let in")
+	f.IntVar(&o.Strangers, "xds-strangers", 5000, "most ADS streams at once besides, whose proxy was not let in yet; more end the longest silent one")
 	f.IntVar(&o.StreamsPerProxy, "xds-streams-per-proxy", 8, "most ADS streams at once of one proxy")
 	f.Uint32Var(&o.StreamsPerConnection, "xds-streams-per-connection", 32, "most streams of one connection")
 	f.Float64Var(&o.Connects, "xds-connects-per-second", 1000, "ADS streams that may begin a second, counted after they were authenticated; more wait")

@@ -37,6 +37,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&s.namespaces, "namespaces", 10, "namespaces they are spread over")
 	proxies := flag.Int("proxies", 500, "sidecars that connect")
 	rounds := flag.Int("rounds", 10, "changes of each kind")
+	only := flag.String("only", "", "make this kind of change only: endpoint, route, \"route of one namespace\" or service")
 	protocol := flag.String("protocol", "delta", "delta or sotw")
 	timeout := flag.Duration("timeout", time.Minute, "bound on one change's way")
 	pilotfish := flag.String("server", "", "shell command of the server under test; $KUBECONFIG and $XDS_ADDRESS are set")
@@ -89,7 +90,7 @@ func run(ctx context.Context) error {
 	}
 	t := &table{shape: s, proxies: *proxies, replicas: *replicas, hosts: h, protocol: *protocol, rounds: *rounds}
 	r := &runner{mesh: m, proxies: *proxies, rounds: *rounds, delta: *protocol == "delta", timeout: *timeout, report: t.add,
-		churn: *churn, churnFor: *churnFor, scoped: *scoped, restart: *restart, hosts: h}
+		churn: *churn, churnFor: *churnFor, scoped: *scoped, restart: *restart, hosts: h, only: *only}
 	if *byField {
 		r.fields = os.Stdout
 	}

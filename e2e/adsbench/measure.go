@@ -35,6 +35,7 @@ type runner struct {
 	scoped   bool // each proxy sees its namespace only
 	restart  bool // kill the server under the fleet, and start it again
 	hosts    hosts
+	only     string // the one kind of change to make; empty for all
 	// fields is where to tell what the first proxy's first resources are made
 	// of, field by field; nil leaves it out.
 	fields io.Writer
@@ -104,6 +105,9 @@ func (r *runner) connected(ctx context.Context, s *target, f *fleet, idle usage)
 		changes = []change{{"host", false, r.hosts.one}}
 	}
 	for _, c := range changes {
+		if r.only != "" && r.only != c.name {
+			continue
+		}
 		if err := r.change(ctx, s, f, c, idle); err != nil {
 			return err
 		}
