@@ -24,6 +24,9 @@ type Hop struct {
 	Retries *Retries      `json:"retries,omitempty"`
 	Mirrors []Mirror      `json:"mirrors,omitempty"`
 	To      []Destination `json:"to,omitempty"`
+	// Peers is the PeerAuthentication that decides how connections may come to a
+	// server's port; nil if none does.
+	Peers *Source `json:"peerAuthentication,omitempty"`
 	// Strict: a server whose port takes mTLS only.
 	Strict bool `json:"strict,omitempty"`
 	// Reply is what this Envoy answers itself; nil if it lets it go on.

@@ -153,6 +153,7 @@ func (w *way) serve(p *Pod, to netip.AddrPort, conn *Conn, hops int) *Hop {
 	}
 	h := cfg.Ask(inboundPort(w.Mesh), conn)
 	h.Proxy, h.Side = "sidecar "+p.Name(), "inbound"
+	w.peers(h, p, uint32(to.Port()), conn)
 	if conn.TLS != nil && conn.TLS.Mesh {
 		plain := *conn
 		plain.TLS = nil

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"sort"
@@ -182,6 +183,39 @@ func (r *peerRules) selected(p *security.PeerAuthentication) PeerPolicy {
 		}
 	}
 	return out
+}
+
+// PeerAuthenticationOf is the policy that decides how connections may come to a
+// port of a workload, with the field that does and what it says; nil if none
+// does, so that the port is PERMISSIVE.
+func PeerAuthenticationOf(m *config.Mesh, namespace string, labels map[string]string, port uint32) (policy *config.PeerAuthentication, field string, mode PeerMode) {
+	root := m.RootNamespace()
+	meshWide, fromRoot := arrangedPeers(m, root)
+	wide, selecting := meshWide, fromRoot
+	if namespace != root {
+		var own []*config.PeerAuthentication
+		wide, own = arrangedPeers(m, namespace)
+		selecting = append(own, fromRoot...)
+	}
+	const all = "spec.mtls"
+	for _, p := range selecting {
+		if !config.Selects(p.Spec.GetSelector().GetMatchLabels(), labels) {
+			continue
+		}
+		if mode = modeOf(p.Spec.GetPortLevelMtls()[port], PeerUnset); mode != PeerUnset {
+			return p, fmt.Sprintf("spec.portLevelMtls.%d", port), mode
+		}
+		if mode = modeOf(p.Spec.GetMtls(), PeerUnset); mode != PeerUnset {
+			return p, all, mode
+		}
+		break
+	}
+	for _, w := range []widePeer{wide, meshWide} {
+		if mode = modeOf(w.specMTLS(), PeerUnset); mode != PeerUnset {
+			return w.object, all, mode
+		}
+	}
+	return nil, "", PeerUnset
 }
 
 // takesMeshTLS reports whether a workload of these labels takes mesh TLS on

@@ -87,7 +87,7 @@ func (f *diffFlags) execute(cmd *cobra.Command, args []string) error {
 		}
 		o.File, o.Line = at.File, at.Line
 	}
-	r := &diffReport{Difference: d}
+	r := &diffReport{Difference: d, before: before.world, after: after.world}
 	if f.order {
 		r.Order = meshtest.SafeOrder(d, before.world, after.world)
 	}
@@ -151,6 +151,8 @@ type diffReport struct {
 	*meshtest.Difference
 	Order     *meshtest.Order `json:"order,omitempty"`
 	Resources []resourceDiff  `json:"resources,omitempty"`
+
+	before, after *simulate.World
 }
 
 type resourceDiff struct {
@@ -186,7 +188,9 @@ func writeDiff(to io.Writer, format string, r *diffReport) error {
 	case "json", "yaml":
 		return writeData(to, format, r)
 	case "html":
-		return (&report.Page{Title: "diff", Diff: &report.Diff{Difference: r.Difference, Order: r.Order}}).Write(to)
+		calls := report.CallsOf(r.after)
+		calls.Since(report.CallsOf(r.before))
+		return (&report.Page{Title: "diff", Diff: &report.Diff{Difference: r.Difference, Order: r.Order}, Calls: calls}).Write(to)
 	case "sarif":
 		return writeSARIF(to, "diff", changesOf(r.Difference))
 	case "junit":

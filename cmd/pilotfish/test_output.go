@@ -120,7 +120,11 @@ func (f *testFlags) writeTestHTML(to io.Writer, r *testRun) error {
 			t.Annotated = append(t.Annotated, report.Annotated{File: name, Lines: lines})
 		})
 	}
-	return (&report.Page{Title: "test", Tests: t}).Write(to)
+	page := &report.Page{Title: "test", Tests: t}
+	if len(r.suites) == 1 { // of one mesh
+		page.Calls = report.CallsOf(r.suites[0].world)
+	}
+	return page.Write(to)
 }
 
 // eachAnnotated visits the files that hold what can be reached, as far as they

@@ -71,7 +71,7 @@ func (t *answerText) hop(h *simulate.Hop) {
 	}
 	t.decision("listener", h.Listener)
 	t.decision("filter chain", h.Chain)
-	t.downstream(h.Downstream)
+	t.downstream(h.Downstream, h.Peers)
 	for i := range h.Filters {
 		t.verdict(&h.Filters[i])
 	}
@@ -98,7 +98,7 @@ func (t *answerText) hop(h *simulate.Hop) {
 // own listener and the one route to the application.
 func (t *answerText) brief(h *simulate.Hop) {
 	t.decision("filter chain", h.Chain)
-	t.downstream(h.Downstream)
+	t.downstream(h.Downstream, h.Peers)
 	for i := range h.Filters {
 		t.verdict(&h.Filters[i])
 	}
@@ -132,7 +132,8 @@ func (t *answerText) decision(label string, d *simulate.Decision) {
 	t.line(label, text, d.Source)
 }
 
-func (t *answerText) downstream(s *simulate.Security) {
+// downstream is how the connection came, and what says how it may come.
+func (t *answerText) downstream(s *simulate.Security, peers *simulate.Source) {
 	if s == nil {
 		return
 	}
@@ -143,7 +144,7 @@ func (t *answerText) downstream(s *simulate.Security) {
 	case s.Identity != "":
 		text += ", the client is " + s.Identity
 	}
-	t.line("connection", text, nil)
+	t.line("connection", text, peers)
 }
 
 func (t *answerText) verdict(v *simulate.Verdict) {

@@ -16,6 +16,8 @@ type Calls struct {
 	// Left are the pairs that are not shown, since there are too many, and
 	// LeftGateways the gateways.
 	Left, LeftGateways int
+	// Changed are those that a change makes otherwise.
+	Changed []ChangedCall
 }
 
 // Client is one row.
@@ -229,6 +231,7 @@ func (t *tally) hop(h *simulate.Hop, seen map[*simulate.Hop]bool) {
 	if h.Route != nil {
 		t.because(h.Route.Source)
 	}
+	t.because(h.Peers)
 	for i := range h.Filters {
 		t.because(h.Filters[i].Source)
 	}
