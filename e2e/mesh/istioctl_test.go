@@ -116,6 +116,7 @@ spec:
 		"clusters":           {[]string{"remote-clusters"}, []string{"Kubernetes", "synced", "istiod-"}},
 		"revisions":          {[]string{"tag", "list"}, []string{"default"}},
 		"before an upgrade":  {[]string{"experimental", "precheck"}, []string{"No issues found"}},
+		"a file by itself":   {[]string{"validate", "-f", wrong}, []string{"is valid"}},
 		"a wrong file":       {[]string{"analyze", "-n", "tools", wrong}, []string{"Warning [IST0132]", "wrong.example.com"}},
 		"mistakes":           {[]string{"analyze", "-n", "tools"}, []string{"No validation issues found when analyzing namespace: tools."}},
 		"a debug page":       {[]string{"experimental", "internal-debug", "syncz", "--all"}, []string{pod}},
