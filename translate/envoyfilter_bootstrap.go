@@ -86,7 +86,7 @@ func (ix *Index) bootstrapPatches(p *config.Proxy) []*patch {
 					continue
 				}
 				if value, err := patchValue(spec); err == nil {
-					out = append(out, &patch{f, i, spec, value})
+					out = append(out, &patch{filter: f, index: i, spec: spec, value: value})
 				}
 				break
 			}

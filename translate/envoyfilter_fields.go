@@ -58,7 +58,7 @@ func envoyFilterTables() []Table {
 		}},
 		{Message: of + ".ListenerMatch", Fields: []Field{
 			{Name: "port_number", Feature: "the port", Case: "envoyfilter/listenerMatch", Check: checkPatchPort},
-			{Name: "port_name", Unsupported: "listeners have no port names; Istio ignores it too"},
+			{Name: "port_name", Feature: "the name of a Service's or a Gateway's port, in any case", Case: "envoyfilter/listenerPortName"},
 			{Name: "filter_chain", Feature: "filter chains", Case: "envoyfilter/listenerMatch"},
 			{Name: "listener_filter", Feature: "listener filters", Case: "envoyfilter/listenerFilter"},
 			{Name: "name", Feature: "the listener's name", Case: "envoyfilter/listenerMatch"},

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"sort"
@@ -23,6 +24,9 @@ type patch struct {
 	// value is the patch's value as the message that it is applied to; nil
 	// where there is none.
 	value proto.Message
+	// ports are those of the scope's listeners that match.listener.portName
+	// names; nil without a name.
+	ports map[uint32]bool
 }
 
 func (p *patch) field() string { return "spec.configPatches[" + strconv.Itoa(p.index) + "]" }
@@ -153,7 +157,11 @@ func (ix *Index) gatherPatches(s *Scope) {
 			if err != nil {
 				continue // Check keeps it out of effect, and says so
 			}
-			s.patches = append(s.patches, &patch{f, i, p, value})
+			found := &patch{filter: f, index: i, spec: p, value: value}
+			if name := p.GetMatch().GetListener().GetPortName(); name != "" {
+				found.ports = s.portsNamed(name)
+			}
+			s.patches = append(s.patches, found)
 		}
 	}
 }
@@ -214,6 +222,9 @@ func versionPattern(text string) (*regexp.Regexp, error) {
 func addPatches(h config.Hasher, patches []*patch) {
 	h.Uint(uint64(len(patches)))
 	for _, p := range patches {
-		h.Hash(p.filter.Hash).Uint(uint64(p.index))
+		h.Hash(p.filter.Hash).Uint(uint64(p.index)).Uint(uint64(len(p.ports)))
+		for _, port := range slices.Sorted(maps.Keys(p.ports)) {
+			h.Uint(uint64(port))
+		}
 	}
 }

@@ -44,7 +44,7 @@ func patchListener(s *Scope, m proto.Message, p *patch) (matched, removed bool, 
 	l, _ := m.(*listener.Listener)
 	match := p.spec.GetMatch().GetListener()
 	to := p.spec.GetApplyTo()
-	if p.spec.GetMatch().GetRouteConfiguration() == nil && !listenerMatches(l, match, to == networking.EnvoyFilter_LISTENER) {
+	if p.spec.GetMatch().GetRouteConfiguration() == nil && !listenerMatches(l, p, to == networking.EnvoyFilter_LISTENER) {
 		return false, false, nil
 	}
 	switch to {
@@ -59,7 +59,7 @@ func patchListener(s *Scope, m proto.Message, p *patch) (matched, removed bool, 
 		matched, err = patchChains(l, p)
 	default:
 		for _, c := range append(slices.Clone(l.GetFilterChains()), l.GetDefaultFilterChain()) {
-			if c == nil || !chainMatches(l, c, match) {
+			if c == nil || !chainMatches(l, c, p) {
 				continue
 			}
 			in, fault := patchFilters(s, c, p)
@@ -77,19 +77,59 @@ func shared(l *listener.Listener) bool {
 	return l.GetName() == VirtualInboundListener || l.GetName() == VirtualOutboundListener
 }
 
-func listenerMatches(l *listener.Listener, m *networking.EnvoyFilter_ListenerMatch, whole bool) bool {
+func listenerMatches(l *listener.Listener, p *patch, whole bool) bool {
+	m := p.spec.GetMatch().GetListener()
 	if m.GetName() != "" && m.GetName() != l.GetName() {
 		return false
 	}
-	port := m.GetPortNumber()
-	return port == 0 || !whole && shared(l) || l.GetAddress().GetSocketAddress().GetPortValue() == port
+	return !whole && shared(l) || p.forPort(l.GetAddress().GetSocketAddress().GetPortValue())
+}
+
+// forPort reports whether a port has the number and the name that a patch of
+// listeners asks for.
+func (p *patch) forPort(port uint32) bool {
+	m := p.spec.GetMatch().GetListener()
+	return (m.GetPortNumber() == 0 || m.GetPortNumber() == port) && (m.GetPortName() == "" || p.ports[port])
+}
+
+// portsNamed are the ports of listeners at which what arrives is for a port of
+// that name, in any case: of a Service, a Sidecar's listener or a Gateway's server.
+func (s *Scope) portsNamed(name string) map[uint32]bool {
+	out := map[uint32]bool{}
+	add := func(port uint32, names ...string) {
+		if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }) {
+			out[port] = true
+		}
+	}
+	switch s.Class.Side {
+	case Inbound:
+		for i := range s.Inbound {
+			add(s.Inbound[i].Port, s.Inbound[i].ServicePort.Name, s.Inbound[i].Ingress.GetPort().GetName())
+		}
+	case GatewaySide:
+		for i := range s.Gateways {
+			for _, v := range s.Gateways[i].Servers {
+				add(s.Gateways[i].Port, v.Spec.GetPort().GetName())
+			}
+		}
+	default:
+		for _, e := range s.Egress {
+			for _, v := range e.Services {
+				for j := range v.InReach {
+					add(v.InReach[j].Number, v.InReach[j].Name)
+				}
+			}
+		}
+	}
+	return out
 }
 
 // chainMatches: where one listener takes the traffic of many ports, a port
 // number means the chain's.
-func chainMatches(l *listener.Listener, c *listener.FilterChain, m *networking.EnvoyFilter_ListenerMatch) bool {
+func chainMatches(l *listener.Listener, c *listener.FilterChain, p *patch) bool {
+	m := p.spec.GetMatch().GetListener()
 	of := c.GetFilterChainMatch()
-	if n := m.GetPortNumber(); n != 0 && shared(l) && of.GetDestinationPort().GetValue() != n {
+	if shared(l) && !p.forPort(of.GetDestinationPort().GetValue()) {
 		return false
 	}
 	f := m.GetFilterChain()
@@ -114,9 +154,8 @@ func patchChains(l *listener.Listener, p *patch) (matched bool, err error) {
 		l.FilterChains = append(l.FilterChains, c)
 		return true, nil
 	}
-	match := p.spec.GetMatch().GetListener()
 	change := func(c *listener.FilterChain) (keep bool) {
-		if !chainMatches(l, c, match) {
+		if !chainMatches(l, c, p) {
 			return true
 		}
 		matched = true
