@@ -115,17 +115,21 @@ func TestRefusedRequests(t *testing.T) {
 	}
 }
 
-// A client of unknown length is bounded too.
+// A client of unknown length is bounded too, and counted.
 func TestHugeRequestWithoutLength(t *testing.T) {
-	url, _ := serve(t)
+	counted := make(chan string, 2)
+	s := httptest.NewServer(webhook.Handler(nil, func(err error) { counted <- err.Error() }))
+	t.Cleanup(s.Close)
 	endless := io.LimitReader(zeroes{}, 32<<20)
-	resp, err := http.Post(url, "application/json", endless)
-	if err != nil {
-		return // the server closed the connection before all was sent
+	resp, err := http.Post(s.URL, "application/json", endless)
+	if err == nil { // else the server closed the connection before all was sent
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusRequestEntityTooLarge {
+			t.Error(resp.Status)
+		}
 	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusRequestEntityTooLarge {
-		t.Error(resp.Status)
+	if got := <-counted; got != "the AdmissionReview is larger than 8 MiB" || len(counted) > 0 {
+		t.Errorf("counted %q, and %d more", got, len(counted))
 	}
 }
 
