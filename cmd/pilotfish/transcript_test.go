@@ -103,6 +103,20 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
+// What commands say of themselves needs no world, so that its -update is quick.
+func TestHelp(t *testing.T) {
+	for _, tr := range transcripts(t) {
+		got := &transcript{name: tr.name}
+		for _, s := range tr.steps {
+			if strings.HasSuffix(s.command, "--help") {
+				s.output, s.code = runLine(t, s.command)
+			}
+			got.steps = append(got.steps, s)
+		}
+		tr.compare(t, got)
+	}
+}
+
 func (tr *transcript) run(t *testing.T) {
 	dir := t.TempDir()
 	for _, from := range []string{"shop", "tests", "tests-broken", "validator", "annotate", "lint", "lint-envoy", "lint-envoys", "fix", "bad-input"} {
@@ -139,6 +153,11 @@ func (tr *transcript) run(t *testing.T) {
 		s.output = repeatable(strings.NewReplacer(said...).Replace(s.output))
 		got.steps = append(got.steps, s)
 	}
+	tr.compare(t, got)
+}
+
+func (tr *transcript) compare(t *testing.T, got *transcript) {
+	t.Helper()
 	file := filepath.Join(testFolder, "testdata/cli", tr.name+".txt")
 	if *update {
 		if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
