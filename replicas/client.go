@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/replicas/held"
 )
 
 // Set are a control plane's replicas. Addresses returns the base URL of the
@@ -32,27 +32,6 @@ func (f Fixed) Addresses(context.Context) ([]string, error) { return f, nil }
 // Close implements Set.
 func (f Fixed) Close() {}
 
-// Held is what one replica says of an object at /debug/held.
-type Held struct {
-	// Read and Effective tell versions apart: that which the control plane has
-	// read last, and that which is in effect; empty for none.
-	Read       string `json:"read"`
-	Effective  string `json:"effective"`
-	Generation int64  `json:"generation"` // of Effective
-	// Proxies are those that are connected to the replica.
-	Proxies []HeldBy `json:"proxies"`
-	// Problems are those of the object.
-	Problems []config.Problem `json:"problems"`
-}
-
-// HeldBy is one proxy and the version that it has.
-type HeldBy struct {
-	Proxy      string `json:"proxy"` // the node id
-	Newest     bool   `json:"newest"`
-	Generation int64  `json:"generation"` // of an older version, 0 for none
-	Why        string `json:"why"`        // it has not the newest
-}
-
 // Client asks the replicas of a Set.
 type Client struct {
 	Set Set
@@ -68,13 +47,13 @@ const (
 )
 
 // Held asks every replica about an object.
-func (c *Client) Held(ctx context.Context, kind, namespace, name string) ([]Held, error) {
+func (c *Client) Held(ctx context.Context, kind, namespace, name string) ([]held.Page, error) {
 	urls, err := c.Set.Addresses(ctx)
 	if err != nil {
 		return nil, err
 	}
 	query := url.Values{"kind": {kind}, "namespace": {namespace}, "name": {name}}.Encode()
-	out := make([]Held, len(urls))
+	out := make([]held.Page, len(urls))
 	for i, base := range urls {
 		if err := c.get(ctx, strings.TrimSuffix(base, "/")+"/debug/held?"+query, &out[i]); err != nil {
 			return nil, fmt.Errorf("%s: %w", base, err)

@@ -6,33 +6,9 @@ import (
 	"strings"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/replicas/held"
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
 )
-
-// heldPage is /debug/held?kind=VirtualService&namespace=shop&name=reviews:
-// which proxies have the version of an object that is in effect.
-type heldPage struct {
-	Object config.Key `json:"object"`
-	// Read and Effective tell versions apart: that which the control plane has
-	// read last, and that which is in effect; empty for none.
-	Read       string `json:"read,omitempty"`
-	Effective  string `json:"effective,omitempty"`
-	Generation int64  `json:"generation,omitempty"` // of Effective
-	// Proxies are those that are connected here.
-	Proxies []heldProxy `json:"proxies"`
-	// Problems are those of the object.
-	Problems []config.Problem `json:"problems,omitempty"`
-}
-
-// heldProxy is one proxy and the version that it has.
-type heldProxy struct {
-	Proxy  string `json:"proxy"` // the node id
-	Newest bool   `json:"newest"`
-	// Generation is that of an older version, 0 for none.
-	Generation int64 `json:"generation,omitempty"`
-	// Why it has not the newest.
-	Why string `json:"why,omitempty"`
-}
 
 // held is the page; the object is named by query parameters.
 func (p *Pages) held(w http.ResponseWriter, r *http.Request) {
@@ -42,7 +18,7 @@ func (p *Pages) held(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "waiting for the first complete view of the configuration", http.StatusServiceUnavailable)
 		return
 	}
-	out := heldPage{Object: config.Key{Kind: q.Get("kind"), Namespace: q.Get("namespace"), Name: q.Get("name")}, Proxies: []heldProxy{}}
+	out := held.Page{Object: config.Key{Kind: q.Get("kind"), Namespace: q.Get("namespace"), Name: q.Get("name")}, Proxies: []held.Proxy{}}
 	for _, meta := range m.ChangedObjects(nil) {
 		if meta.Kind == out.Object.Kind && meta.Namespace == out.Object.Namespace && meta.Name == out.Object.Name {
 			out.Object, out.Read = meta.Key, meta.Hash.String()
@@ -53,7 +29,7 @@ func (p *Pages) held(w http.ResponseWriter, r *http.Request) {
 	for i := range all {
 		status[all[i].Proxy.ID] = &all[i]
 	}
-	effective, held := p.Plane.Distribution().Of(out.Object)
+	effective, holders := p.Plane.Distribution().Of(out.Object)
 	if effective != nil {
 		out.Effective, out.Generation = effective.Hash.String(), effective.Generation
 	}
@@ -62,8 +38,8 @@ func (p *Pages) held(w http.ResponseWriter, r *http.Request) {
 			out.Problems = append(out.Problems, problem)
 		}
 	}
-	for _, h := range held {
-		by := heldProxy{Proxy: h.Proxy.ID, Newest: h.Newest}
+	for _, h := range holders {
+		by := held.Proxy{Proxy: h.Proxy.ID, Newest: h.Newest}
 		s := status[h.Proxy.ID]
 		if s == nil {
 			continue // it has just left, or the caller may not see it

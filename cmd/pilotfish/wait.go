@@ -13,6 +13,7 @@ import (
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/replicas"
+	"github.com/pilotfish-mesh/pilotfish/replicas/held"
 )
 
 // waitFlags are those of wait.
@@ -254,13 +255,13 @@ func (w *waiting) poll(ctx context.Context) error {
 	}
 }
 
-func (w *waiting) ask(ctx context.Context) ([]replicas.Held, error) {
+func (w *waiting) ask(ctx context.Context) ([]held.Page, error) {
 	k := w.want.key
 	return w.plane.Held(ctx, k.Kind, k.Namespace, k.Name)
 }
 
 // look judges what all replicas say.
-func (w *waiting) look(pages []replicas.Held) waitReport {
+func (w *waiting) look(pages []held.Page) waitReport {
 	r := waitReport{Object: w.want.key.String()}
 	there := map[string]bool{}
 	told := map[string]bool{}
@@ -297,7 +298,7 @@ func (w *waiting) look(pages []replicas.Held) waitReport {
 }
 
 // unready is why no proxy can have the version yet, or "".
-func (w *waiting) unready(page *replicas.Held) string {
+func (w *waiting) unready(page *held.Page) string {
 	switch {
 	case page.Read == "":
 		return "the control plane has not read it"
