@@ -25,7 +25,8 @@ import (
 // The commands run one after the other in a folder with copies of testdata's
 // meshes and of examples/bookstore. "pilotfish ..." runs in this process; what
 // needs a shell (a pipe, a variable, another command) is given to one. -update
-// writes the outputs.
+// writes the outputs. Readers of a pipe must read to its end (sed -n 1p, not
+// head): what writes to one that has ended is killed, or not.
 type transcript struct {
 	name  string
 	steps []step
