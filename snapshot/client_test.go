@@ -12,6 +12,7 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	rpc "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/pilotfish-mesh/pilotfish/translate"
@@ -46,6 +47,7 @@ type received struct {
 	versions            map[string]string // delta
 	bodies              map[string][]byte
 	removed             []string
+	size                int // of the whole response, in bytes
 }
 
 // String is "cds +a +b -c", the form in which tests expect responses.
@@ -155,7 +157,7 @@ func (c *client) receiveDelta() (*received, error) {
 	}
 	r := &received{
 		url: m.TypeUrl, nonce: m.Nonce, version: m.SystemVersionInfo, removed: m.RemovedResources,
-		versions: map[string]string{}, bodies: map[string][]byte{},
+		versions: map[string]string{}, bodies: map[string][]byte{}, size: proto.Size(m),
 	}
 	for _, x := range m.Resources {
 		if x.Resource.TypeUrl != m.TypeUrl {
@@ -173,7 +175,7 @@ func (c *client) receiveSotW() (*received, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &received{url: m.TypeUrl, nonce: m.Nonce, version: m.VersionInfo, bodies: map[string][]byte{}}
+	r := &received{url: m.TypeUrl, nonce: m.Nonce, version: m.VersionInfo, bodies: map[string][]byte{}, size: proto.Size(m)}
 	for _, x := range m.Resources {
 		name, err := nameOf(x.TypeUrl, x.Value)
 		if err != nil {

@@ -199,6 +199,40 @@ var warmings = []conformanceCase{
 		c.take("rds +r")
 		c.quiet()
 	}},
+	{"all changed", small, func(t *testing.T, s *served, c *client) {
+		c.start([]string{"a", "b"}, []string{"r"}, "l")
+		s.world.edit(func(c *content) { c.clusters["a"] = 2; c.clusters["b"] = 2 })
+		c.take("cds +a +b")
+		c.take("eds +a +b")
+		c.quiet()
+	}},
+	{"with other endpoints", small, func(t *testing.T, s *served, c *client) {
+		c.start([]string{"a", "b"}, []string{"r"}, "l")
+		s.world.put("a", "10.2.2.2", func(c *content) { c.clusters["a"] = 2 })
+		if c.isSotW {
+			c.take("cds +a +b")
+		} else {
+			c.take("cds +a")
+		}
+		c.take("eds +a") // once
+		c.quiet()
+	}},
+	{"whose endpoints were never asked for", small, func(t *testing.T, s *served, c *client) {
+		c.subscribe(cds)
+		c.take("cds +a +b")
+		c.subscribe(eds, "a")
+		c.take("eds +a")
+		s.world.edit(func(c *content) { c.clusters["b"] = 2 })
+		if c.isSotW {
+			c.take("cds +a +b")
+		} else {
+			c.take("cds +b")
+		}
+		c.quiet()
+		c.subscribe(eds, "b")
+		c.take("eds +b")
+		c.quiet()
+	}},
 }
 
 var rejecting = []conformanceCase{

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
 	"github.com/pilotfish-mesh/pilotfish/translate"
 )
@@ -92,11 +94,15 @@ func TestPatience(t *testing.T) {
 	t.Run("with clusters that stay unready", func(t *testing.T) {
 		w := newWorld(t)
 		w.edit(small)
-		c := serve(t, w, snapshot.Options{OrderTimeout: time.Millisecond}).delta("one")
+		reg := prometheus.NewRegistry()
+		c := serve(t, w, snapshot.Options{OrderTimeout: time.Millisecond, Registerer: reg}).delta("one")
 		c.start([]string{"a", "b"}, []string{"r"}, "l")
 		w.edit(func(c *content) { c.clusters["new"] = 1; c.routes["r"] = 2 })
 		c.take("cds +new")
 		c.take("rds +r") // although nobody asked for the endpoints of new
+		if n := measured(t, reg, "pilotfish_xds_order_timeouts_total"); n != 1 {
+			t.Errorf("%v times counted, want 1", n)
+		}
 	})
 	t.Run("with a client that does not answer", func(t *testing.T) {
 		bothWith(t, small, snapshot.Options{AckTimeout: time.Millisecond}, func(t *testing.T, s *served, c *client) {
@@ -104,6 +110,9 @@ func TestPatience(t *testing.T) {
 			c.expect("eds +a")
 			s.world.endpoints("a", "10.1.1.1")
 			c.expect("eds +a")
+			if n := measured(t, s.options.Registerer.(*prometheus.Registry), "pilotfish_xds_unanswered_total", `"eds"`); n != 1 {
+				t.Errorf("%v responses counted as unanswered, want 1", n)
+			}
 		})
 	})
 }

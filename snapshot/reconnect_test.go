@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
 )
@@ -50,6 +51,37 @@ func TestReconnect(t *testing.T) {
 		_, other := start(t)
 		c := other.delta("one")
 		c.resumeAll(have)
+		c.quiet()
+	})
+	t.Run("to another replica that differs", func(t *testing.T) {
+		_, s := start(t)
+		have := session(t, s)
+		w, other := start(t)
+		w.edit(func(c *content) { c.routes["r"] = 2; c.clusters["b"] = 2 })
+		c := other.delta("one")
+		c.resumeAll(have)
+		c.take("cds +b") // and nothing of a
+		c.take("eds +b")
+		c.take("rds +r")
+		c.quiet()
+	})
+	t.Run("without routes", func(t *testing.T) {
+		w := newWorld(t)
+		w.edit(func(c *content) { set(c.clusters, "a", "b"); set(c.listeners, "l") })
+		s := serve(t, w, snapshot.Options{OrderTimeout: time.Hour})
+		c := s.delta("one")
+		c.subscribe(cds)
+		clusters := c.expect("cds +a +b")
+		c.ack(clusters)
+		c.subscribe(lds)
+		listeners := c.expect("lds +l")
+		c.ack(listeners)
+		c.cancel()
+		w.edit(func(c *content) { delete(c.clusters, "b") })
+		c = s.delta("one") // its listener leads to no routes: it never asks for any
+		c.resume(cds, clusters.versions)
+		c.resume(lds, listeners.versions)
+		c.take("cds -b")
 		c.quiet()
 	})
 	t.Run("changed meanwhile", func(t *testing.T) {

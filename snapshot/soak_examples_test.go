@@ -61,6 +61,7 @@ type exampleSoak struct {
 	documents  []*exampleDocument
 	down       atomic.Uint64 // a bit for each of 64 groups of pods without addresses
 	now        *running
+	live       map[*running]bool // those that run
 	proxies    []*follower
 	restarts   int
 	rejections int
@@ -77,7 +78,12 @@ type running struct {
 }
 
 func newExampleSoak(t *testing.T, seed uint64) *exampleSoak {
-	s := &exampleSoak{t: t, rng: rand.New(rand.NewPCG(seed, 2)), dir: t.TempDir(), present: map[string]bool{}}
+	s := &exampleSoak{t: t, rng: rand.New(rand.NewPCG(seed, 2)), dir: t.TempDir(), present: map[string]bool{}, live: map[*running]bool{}}
+	t.Cleanup(func() {
+		for r := range s.live {
+			s.end(r)
+		}
+	})
 	for _, e := range soaked {
 		s.load(e)
 	}
@@ -146,8 +152,14 @@ func (s *exampleSoak) start() *running {
 	})
 	ran.Go(func() { _ = g.Serve(l) })
 	r.stopCache = func() { cancel(); ran.Wait() }
-	s.t.Cleanup(r.stop)
+	s.live[r] = true
 	return r
+}
+
+// end stops a Plane, and forgets it.
+func (s *exampleSoak) end(r *running) {
+	r.stop()
+	delete(s.live, r)
 }
 
 // addresses is what the pods of the folder are given: the same at every Plane.
@@ -271,8 +283,8 @@ func (s *exampleSoak) round(n int) {
 		want[i] = &twin
 		want[i].connect(fresh)
 	}
-	s.settle(fresh, want)
 	envoytest.Eventually(s.t, 3*patience, func() string {
+		s.settle(fresh, want)
 		s.settle(s.now, s.proxies)
 		for i, p := range s.proxies {
 			if d := p.difference(want[i]); d != "" {
@@ -284,7 +296,7 @@ func (s *exampleSoak) round(n int) {
 	if n == 0 && len(want[2].have[cds]) < 10 {
 		s.t.Fatalf("a sidecar has %d clusters", len(want[2].have[cds]))
 	}
-	fresh.stop()
+	s.end(fresh)
 	if s.rng.IntN(3) == 0 {
 		s.restarts++
 		old := s.now
@@ -292,7 +304,7 @@ func (s *exampleSoak) round(n int) {
 		for _, p := range s.proxies {
 			p.reconnect()
 		}
-		old.stop()
+		s.end(old)
 		s.settle(s.now, s.proxies)
 	}
 	s.bounds.hold(s.t, n)
