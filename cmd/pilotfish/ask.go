@@ -91,19 +91,17 @@ client without a sidecar. URL is http://, https://, tcp:// or tls://.
 	f.BoolVar(&q.HTTP2, "http2", false, "send HTTP/2")
 	f.BoolVar(&explain, "explain", false, "also say why what came before did not match")
 	_ = cmd.MarkFlagRequired("from")
-	_ = cmd.RegisterFlagCompletionFunc("from", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		return c.askers(cmd), cobra.ShellCompDirectiveNoFileComp
-	})
+	_ = cmd.RegisterFlagCompletionFunc("from", c.askers)
 	c.add(cmd)
 	out.add(cmd, "text", "json", "yaml", "html")
 	return cmd
 }
 
 // askers are who can ask, for the completion of --from.
-func (f *configFlags) askers(cmd *cobra.Command) []string {
+func (f *configFlags) askers(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	m, err := f.load(cmd)
 	if err != nil {
-		return nil
+		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var out []string
 	for wl := range m.Workloads.All() {
@@ -113,7 +111,7 @@ func (f *configFlags) askers(cmd *cobra.Command) []string {
 		out = append(out, "gateway/"+g.Namespace+"/"+g.Name)
 	}
 	slices.Sort(out)
-	return slices.Compact(out)
+	return slices.Compact(out), cobra.ShellCompDirectiveNoFileComp
 }
 
 func parseHeaders(list []string) (simulate.Header, error) {
