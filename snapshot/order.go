@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"slices"
 	"time"
 
 	"github.com/pilotfish-mesh/pilotfish/translate"
@@ -236,7 +235,7 @@ func (s *stream) released(k kind, now time.Time) bool {
 	if f.have != s.now(k) || len(f.queue) > 0 || !s.free(k, now) || s.judging > 0 {
 		return false
 	}
-	if !s.toldAll() && now.Sub(s.resumed) < s.server.options.OrderTimeout {
+	if !(s.feeds[listeners].open && s.feeds[routes].open) && now.Sub(s.resumed) < s.server.options.OrderTimeout {
 		return false // a reconnected client will still say which it has
 	}
 	switch k {
@@ -250,29 +249,6 @@ func (s *stream) released(k kind, now time.Time) bool {
 		return s.view == s.newest && s.quiet(clusters)
 	}
 	return true
-}
-
-// toldAll reports whether a client has said which listeners and routes it has. One
-// whose listeners lead to no routes never asks for any.
-func (s *stream) toldAll() bool {
-	if !s.feeds[listeners].open {
-		return false
-	}
-	if s.feeds[routes].open {
-		return true
-	}
-	return s.quiet(listeners) && !s.leads(listeners, routes)
-}
-
-// leads reports whether something of a kind that is offered points to another
-// kind.
-func (s *stream) leads(from, to kind) bool {
-	for _, l := range s.view.layers[from] {
-		if slices.ContainsFunc(l.all(), func(r *translate.Resource) bool { return len(refs(r, to)) > 0 }) {
-			return true
-		}
-	}
-	return false
 }
 
 func (s *stream) quiet(k kind) bool {

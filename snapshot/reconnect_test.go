@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/pilotfish-mesh/pilotfish/snapshot"
 )
@@ -63,25 +62,6 @@ func TestReconnect(t *testing.T) {
 		c.take("cds +b") // and nothing of a
 		c.take("eds +b")
 		c.take("rds +r")
-		c.quiet()
-	})
-	t.Run("without routes", func(t *testing.T) {
-		w := newWorld(t)
-		w.edit(func(c *content) { set(c.clusters, "a", "b"); set(c.listeners, "l") })
-		s := serve(t, w, snapshot.Options{OrderTimeout: time.Hour})
-		c := s.delta("one")
-		c.subscribe(cds)
-		clusters := c.expect("cds +a +b")
-		c.ack(clusters)
-		c.subscribe(lds)
-		listeners := c.expect("lds +l")
-		c.ack(listeners)
-		c.cancel()
-		w.edit(func(c *content) { delete(c.clusters, "b") })
-		c = s.delta("one") // its listener leads to no routes: it never asks for any
-		c.resume(cds, clusters.versions)
-		c.resume(lds, listeners.versions)
-		c.take("cds -b")
 		c.quiet()
 	})
 	t.Run("changed meanwhile", func(t *testing.T) {
