@@ -2,6 +2,7 @@ package meshtest
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -23,6 +24,9 @@ type Difference struct {
 	Requests []RequestChange `json:"requests"`
 	// Tried is the number of requests that were compared.
 	Tried int `json:"tried"`
+	// Others is the number of hosts of services for which no resource differs,
+	// anywhere: requests to them are answered the same.
+	Others int `json:"unchangedHosts"`
 	// Unknown are constructs that may answer differently unseen.
 	Unknown []string `json:"unknown,omitempty"`
 
@@ -50,7 +54,10 @@ type ProxyChange struct {
 type RequestChange struct {
 	Before  string `json:"before"`
 	After   string `json:"after"`
+	// Cause is what decides; Change the object whose change made it decide
+	// otherwise, if it is another one.
 	Cause   string `json:"cause"`
+	Change  string `json:"change,omitempty"`
 	Witness string `json:"witness"`
 	Count   int    `json:"count"` // of the tried ones
 	// Clients are the workloads that see it.
@@ -66,9 +73,16 @@ func (d *Difference) Empty() bool {
 // to the requests that either of them tells apart.
 func Diff(before, after *simulate.World) *Difference {
 	d := &Difference{Objects: changedObjects(before.Mesh, after.Mesh), Proxies: []ProxyChange{}, Requests: []RequestChange{}}
-	c := &comparison{before: before, after: after, out: d, groups: map[string]int{}, hosts: map[string]bool{}, parts: map[[2]*simulate.Part][]string{}}
+	c := &comparison{before: before, after: after, out: d, groups: map[string]int{}, hosts: map[string]bool{}, served: map[string]bool{}, alones: map[int]*simulate.World{}, parts: map[[2]*simulate.Part][]string{}}
 	c.proxies()
 	c.requests()
+	if !c.everything {
+		for s := range after.Mesh.Services.All() {
+			if !c.hosts[s.Hostname] {
+				d.Others++
+			}
+		}
+	}
 	sort.SliceStable(d.Requests, func(i, j int) bool { return d.Requests[i].Count > d.Requests[j].Count })
 	return d
 }
@@ -81,6 +95,9 @@ type comparison struct {
 	// resources than a host's do.
 	hosts      map[string]bool
 	everything bool
+	// served are the hosts whose servers take connections differently.
+	served map[string]bool
+	alones map[int]*simulate.World // by index of out.Objects
 	// clients are workloads, one of each class that is sent something else.
 	clients []string
 	// gateways whose resources differ.
@@ -215,49 +232,12 @@ func (c *comparison) concerns(kind, name string, a, b *simulate.Pod) {
 	if name == translate.VirtualInboundListener {
 		for _, w := range []*simulate.World{c.before, c.after} {
 			for _, h := range w.ServedBy(b) {
-				c.hosts[h] = true
+				c.hosts[h], c.served[h] = true, true
 			}
 		}
 		return
 	}
 	c.everything = true
-}
-
-// requests compares the answers to requests that either configuration tells
-// apart, from the clients and to the hosts that something differs for.
-func (c *comparison) requests() {
-	clients := c.clientsToAsk()
-	for _, from := range clients {
-		for _, to := range c.targets() {
-			for _, q := range c.explored(from, to) {
-				c.compare(q)
-			}
-		}
-	}
-	for _, g := range c.gateways {
-		for _, q := range slices.Concat(c.before.ExploreGateway(g), c.after.ExploreGateway(g)) {
-			c.compare(q)
-		}
-	}
-}
-
-// clientsToAsk are those that are sent something else; where only servers
-// are, one client of each namespace.
-func (c *comparison) clientsToAsk() []string {
-	out := slices.Clone(c.clients)
-	seen := map[string]bool{}
-	for _, name := range out {
-		ns, _, _ := strings.Cut(name, "/")
-		seen[ns] = true
-	}
-	for _, name := range c.after.Clients("", "") {
-		ns, _, _ := strings.Cut(name, "/")
-		if !seen[ns] {
-			seen[ns] = true
-			out = append(out, name)
-		}
-	}
-	return out
 }
 
 func (c *comparison) targets() []simulate.Target {
@@ -300,7 +280,7 @@ func (c *comparison) compare(q *simulate.Query) {
 			}
 		}
 	}
-	if was == now {
+	if toClient(was) == toClient(now) {
 		return
 	}
 	cause := c.cause(a, b)
@@ -309,7 +289,9 @@ func (c *comparison) compare(q *simulate.Query) {
 	if !ok {
 		i = len(c.out.Requests)
 		c.groups[key] = i
-		c.out.Requests = append(c.out.Requests, RequestChange{Before: was, After: now, Cause: cause, Witness: q.String()})
+		made := RequestChange{Before: was, After: now, Cause: cause, Witness: q.String()}
+		made.Change = c.changesOf(&made, q)
+		c.out.Requests = append(c.out.Requests, made)
 	}
 	g := &c.out.Requests[i]
 	g.Count++
@@ -317,6 +299,11 @@ func (c *comparison) compare(q *simulate.Query) {
 		g.Clients = append(g.Clients, q.From)
 	}
 }
+
+// notFound is why nothing was found, which the client is not told.
+var notFound = regexp.MustCompile(`404: [^,]*`)
+
+func toClient(summary string) string { return notFound.ReplaceAllString(summary, "404") }
 
 // cause names the decisions that differ.
 func (c *comparison) cause(a, b *simulate.Answer) string {
@@ -375,21 +362,7 @@ func summary(a *simulate.Answer, err error) []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	var results []string
-	for i := range a.Results {
-		r := &a.Results[i]
-		text := fmt.Sprintf("%.4g %% ", r.Percent)
-		switch {
-		case r.Delivered:
-			text += strings.TrimSpace(r.Workload+" "+r.Labels["version"]) + " by " + r.Security
-		case r.Status == 0:
-			text += r.Reason
-		default:
-			text += fmt.Sprintf("%d: %s", r.Status, r.Reason)
-		}
-		results = append(results, text)
-	}
-	parts := []string{strings.Join(results, ", ")}
+	parts := []string{strings.Join(ends(a), ", ")}
 	h := a.Hop
 	if s := h.Sent; s != nil {
 		if s.Rewritten {
@@ -415,4 +388,29 @@ func summary(a *simulate.Answer, err error) []string {
 		parts = append(parts, "to "+h.Reply.Location)
 	}
 	return parts
+}
+
+// ends are the ways in which a request ends, with their shares. Whose proxy
+// refuses it does not matter.
+func ends(a *simulate.Answer) []string {
+	var texts []string
+	share := map[string]float64{}
+	for i := range a.Results {
+		r := &a.Results[i]
+		text := r.Reason
+		switch {
+		case r.Delivered:
+			text = strings.TrimSpace(r.Workload+" "+r.Labels["version"]) + " by " + r.Security
+		case r.Status != 0:
+			text = fmt.Sprintf("%d: %s", r.Status, r.Reason)
+		}
+		if _, have := share[text]; !have {
+			texts = append(texts, text)
+		}
+		share[text] += r.Percent
+	}
+	for i, text := range texts {
+		texts[i] = fmt.Sprintf("%.4g %% %s", share[text], text)
+	}
+	return texts
 }

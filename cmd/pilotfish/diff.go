@@ -279,6 +279,9 @@ func (t *diffText) write(r *diffReport) {
 		}
 		t.item("%s %s: %s", p.Workload, p.Change, listed(p.Resources))
 	}
+	if r.Others > 0 {
+		t.item("nothing differs about the other %s: requests to them are answered the same", count(r.Others, "service's host", "services' hosts"))
+	}
 	for _, u := range r.Unknown {
 		t.item("not certain: %s", u)
 	}
@@ -303,6 +306,9 @@ func (t *diffText) requests(r *diffReport) {
 		cause := q.Cause
 		if cause == "" {
 			cause = "the proxies' own settings"
+		}
+		if q.Change != "" {
+			cause += " (by the change of " + q.Change + ")"
 		}
 		t.item("%s: %s, from %s", cause, count(q.Count, "request", "requests"), listed(q.Clients))
 		t.detail("before", q.Before)

@@ -115,3 +115,52 @@ func TestDiffRevisions(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }
+
+// Ten edits of the bookstore, as reviewers meet them: the cause is the object
+// that changed, clients without a proxy and each identity that a policy names
+// are asked, and what is the same is said.
+func TestDiffOfBookstore(t *testing.T) {
+	const bookstore = "../../examples/bookstore"
+	const policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: reviews, namespace: shop}\n" +
+		"spec:\n  selector: {matchLabels: {app: reviews}}\n  rules:\n  - from: [{source: {principals: [cluster.local/ns/shop/sa/front]}}]\n"
+	const filter = "---\napiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: lua, namespace: shop}\nspec:\n" +
+		"  workloadSelector: {labels: {app: reviews}}\n  configPatches:\n  - applyTo: HTTP_FILTER\n" +
+		"    match: {context: SIDECAR_INBOUND, listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager, subFilter: {name: envoy.filters.http.router}}}}}\n" +
+		"    patch: {operation: INSERT_BEFORE, value: {name: envoy.filters.http.lua, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua, default_source_code: {inline_string: 'function envoy_on_request(h) end'}}}}\n"
+	const scope = "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: default, namespace: shop}\nspec: {egress: [{hosts: [./*]}]}\n"
+	const entry = "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: ext, namespace: shop}\n" +
+		"spec: {hosts: [api.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}\n"
+	const logs = "---\napiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: logs, namespace: shop}\nspec: {accessLogging: [{providers: [{name: envoy}]}]}\n"
+	for name, c := range map[string]struct{ file, old, new string }{
+		"weight": {"routing.yaml", "weight: 90}\n    - {destination: {host: reviews, subset: v2}, weight: 10}", "weight: 50}\n    - {destination: {host: reviews, subset: v2}, weight: 50}"},
+		"host":   {"routing.yaml", "hosts: [books.example.com]\n  gateways", "hosts: [shop.example.com]\n  gateways"},
+		"subset": {"routing.yaml", "  - {name: v2, labels: {version: v2}}\n", ""},
+		"policy": {"security.yaml", "", policy}, "port": {"routing.yaml", "number: 80, name: http", "number: 8080, name: http"},
+		"sidecar": {"routing.yaml", "", scope}, "mtls": {"security.yaml", "STRICT", "PERMISSIVE"}, "entry": {"routing.yaml", "", entry},
+		"filter": {"routing.yaml", "", filter}, "telemetry": {"routing.yaml", "", logs}, "principal": {"security.yaml", "sa/checkout", "sa/front"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "new")
+			if err := os.CopyFS(dir, os.DirFS(bookstore)); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(dir, c.file)
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := string(b) + c.new
+			if c.old != "" {
+				text = strings.Replace(string(b), c.old, c.new, 1)
+			}
+			if text == string(b) {
+				t.Fatalf("%s does not hold %q", c.file, c.old)
+			}
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, stdout, stderr := run("diff", bookstore, dir)
+			golden(t, "diff/bookstore-"+name+".txt", strings.ReplaceAll(stdout+stderr, dir, "NEW"))
+		})
+	}
+}
