@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 	"github.com/pilotfish-mesh/pilotfish/e2e/stage"
 )
 
@@ -57,11 +58,33 @@ func answered(ctx context.Context, c *stage.Caller) error {
 	return nil
 }
 
+// more waits until n more requests were answered.
+func (l *steady) more(t *testing.T, n int) {
+	t.Helper()
+	count := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.sent
+	}
+	until := count() + n
+	envoytest.Eventually(t, stage.Patience, func() string {
+		if count() >= until {
+			return ""
+		}
+		return "the load stands still"
+	})
+}
+
+// end ends the load.
+func (l *steady) end() {
+	l.cancel()
+	l.wg.Wait()
+}
+
 // stop ends the load and fails the test if any response was wrong.
 func (l *steady) stop(t *testing.T) {
 	t.Helper()
-	l.cancel()
-	l.wg.Wait()
+	l.end()
 	if l.sent < 100 {
 		t.Errorf("the load sent only %d requests", l.sent)
 	}
