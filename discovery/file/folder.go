@@ -165,8 +165,8 @@ func (f *folder) settled() (objects []*discovery.Object, problems []config.Probl
 				continue
 			}
 			problems = append(problems, config.At(&objects[i].Meta, "", config.Warning, "DefinedTwice",
-				"%s is defined again in %s:%d, which comes later and is in effect: remove one of the two",
-				o.Meta.Key, o.Meta.File, o.Meta.Line))
+				"is defined again at %s:%d, which comes later and counts, as with kubectl apply: remove one of the two",
+				o.Meta.File, o.Meta.Line))
 			objects[i] = o
 		}
 	}

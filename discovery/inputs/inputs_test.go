@@ -125,6 +125,10 @@ func TestMistakes(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, map[string]string{
 		"overlay/kustomization.yaml": "resources: [missing.yaml]\n",
+		"above/kustomization.yaml":   "resources: [../overlay]\n",
+		"folder/kustomization.yaml":  "resources: [../nowhere]\n",
+		"broken/kustomization.yaml":  "resources: [bad.yaml]\n",
+		"broken/bad.yaml":            "kind: Service\nmetadata: {name: x\n",
 		"repo/x.yaml":                deployment("x"),
 	})
 	t.Chdir(filepath.Join(dir, "repo"))
@@ -133,7 +137,10 @@ func TestMistakes(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"nowhere":                     "stat nowhere: no such file or directory",
-		filepath.Join(dir, "overlay"): "kustomize " + filepath.Join(dir, "overlay") + ": accumulating resources",
+		filepath.Join(dir, "overlay"): "kustomize " + filepath.Join(dir, "overlay") + ": missing.yaml: no such file or directory",
+		filepath.Join(dir, "above"):   "kustomize " + filepath.Join(dir, "above") + ": ../overlay: missing.yaml: no such file or directory",
+		filepath.Join(dir, "folder"):  "kustomize " + filepath.Join(dir, "folder") + ": ../nowhere: no such file or directory",
+		filepath.Join(dir, "broken"):  "kustomize " + filepath.Join(dir, "broken") + ": accumulating resources from 'bad.yaml': MalformedYAMLError: yaml: line 1:",
 		"nosuchrevision:x.yaml":       `"nosuchrevision" is no path and no git revision`,
 		"-":                           "standard input is not available",
 	} {
