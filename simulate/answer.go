@@ -86,6 +86,8 @@ type Security struct {
 	// Verifies are the names that the client requires in the server's
 	// certificate.
 	Verifies []string `json:"verifies,omitempty"`
+
+	takes func(identity string) bool // what Verifies says; nil takes any
 }
 
 // Modes of Security.

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -39,7 +40,7 @@ type HTTP struct {
 	// HTTP2: sent as HTTP/2.
 	HTTP2 bool
 	// Claims are those of the request's token; nil without a token. The token
-	// is taken to be validly signed.
+	// is taken to be validly signed. TokenText stands for it elsewhere.
 	Claims map[string]any
 }
 
@@ -47,6 +48,14 @@ func (h *HTTP) clone() *HTTP {
 	out := *h
 	out.Header = slices.Clone(h.Header)
 	return &out
+}
+
+// preflight reports whether a browser asks if another site may send a request
+// (CORS protocol, section 3.2.2).
+func (h *HTTP) preflight() bool {
+	origin, _ := h.get("origin")
+	method, _ := h.get("access-control-request-method")
+	return h.Method == http.MethodOptions && origin != "" && method != ""
 }
 
 // path is Path without query and fragment.

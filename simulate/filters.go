@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 
 	faultcommon "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/fault/v3"
 	cors "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
@@ -103,10 +102,7 @@ func (r *request) fault(name string, t *fault.HTTPFault) bool {
 		case *fault.FaultAbort_HttpStatus:
 			out.Abort = int(kind.HttpStatus)
 		case *fault.FaultAbort_GrpcStatus:
-			out.Abort, out.AbortGRPC = 200, &kind.GrpcStatus
-			if ct, _ := r.http.get("content-type"); !strings.HasPrefix(ct, "application/grpc") {
-				out.Abort = httpOfGRPC(kind.GrpcStatus)
-			}
+			out.Abort, out.AbortGRPC = 200, &kind.GrpcStatus // to all, whether they speak gRPC or not
 		default:
 			r.hop.unknown("a fault whose abort the request chooses")
 		}
@@ -120,35 +116,6 @@ func (r *request) fault(name string, t *fault.HTTPFault) bool {
 	}
 	r.hop.Reply = &Reply{Status: out.Abort, Reason: "a fault is injected on purpose", Flag: "FI", Source: sourceOf(r.route.GetMetadata())}
 	return false
-}
-
-// httpOfGRPC is the status that a client without gRPC gets for a gRPC status.
-func httpOfGRPC(code uint32) int {
-	switch code {
-	case 0:
-		return 200
-	case 1:
-		return 499
-	case 3, 9, 11:
-		return 400
-	case 4:
-		return 504
-	case 5:
-		return 404
-	case 6, 10:
-		return 409
-	case 7:
-		return 403
-	case 8:
-		return 429
-	case 12:
-		return 501
-	case 14:
-		return 503
-	case 16:
-		return 401
-	}
-	return 500
 }
 
 // cors answers preflight requests from origins that the policy names.

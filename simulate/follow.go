@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -77,6 +78,13 @@ func (w *way) arrive(h *Hop, d *Destination, ep *Endpoint, sent *Sent, from *Pod
 	if h.Side == "inbound" {
 		return // the application
 	}
+	if is := w.Identity(p); p.Role != config.PlainPod && ep.Security.Identity != "" && ep.Security.takes != nil && !ep.Security.takes(is) {
+		ep.Server = &Hop{Proxy: "sidecar " + p.Name(), Side: "inbound", Reply: &Reply{
+			Reason: fmt.Sprintf("the client takes a server whose name %s, and this one is %s: the handshake fails", strings.Join(ep.Security.Verifies, " or "), is),
+			Source: d.Source,
+		}}
+		return
+	}
 	key := servedKey{p.Name(), p.Labels["version"], to.Port(), d.Cluster, ep.Security.Mode}
 	if done := w.served[key]; done != nil && p.Role != config.GatewayPod {
 		ep.Server = done
@@ -97,6 +105,9 @@ func (w *way) connTo(d *Destination, ep *Endpoint, sent *Sent, from *Pod, conn *
 	if sent != nil && sent.http != nil {
 		out.HTTP = sent.http.clone()
 		out.HTTP.HTTP2 = w.speaksHTTP2(from, d.Cluster, conn.HTTP)
+		if !out.HTTP.hasToken() { // a proxy took it
+			out.HTTP.Claims = nil
+		}
 	}
 	switch {
 	case ep.Security.Passthrough:
@@ -159,6 +170,11 @@ func (w *way) serve(p *Pod, to netip.AddrPort, conn *Conn, hops int) *Hop {
 		plain.TLS = nil
 		without := cfg.Ask(inboundPort(w.Mesh), &plain)
 		h.Strict = without.Reply != nil && without.Reply.Status == 0 && len(without.Filters) == 0
+		if h.Reply == nil && h.Downstream != nil && h.Downstream.Passthrough {
+			h.To, h.Reply = nil, &Reply{
+				Reason: "the client speaks mesh mTLS and the server's sidecar leaves it to the application: the handshake fails", Source: h.Chain.Source,
+			}
+		}
 	}
 	w.follow(h, p, conn, hops-1)
 	return h

@@ -19,6 +19,8 @@ type request struct {
 	md      metadata
 	vhost   *route.VirtualHost
 	route   *route.Route
+	// accepted: a token was.
+	accepted bool
 }
 
 func (e *exchange) connectionManager(m *hcm.HttpConnectionManager) {
@@ -31,6 +33,7 @@ func (e *exchange) connectionManager(m *hcm.HttpConnectionManager) {
 		return
 	}
 	r := &request{exchange: e, manager: m, http: e.conn.HTTP.clone(), md: metadata{}}
+	r.http.placeToken()
 	r.http.Scheme = "http"
 	if e.hop.Downstream.Mode != Plaintext && !e.hop.Downstream.Passthrough {
 		r.http.Scheme = "https"
@@ -90,7 +93,21 @@ func (r *request) findRoute() {
 		return
 	}
 	r.hop.VirtualHost = &Decision{Name: vh.GetName(), Source: r.config.sourceOfHost(vh), Why: why}
+	if r.wantsTLS() {
+		return // no route is looked for
+	}
 	r.route, r.hop.Route = r.chooseRoute(vh, r.http, r.md)
+}
+
+// wantsTLS reports whether the virtual host leads plain requests to HTTPS.
+func (r *request) wantsTLS() bool {
+	switch r.vhost.GetRequireTls() {
+	case route.VirtualHost_ALL:
+		return r.http.Scheme != "https"
+	case route.VirtualHost_EXTERNAL_ONLY:
+		r.hop.unknown("virtual host " + r.vhost.GetName() + " wants TLS of clients outside, who are not known")
+	}
+	return false
 }
 
 // perRoute is a filter's own configuration on the most specific level that

@@ -4,11 +4,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	jwt "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
-	"google.golang.org/protobuf/types/known/emptypb"
 )
 
 // jwtFilter is the name under which the filter leaves claims.
@@ -19,6 +19,10 @@ const jwtFilter = "envoy.filters.http.jwt_authn"
 func (r *request) jwt(name string, t *jwt.JwtAuthentication) bool {
 	if r.perRoute(name) != nil {
 		r.hop.unknown("a route's configuration of filter " + name)
+	}
+	r.dropForged(t)
+	if t.GetBypassCorsPreflight() && r.http.preflight() {
+		return true
 	}
 	for _, rule := range t.GetRules() {
 		if r.matchRoute(rule.GetMatch(), r.http, r.md).why != "" {
@@ -31,13 +35,15 @@ func (r *request) jwt(name string, t *jwt.JwtAuthentication) bool {
 		if requires == nil {
 			return true
 		}
-		r.dropForged(t)
 		why := r.requirement(t, requires)
 		v := Verdict{Filter: name, Allowed: why == "", Why: why}
 		if v.Allowed {
 			v.Why = "no token is needed"
-			if r.http.Claims != nil {
+			switch {
+			case r.accepted:
 				v.Why = "the token is accepted"
+			case r.http.Claims != nil:
+				v.Why = "the token is not where one is looked for"
 			}
 		}
 		r.hop.Filters = append(r.hop.Filters, v)
@@ -83,28 +89,48 @@ func (r *request) requirement(t *jwt.JwtAuthentication, q *jwt.JwtRequirement) s
 	case *jwt.JwtRequirement_AllowMissingOrFailed:
 		return ""
 	case *jwt.JwtRequirement_AllowMissing:
-		return r.missing(k.AllowMissing)
+		return r.missing(slices.Collect(maps.Values(t.GetProviders())))
 	}
 	r.hop.unknown(fmt.Sprintf("JWT requirement %T", q.GetRequiresType()))
 	return ""
 }
 
-func (r *request) missing(*emptypb.Empty) string {
-	if r.http.Claims == nil {
+// missing allows that no provider sees a token.
+func (r *request) missing(providers []*jwt.JwtProvider) string {
+	if !slices.ContainsFunc(providers, func(p *jwt.JwtProvider) bool { _, found := r.tokenPlace(p); return found }) {
 		return ""
+	}
+	if r.http.Claims == nil {
+		return "what is there is no token"
 	}
 	return "no provider has the token's issuer " + orNone(claimText(r.http.Claims["iss"]))
 }
 
-// anyRequirement tries in order; a missing token is the last resort.
+// anyRequirement tries in order; a missing token is the last resort, where the
+// providers beside it look for one.
 func (r *request) anyRequirement(t *jwt.JwtAuthentication, list []*jwt.JwtRequirement) string {
-	return some(list, func(q *jwt.JwtRequirement) string { return r.requirement(t, q) })
+	var beside []*jwt.JwtProvider
+	for _, q := range list {
+		if n := q.GetProviderName() + q.GetProviderAndAudiences().GetProviderName(); n != "" {
+			beside = append(beside, t.GetProviders()[n])
+		}
+	}
+	return some(list, func(q *jwt.JwtRequirement) string {
+		if q.GetAllowMissing() != nil {
+			return r.missing(beside)
+		}
+		return r.requirement(t, q)
+	})
 }
 
 func (r *request) provider(p *jwt.JwtProvider, audiences []string) string {
 	claims := r.http.Claims
-	if claims == nil {
+	at, found := r.tokenPlace(p)
+	if !found {
 		return "the token is missing"
+	}
+	if at.junk || claims == nil {
+		return "what is there is no token"
 	}
 	iss := claimText(claims["iss"])
 	if p.GetIssuer() != "" && iss != p.GetIssuer() {
@@ -122,10 +148,10 @@ func (r *request) provider(p *jwt.JwtProvider, audiences []string) string {
 		}
 		r.md[jwtFilter][key] = r.payload(p)
 	}
-	for _, c := range p.GetClaimToHeaders() {
-		if v, ok := claims[c.GetClaimName()]; ok {
-			r.http.Header = append(r.http.Header.without(c.GetHeaderName()), Field{c.GetHeaderName(), claimHeader(v)})
-		}
+	r.accepted = true
+	r.claimHeaders(p)
+	if !p.GetForward() {
+		r.http.take(at)
 	}
 	return ""
 }

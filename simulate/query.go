@@ -25,6 +25,8 @@ type Query struct {
 	URL    string
 	Method string // GET if empty
 	Header Header // Host is the request's authority
+	// Claims are those of the request's token, which is in its Authorization,
+	// or wherever TokenText stands for it.
 	Claims map[string]any
 	HTTP2  bool
 	// SNI is that of a tls or https connection; the host if empty.
@@ -143,6 +145,7 @@ func (q *Query) http(t *target) *HTTP {
 		}
 		h.Header = append(h.Header, f)
 	}
+	h.placeToken()
 	return h
 }
 

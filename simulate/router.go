@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -15,6 +16,14 @@ import (
 
 // router does what the chosen route says.
 func (r *request) router() {
+	if r.wantsTLS() {
+		r.hop.Reply = &Reply{
+			Status: http.StatusMovedPermanently, Reason: "the server leads plain requests to HTTPS",
+			Location: r.location(&route.RedirectAction{SchemeRewriteSpecifier: &route.RedirectAction_HttpsRedirect{HttpsRedirect: true}}),
+			Source:   r.config.sourceOfHost(r.vhost),
+		}
+		return
+	}
 	if r.route == nil {
 		r.hop.Reply = r.noRoute()
 		return

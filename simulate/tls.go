@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"fmt"
+	"slices"
 
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -124,8 +125,17 @@ func (c *Config) upstream(socket *core.TransportSocket) (s *Security, alpn []str
 		if common.GetCombinedValidationContext() != nil {
 			check = common.GetCombinedValidationContext().GetDefaultValidationContext()
 		}
-		for _, san := range check.GetMatchTypedSubjectAltNames() {
+		names := check.GetMatchTypedSubjectAltNames()
+		for _, san := range names {
 			s.Verifies = append(s.Verifies, describeString(san.GetMatcher()))
+		}
+		if len(names) > 0 {
+			s.takes = func(identity string) bool {
+				return slices.ContainsFunc(names, func(san *tls.SubjectAltNameMatcher) bool {
+					match, known := matchString(san.GetMatcher(), identity)
+					return match || !known
+				})
+			}
 		}
 		return s, common.GetAlpnProtocols(), ""
 	}
