@@ -157,7 +157,7 @@ func (c *checker) behaviour(e *Expect) {
 	if e.Timeout != nil && !sameDuration(*e.Timeout, c.hop.Timeout.String()) {
 		c.fail("timeout", "want %s, is %s", *e.Timeout, c.hop.Timeout)
 	}
-	sent := c.hop.Sent
+	sent := c.sent()
 	if e.Path != nil || e.Host != nil || e.Headers != nil {
 		if sent == nil {
 			c.fail("request", "nothing is sent on: %s", c.outcome())
@@ -186,6 +186,17 @@ func (c *checker) behaviour(e *Expect) {
 		}
 		c.text("body", e.Body, is)
 	}
+}
+
+// sent is the request as the application gets it, or else as the client's proxy
+// sends it on.
+func (c *checker) sent() *simulate.Sent {
+	for i := range c.answer.Results {
+		if r := &c.answer.Results[i]; r.Delivered && r.Sent != nil {
+			return r.Sent
+		}
+	}
+	return c.hop.Sent
 }
 
 func (c *checker) headers(want map[string]*string, sent *simulate.Sent) {

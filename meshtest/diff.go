@@ -52,8 +52,8 @@ type ProxyChange struct {
 
 // RequestChange is a group of requests that change for one cause.
 type RequestChange struct {
-	Before  string `json:"before"`
-	After   string `json:"after"`
+	Before string `json:"before"`
+	After  string `json:"after"`
 	// Cause is what decides; Change the object whose change made it decide
 	// otherwise, if it is another one.
 	Cause   string `json:"cause"`
@@ -75,16 +75,37 @@ func Diff(before, after *simulate.World) *Difference {
 	d := &Difference{Objects: changedObjects(before.Mesh, after.Mesh), Proxies: []ProxyChange{}, Requests: []RequestChange{}}
 	c := &comparison{before: before, after: after, out: d, groups: map[string]int{}, hosts: map[string]bool{}, served: map[string]bool{}, alones: map[int]*simulate.World{}, parts: map[[2]*simulate.Part][]string{}}
 	c.proxies()
+	c.services()
 	c.requests()
-	if !c.everything {
-		for s := range after.Mesh.Services.All() {
-			if !c.hosts[s.Hostname] {
-				d.Others++
+	d.Others = c.others()
+	sort.SliceStable(d.Requests, func(i, j int) bool { return d.Requests[i].Count > d.Requests[j].Count })
+	return d
+}
+
+// services notes the hosts that only one of the configurations has.
+func (c *comparison) services() {
+	for _, pair := range [][2]*simulate.World{{c.before, c.after}, {c.after, c.before}} {
+		for s := range pair[0].Mesh.Services.All() {
+			if _, both := pair[1].Mesh.Services.Get(s.Namespace, s.Hostname); !both {
+				c.hosts[s.Hostname] = true
 			}
 		}
 	}
-	sort.SliceStable(d.Requests, func(i, j int) bool { return d.Requests[i].Count > d.Requests[j].Count })
-	return d
+}
+
+// others counts the hosts about which nothing differs, for any client: where
+// clients come or go, or more than hosts differs, there is none to be sure of.
+func (c *comparison) others() int {
+	n := 0
+	for s := range c.after.Mesh.Services.All() {
+		if !c.hosts[s.Hostname] {
+			n++
+		}
+	}
+	if c.everything || slices.ContainsFunc(c.out.Proxies, func(p ProxyChange) bool { return p.Change != "changed" }) {
+		return 0
+	}
+	return n
 }
 
 type comparison struct {
@@ -336,81 +357,4 @@ func decidedBy(a *simulate.Answer) string {
 		return d.Source.Object.String()
 	}
 	return ""
-}
-
-// different joins the parts of two summaries: where they go, and what else is
-// not the same.
-func different(a, b []string) (was, now string) {
-	if slices.Equal(a, b) {
-		return "", ""
-	}
-	only := func(x, y []string) string {
-		out := x[:1:1]
-		for _, part := range x[1:] {
-			if !slices.Contains(y, part) {
-				out = append(out, part)
-			}
-		}
-		return strings.Join(out, ", ")
-	}
-	return only(a, b), only(b, a)
-}
-
-// summary is an answer in parts, the results first: two that are equal treat
-// the request the same.
-func summary(a *simulate.Answer, err error) []string {
-	if err != nil {
-		return []string{err.Error()}
-	}
-	parts := []string{strings.Join(ends(a), ", ")}
-	h := a.Hop
-	if s := h.Sent; s != nil {
-		if s.Rewritten {
-			parts = append(parts, fmt.Sprintf("as %s %s%s", s.Method, s.Authority, s.Path))
-		}
-		for _, ch := range s.Changes {
-			parts = append(parts, strings.TrimSuffix(ch.Op+" "+ch.Name+": "+ch.Value, ": "))
-		}
-	}
-	if !h.Timeout.IsZero() && h.Timeout.Duration > 0 && h.Reply == nil {
-		parts = append(parts, "within "+h.Timeout.String())
-	}
-	if r := h.Retries; r != nil && h.Reply == nil {
-		parts = append(parts, fmt.Sprintf("%d retries on %s", r.Attempts, r.On))
-	}
-	for _, m := range h.Mirrors {
-		parts = append(parts, fmt.Sprintf("mirrored %.4g %% to %s", m.Percent, m.Cluster))
-	}
-	if f := h.Fault; f != nil && f.DelayPercent > 0 {
-		parts = append(parts, fmt.Sprintf("%.4g %% delayed %s", f.DelayPercent, f.Delay))
-	}
-	if h.Reply != nil && h.Reply.Location != "" {
-		parts = append(parts, "to "+h.Reply.Location)
-	}
-	return parts
-}
-
-// ends are the ways in which a request ends, with their shares. Whose proxy
-// refuses it does not matter.
-func ends(a *simulate.Answer) []string {
-	var texts []string
-	share := map[string]float64{}
-	for i := range a.Results {
-		r := &a.Results[i]
-		text := r.Reason
-		switch {
-		case r.Delivered:
-			text = strings.TrimSpace(r.Workload+" "+r.Labels["version"]) + " by " + r.Security
-		case r.Status != 0:
-			text = fmt.Sprintf("%d: %s", r.Status, r.Reason)
-		}
-		if _, have := share[text]; !have {
-			texts = append(texts, text)
-		}
-		share[text] += r.Percent
-	}
-	for i, text := range texts {
-		texts[i] = fmt.Sprintf("%.4g %% %s", share[text], text)
-	}
-	return texts
 }

@@ -86,7 +86,7 @@ client without a sidecar. URL is http://, https://, tcp:// or tls://.
 	f.StringVar(&q.From, "from", "", "who asks: a workload, gateway/NAMESPACE/NAME, or plain/NAMESPACE")
 	f.StringVarP(&q.Method, "request", "X", "", "method (default GET)")
 	f.StringArrayVarP(&headers, "header", "H", nil, `header, as "name: value"; may be repeated`)
-	f.StringVar(&jwt, "jwt", "", "file with the claims of the request's token, as JSON or YAML")
+	f.StringVar(&jwt, "jwt", "", "file with the claims of the request's token, as JSON or YAML; it is in Authorization, or where {jwt} stands for it")
 	f.StringVar(&q.SNI, "sni", "", "server name of a TLS connection (default the URL's host)")
 	f.BoolVar(&q.HTTP2, "http2", false, "send HTTP/2")
 	f.BoolVar(&explain, "explain", false, "also say why what came before did not match")

@@ -280,7 +280,7 @@ func (t *diffText) write(r *diffReport) {
 		t.item("%s %s: %s", p.Workload, p.Change, listed(p.Resources))
 	}
 	if r.Others > 0 {
-		t.item("nothing differs about the other %s: requests to them are answered the same", count(r.Others, "service's host", "services' hosts"))
+		t.item("nothing differs about %s: requests to them are answered the same", count(r.Others, "other service's host", "other services' hosts"))
 	}
 	for _, u := range r.Unknown {
 		t.item("not certain: %s", u)

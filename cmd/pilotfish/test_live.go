@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pilotfish-mesh/pilotfish/discovery/inputs"
 	"github.com/pilotfish-mesh/pilotfish/meshtest"
 	"github.com/pilotfish-mesh/pilotfish/meshtest/live"
 )
@@ -15,7 +16,7 @@ import (
 func (f *testFlags) startLive(ctx context.Context, cmd *cobra.Command, s *suite) (engine meshtest.Engine, stop func(), err error) {
 	for _, p := range s.paths {
 		if p == "-" {
-			return nil, nil, errors.New("--engine envoy runs files, not standard input: write them to a folder")
+			return nil, nil, errors.New("--engine envoy reads the configuration once more, and standard input is read: write it to a file")
 		}
 	}
 	if f.config.kubeconfig != "" || len(s.paths) == 0 {
@@ -25,7 +26,15 @@ func (f *testFlags) startLive(ctx context.Context, cmd *cobra.Command, s *suite)
 	if f.verbose {
 		note = func(line string) { _, _ = fmt.Fprintln(cmd.ErrOrStderr(), line) }
 	}
-	e, err := live.Start(ctx, s.paths, s.world, f.envoy, note)
+	o, err := f.config.options(nil, "", s.paths)
+	if err != nil {
+		return nil, nil, err
+	}
+	texts, _, err := inputs.Texts(ctx, o) // whose problems were told
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := live.Start(ctx, texts, s.world, f.envoy, note)
 	if err != nil {
 		return nil, nil, err
 	}

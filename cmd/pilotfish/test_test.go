@@ -25,6 +25,16 @@ func TestTestBothEngines(t *testing.T) {
 	if code != exitOK || !strings.Contains(stdout, "9 passed\n") {
 		t.Errorf("bookstore: exit code %d:\n%s%s", code, stdout, stderr)
 	}
+	// Tokens, wherever they are, of issuers whose keys are elsewhere, bare and
+	// TLS connections, clients without a sidecar, and an overlay.
+	code, stdout, stderr = run("test", "testdata/engines", "--engine", "both")
+	if code != exitOK || !strings.Contains(stdout, "7 passed\n") {
+		t.Errorf("engines: exit code %d:\n%s%s", code, stdout, stderr)
+	}
+	code, stdout, stderr = run("test", "testdata/engines", "--engine", "envoy", "-v")
+	if code != exitOK || strings.Count(stdout, "\nok ")+strings.Count(stdout[:2], "ok") != 7 {
+		t.Errorf("engine envoy alone: exit code %d:\n%s%s", code, stdout, stderr)
+	}
 	code, stdout, _ = run("test", tests+"failing_test.yaml", "--engine", "envoy", "--run", "must not")
 	if code != exitFailure || !strings.Contains(stdout, "it is so: status 301") {
 		t.Errorf("exit code %d:\n%s", code, stdout)
