@@ -117,7 +117,7 @@ bench: build kube-binaries istioctl $(if $(filter floor,$(PEER)),floor) ## Measu
 	for l in one each tls; do $(BENCH_RUN) bin/adsbench $(HOST_FLAGS) -host-layout $$l -server '$(SERVE)' -out $(CACHE)/bench-hosts-$$l.md; done
 	$(MAKE) --no-print-directory bench-commands
 	ACCESS_PAIRS=20000 ACCESS_SEED=$$$$ $(GO) test -count=1 -timeout 30m ./e2e/access -run '^TestCorpus$$'
-	JUDGE_PAIRS=100000 JUDGE_SEED=$$$$ $(GO) test -count=1 -timeout 30m ./e2e/judge
+	JUDGE_PAIRS=100000 JUDGE_SEED=$$$$ WAY_PAIRS=20000 WAY_SEED=$$$$ $(GO) test -count=1 -timeout 30m ./e2e/judge
 	$(GO) test -run '^$$' -bench . -benchmem ./translate/... ./snapshot/... ./discovery/... ./webhook/inject/ ./meshtest/
 
 .PHONY: bench-commands

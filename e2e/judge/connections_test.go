@@ -88,8 +88,11 @@ func (d dice) connectionMatch(m object) {
 	if d.chance(25) {
 		m["port"] = []int{9000, 9443, 80}[d.IntN(3)]
 	}
-	if d.chance(20) {
+	if d.chance(30) {
 		m["sourceLabels"] = object{"app": d.one("client", "other")}
+	}
+	if d.chance(10) {
+		m["sourceNamespace"] = d.one("a", "b")
 	}
 	if d.chance(15) {
 		m["gateways"] = []any{d.one("gw", "mesh")}

@@ -143,7 +143,7 @@ func (d dice) rule(name string) object {
 	case n < 14:
 		r["redirect"] = d.redirect()
 	case n < 24:
-		r["directResponse"] = object{"status": 200 + d.IntN(300), "body": object{"string": d.one("", "hello", name)}}
+		r["directResponse"] = object{"status": 200 + d.IntN(300), "body": d.body(name)}
 	default:
 		d.forward(r)
 	}
@@ -158,6 +158,13 @@ func (d dice) rule(name string) object {
 		}
 	}
 	return r
+}
+
+func (d dice) body(name string) object {
+	if d.chance(20) {
+		return object{"bytes": "aGVsbG8="}
+	}
+	return object{"string": d.one("", "hello", name)}
 }
 
 func (d dice) destination() object {
@@ -194,7 +201,12 @@ func (d dice) forward(r object) {
 		r["rewrite"] = object{"uriRegexRewrite": object{"match": d.one(`^/a(.*)$`, `/b`, `([a-z]+)/([a-z]+)`), "rewrite": d.one(`/z\1`, `/x`, `\0`)}}
 	}
 	if d.chance(15) {
-		r["fault"] = object{"abort": object{"httpStatus": 400 + d.IntN(150), "percentage": object{"value": []int{0, 100, 100}[d.IntN(3)]}}}
+		abort := object{"httpStatus": 400 + d.IntN(150), "percentage": object{"value": []int{0, 100, 100}[d.IntN(3)]}}
+		if d.chance(40) {
+			delete(abort, "httpStatus")
+			abort["grpcStatus"] = d.one("UNAVAILABLE", "NOT_FOUND", "PERMISSION_DENIED")
+		}
+		r["fault"] = object{"abort": abort}
 	}
 	if d.chance(10) {
 		r["mirror"] = object{"host": d.one("one", "two")}
@@ -209,7 +221,9 @@ func (d dice) forward(r object) {
 
 func (d dice) redirect() object {
 	r := object{}
-	switch d.IntN(4) {
+	switch d.IntN(5) {
+	case 4:
+		r["prefixRewrite"] = d.one("/there", "/")
 	case 0:
 		r["uri"] = d.one("/there", "/there?z=1", "%PREFIX()%/kept")
 	case 1:

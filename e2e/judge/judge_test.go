@@ -272,7 +272,7 @@ func (c coverage) check(t *testing.T, pairs int, wanted []string) {
 
 // report shrinks a disagreement and prints it as a case.
 func (s *stage) report(objects []object, q *asked, why string) {
-	small := s.shrink(objects, func(objects []object) bool {
+	small := shrink(objects, func(objects []object) bool {
 		s.putAnew(text(objects))
 		return s.disagreement(s.simulated(s.sideOf(q.Side), q), q) == why // not another one
 	})
@@ -303,7 +303,7 @@ func TestKept(t *testing.T) {
 		if err := json.Unmarshal(a.Files[1].Data, &q); err != nil {
 			t.Fatalf("%s: %v", f, err)
 		}
-		s.putAnew(strings.ReplaceAll(string(a.Files[0].Data), "JWKS", "'"+issuer.keys()+"'"))
+		s.putAnew(strings.ReplaceAll(string(a.Files[0].Data), "JWKS", "'"+issuer.Keys()+"'"))
 		if why := s.disagreement(s.simulated(s.sideOf(q.Side), &q), &q); why != "" {
 			t.Errorf("%s: %s", f, why)
 		}

@@ -1,16 +1,10 @@
 package judge
 
 import (
-	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"strings"
 
+	"github.com/pilotfish-mesh/pilotfish/meshtest/live"
 	"github.com/pilotfish-mesh/pilotfish/simulate"
 )
 
@@ -55,9 +49,12 @@ func (d dice) guarded() []object {
 	if d.chance(80) {
 		var rules []any
 		for _, iss := range []string{"iss-a", "iss-b"}[:1+d.IntN(2)] {
-			r := object{"issuer": iss, "jwks": issuer.keys(), "forwardOriginalToken": true}
+			r := object{"issuer": iss, "jwks": issuer.Keys(), "forwardOriginalToken": true}
 			if d.chance(40) {
 				r["audiences"] = []any{"aud-1", d.one("aud-2", "aud-3")}
+			}
+			if d.chance(30) {
+				r["spaceDelimitedClaims"] = []any{"perms"}
 			}
 			if d.chance(30) {
 				r["outputClaimToHeaders"] = []any{object{"header": "x-claim", "claim": d.one("group", "sub")}}
@@ -104,7 +101,7 @@ func (d dice) some(list ...string) []any {
 func (d dice) fields(of map[string][]string) object {
 	out := object{}
 	names := make([]string, 0, len(of))
-	for _, k := range []string{"ipBlocks", "remoteIpBlocks", "requestPrincipals", "principals", "namespaces", "hosts", "ports", "methods", "paths"} {
+	for _, k := range []string{"ipBlocks", "remoteIpBlocks", "requestPrincipals", "principals", "namespaces", "serviceAccounts", "trustDomains", "hosts", "ports", "methods", "paths"} {
 		if of[k] != nil {
 			names = append(names, k)
 		}
@@ -117,6 +114,11 @@ func (d dice) fields(of map[string][]string) object {
 		}
 		out[name] = values
 	}
+	if out["serviceAccounts"] != nil || out["notServiceAccounts"] != nil { // not beside what says the same
+		for _, k := range []string{"principals", "notPrincipals", "namespaces", "notNamespaces"} {
+			delete(out, k)
+		}
+	}
 	return out
 }
 
@@ -125,15 +127,17 @@ func (d dice) source() object {
 		"ipBlocks":          {"127.0.0.0/8", "127.0.0.1", "10.0.0.0/8", "0.0.0.0/0"},
 		"remoteIpBlocks":    {"127.0.0.0/8", "10.0.0.0/8"},
 		"requestPrincipals": {"*", "iss-a/alice", "iss-a/*", "*/bob", "iss-b/alice"},
-		"principals":        {"*", "cluster.local/ns/a/sa/one"},
-		"namespaces":        {"a", "b"},
+		"principals":        {"*", "cluster.local/ns/a/sa/friend", "cluster.local/ns/b/*", "*/sa/gw"},
+		"namespaces":        {"a", "b", "*"},
+		"serviceAccounts":   {"friend", "b/guest", "a/gw"},
+		"trustDomains":      {"cluster.local", "other.local", "cluster*"},
 	})
 }
 
 func (d dice) operation() object {
 	return d.fields(map[string][]string{
 		"hosts":   {"one", "x.test", "*.test", "x*", "X.test"},
-		"ports":   {"80", "10080", "443"},
+		"ports":   {"80", "10080", "443", "8080", "8881", "9000"},
 		"methods": {"GET", "POST", "P*", "*"},
 		"paths":   {"/a", "/a*", "*b", "/b", "*", "/a/{*}", "/a/{**}"},
 	})
@@ -142,13 +146,13 @@ func (d dice) operation() object {
 func (d dice) condition() object {
 	keys := []string{
 		"request.headers[x-a]", "request.auth.claims[group]", "request.auth.claims[nested][level]", "request.auth.principal",
-		"request.auth.audiences", "source.ip", "remote.ip", "destination.ip", "destination.port", "request.auth.presenter", "source.namespace",
+		"request.auth.audiences", "request.auth.claims[perms]", "request.auth.claims[perms]", "source.principal", "source.ip", "remote.ip", "destination.ip", "destination.port", "request.auth.presenter", "source.namespace",
 	}
 	values := map[string][]string{
 		"request.headers[x-a]": {"1", "o*", "*e", "*"}, "request.auth.claims[group]": {"admin", "d*", "*"},
 		"request.auth.claims[nested][level]": {"high", "low"}, "request.auth.principal": {"iss-a/alice", "iss-a/*", "*"},
-		"request.auth.audiences": {"aud-1", "aud-2"}, "source.ip": {"127.0.0.1", "10.0.0.0/8"}, "remote.ip": {"127.0.0.0/8", "10.0.0.0/8"},
-		"destination.ip": {"127.0.0.0/8", "10.0.0.0/8"}, "destination.port": {"10080", "80"}, "request.auth.presenter": {"app"}, "source.namespace": {"a"},
+		"request.auth.audiences": {"aud-1", "aud-2"}, "request.auth.claims[perms]": {"read", "read write", "w*"}, "source.ip": {"127.0.0.1", "10.0.0.0/8"}, "remote.ip": {"127.0.0.0/8", "10.0.0.0/8"},
+		"destination.ip": {"127.0.0.0/8", "10.0.0.0/8"}, "destination.port": {"10080", "80", "8080", "9000"}, "request.auth.presenter": {"app"}, "source.namespace": {"a", "b"}, "source.principal": {"cluster.local/ns/a/sa/friend", "*/sa/guest"},
 	}
 	key := d.one(keys...)
 	c := object{"key": key, "values": d.some(values[key]...)}
@@ -235,6 +239,9 @@ func (d dice) tokenRequest(_ []object) *asked {
 		if d.chance(20) {
 			h.Claims["azp"] = "app"
 		}
+		if d.chance(40) {
+			h.Claims["perms"] = d.one("read write", "read")
+		}
 	}
 	return &asked{Side: "gateway", HTTP: h}
 }
@@ -287,39 +294,11 @@ func (c coverage) countMissed(why string) {
 	}
 }
 
-// tokenIssuer signs tokens with a key of this run.
-type tokenIssuer struct{ key *rsa.PrivateKey }
-
-var issuer = newTokenIssuer()
-
-func newTokenIssuer() tokenIssuer {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+// issuer signs tokens with a key of this run.
+var issuer = func() *live.Issuer {
+	i, err := live.NewIssuer()
 	if err != nil {
 		panic(err) // no randomness
 	}
-	return tokenIssuer{key}
-}
-
-// keys is the public key as a JSON Web Key Set.
-func (i tokenIssuer) keys() string {
-	n := base64.RawURLEncoding.EncodeToString(i.key.N.Bytes())
-	return `{"keys":[{"kty":"RSA","kid":"judge","alg":"RS256","use":"sig","e":"AQAB","n":"` + n + `"}]}`
-}
-
-// token is a JWT with the claims, valid for long.
-func (i tokenIssuer) token(claims map[string]any) string {
-	all := maps.Clone(claims)
-	all["exp"] = 4102444800
-	body, err := json.Marshal(all)
-	if err != nil {
-		panic(err) // values of JSON only
-	}
-	enc := base64.RawURLEncoding.EncodeToString
-	text := enc([]byte(`{"alg":"RS256","kid":"judge","typ":"JWT"}`)) + "." + enc(body)
-	sum := sha256.Sum256([]byte(text))
-	sig, err := rsa.SignPKCS1v15(rand.Reader, i.key, crypto.SHA256, sum[:])
-	if err != nil {
-		panic(err) // the key is ours
-	}
-	return text + "." + enc(sig)
-}
+	return i
+}()

@@ -11,7 +11,7 @@ const maxShrinks = 200
 
 // shrink takes parts out of a configuration as long as the disagreement
 // stays.
-func (s *stage) shrink(objects []object, disagrees func([]object) bool) []object {
+func shrink(objects []object, disagrees func([]object) bool) []object {
 	tries := 0
 	for changed := true; changed && tries < maxShrinks; {
 		changed = false

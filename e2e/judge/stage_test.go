@@ -297,7 +297,11 @@ func (s *stage) send(q *asked) (*answer, error) {
 		fmt.Fprintf(&text, "%s: %s\r\n", f.Name, f.Value)
 	}
 	if h.Claims != nil {
-		fmt.Fprintf(&text, "authorization: Bearer %s\r\n", issuer.token(h.Claims))
+		token, err := issuer.Token(h.Claims)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&text, "authorization: Bearer %s\r\n", token)
 	}
 	if _, err := io.WriteString(conn, text.String()+"\r\n"); err != nil {
 		return nil, err

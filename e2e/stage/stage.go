@@ -93,13 +93,16 @@ func Start(t testing.TB, dir string, mode up.Mode) *Stage {
 	return StartWith(t, dir, up.Options{Mode: mode})
 }
 
-// StartWith is Start with further options; folder, Envoy and notes are the
+// StartWith is Start with further options; folder and Envoy are the
 // stage's.
 func StartWith(t testing.TB, dir string, o up.Options) *Stage {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startLimit)
 	defer cancel()
-	o.Paths, o.Envoy, o.Note = []string{dir}, envoytest.Binary(t), func(line string) { t.Log(line) }
+	o.Paths, o.Envoy = []string{dir}, envoytest.Binary(t)
+	if o.Note == nil {
+		o.Note = func(line string) { t.Log(line) }
+	}
 	mesh, err := up.Start(ctx, o)
 	if err != nil {
 		t.Fatal(err)
