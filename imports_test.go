@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"agent":               {},
 	"simulate":            {"translate", "config"},
 	"meshtest":            {"simulate", "translate", "config"},
-	"meshtest/live":       {"meshtest", "simulate", "up", "up/echo"},
+	"meshtest/live":       {"config", "discovery/file", "meshtest", "simulate", "up", "up/echo"},
 	"dashboard":           {"snapshot", "translate", "config"},
 	"dashboard/report":    {"meshtest", "simulate", "config"},
 	"serve":               {"discovery", "discovery/file", "discovery/jwks", "discovery/kube", "translate", "snapshot", "ca", "registration", "replicas/held", "webhook", "config"},
