@@ -3,6 +3,7 @@ package snapshot_test
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,8 +52,10 @@ func TestStrangers(t *testing.T) {
 		w := newWorld(t)
 		w.edit(small)
 		o := snapshot.Options{Strangers: 2, Registerer: prometheus.NewRegistry()}
+		var waiting atomic.Int32
 		o.Authorize = func(ctx context.Context, p *config.Proxy) (snapshot.Grant, error) {
 			if p.Name != "one" {
+				waiting.Add(1)
 				<-ctx.Done()
 			}
 			return snapshot.Grant{}, ctx.Err()
@@ -65,6 +68,7 @@ func TestStrangers(t *testing.T) {
 			d := s.delta(name)
 			d.subscribeQuietly(cds)
 		}
+		until(t, "both wait to be let in", func() bool { return waiting.Load() == 2 })
 		s.silent()
 		until(t, "a stream more is refused", func() bool {
 			d := s.delta("four")
