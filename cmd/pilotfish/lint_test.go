@@ -39,6 +39,7 @@ func TestLintReport(t *testing.T) {
 	for _, want := range []string{
 		"<style>", "Nothing found.", `<svg class="graph"`,
 		`<g class="edge denied denied" data-from="shop/front" data-to="pci/payments:80"><title>shop/front → payments.pci:80: denied by policies
+PeerAuthentication pci/strict (../../examples/bookstore/security.yaml:5)
 AuthorizationPolicy pci/payments (../../examples/bookstore/security.yaml:7)`,
 		`<th scope="row">gateway/istio-system/istio-ingressgateway</th>`,
 	} {
