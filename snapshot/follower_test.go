@@ -144,7 +144,7 @@ func (p *follower) rejects(url string, body []byte) bool {
 		p.decode(body, m)
 		return m.GetConnectTimeout().GetSeconds() == int64(aBadNumber+1)
 	case rds:
-		return bytes.Contains(body, fmt.Appendf(nil, "number-%d", aBadNumber+1))
+		return bytes.Contains(body, fmt.Appendf(nil, "number-%d.", aBadNumber+1))
 	}
 	return false
 }

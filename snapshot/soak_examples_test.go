@@ -251,7 +251,7 @@ kind: VirtualService
 metadata: {name: soak}
 spec:
   hosts: [soak]
-  http: [{headers: {request: {set: {x-soak: number-%[1]d}}}, route: [{destination: {host: soak}}]}]
+  http: [{headers: {request: {set: {x-soak: number-%[1]d.}}}, route: [{destination: {host: soak}}]}]
 `, n+1))
 }
 
