@@ -218,13 +218,15 @@ func (r *refresh) buildOne(d *demand) {
 }
 
 // commit puts the new states into service and offers the views that differ.
+// Slots that have none go, also those that proxies are about to leave: what is
+// made of their next state would take this Mesh for the one of their last.
 // c.mu is held.
 func (r *refresh) commit() {
 	c := r.cache
 	for class, s := range c.slots {
 		if state := r.states[class]; state != nil {
 			s.state = state
-		} else if s.users == 0 {
+		} else {
 			delete(c.slots, class)
 		}
 	}
