@@ -47,9 +47,10 @@ func (n *Node) Missing() error {
 }
 
 // Up starts the node unless it is up, gives it the pause image and the images
-// of the other archives, and returns when pods can run on it. self is the
+// of the archives, and returns when pods can run on it. pause writes an archive of
+// PauseImage to a path in the node's folder, which goes with the node. self is the
 // program that answers to init and supervise (package ctl). Progress goes to w.
-func (n *Node) Up(ctx context.Context, self string, w io.Writer, pause string, archives ...string) error {
+func (n *Node) Up(ctx context.Context, self string, w io.Writer, pause func(to string) error, archives ...string) error {
 	if err := n.Missing(); err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func (n *Node) Up(ctx context.Context, self string, w io.Writer, pause string, a
 	return nil
 }
 
-func (n *Node) start(ctx context.Context, self string, w io.Writer, pause string, archives []string) error {
+func (n *Node) start(ctx context.Context, self string, w io.Writer, pause func(to string) error, archives []string) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*startTimeout)
 	defer cancel()
 	at, err := freeLink()
@@ -105,7 +106,12 @@ func (n *Node) start(ctx context.Context, self string, w io.Writer, pause string
 		return err
 	}
 	_, _ = fmt.Fprintln(w, "loading images")
-	if err := n.Load(ctx, append([]string{pause}, archives...)...); err != nil {
+	sandbox := n.path("pause.tar")
+	if err := pause(sandbox); err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(sandbox) }()
+	if err := n.Load(ctx, append([]string{sandbox}, archives...)...); err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintln(w, "waiting until pods can run")

@@ -99,19 +99,11 @@ func up(node func() (*cluster.Node, error), bin *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			tmp, err := os.MkdirTemp("", "pilotfish-pause-")
-			if err != nil {
-				return err
-			}
-			defer func() { _ = os.RemoveAll(tmp) }()
-			pause := filepath.Join(tmp, "pause.tar")
 			image := images.Image{
 				Layers:     [][]images.File{{{Path: "/app", Source: app}}},
 				Entrypoint: []string{"/app", "pause"},
 			}
-			if err := image.Write(pause, cluster.PauseImage); err != nil {
-				return err
-			}
+			pause := func(to string) error { return image.Write(to, cluster.PauseImage) }
 			if err := n.Up(cmd.Context(), self, cmd.ErrOrStderr(), pause, archives...); err != nil {
 				return err
 			}
