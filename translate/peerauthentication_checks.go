@@ -48,8 +48,7 @@ func (ix *Index) peerAuthenticationProblems() []config.Problem {
 		}
 	}
 	for _, ns := range ix.mesh.PeerAuthentications.Namespaces() {
-		_, selecting := arrangedPeers(ix.mesh, ns)
-		out = append(out, overlappingPolicies(ix, ns, selecting, func(p *config.PeerAuthentication) (*config.Meta, map[string]string) {
+		out = append(out, overlappingPolicies(ix, ns, arrangedPeers(ix.mesh, ns).selecting, func(p *config.PeerAuthentication) (*config.Meta, map[string]string) {
 			return &p.Meta, p.Spec.GetSelector().GetMatchLabels()
 		})...)
 	}

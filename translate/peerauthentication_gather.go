@@ -52,9 +52,9 @@ func (p *PeerPolicy) addTo(h config.Hasher) {
 type peerRules struct {
 	// mode is that of workloads that no policy selects.
 	mode PeerMode
-	// selecting are the policies that select workloads, by precedence: those of
-	// the namespace before those of the root namespace, the older ones first.
-	selecting []*config.PeerAuthentication
+	// peerArrangement has the policies of the namespace before those of the root
+	// namespace.
+	peerArrangement
 	// disables: some policy switches mesh TLS off for some workload or port,
 	// which clients must know.
 	disables bool
@@ -69,16 +69,12 @@ type peerIndex struct {
 }
 
 func newPeerIndex(m *config.Mesh) peerIndex {
-	root := m.RootNamespace()
-	meshWide, fromRoot := arrangedPeers(m, root)
-	base := modeOf(meshWide.specMTLS(), PeerPermissive)
-	x := peerIndex{others: newPeerRules(base, fromRoot), own: map[string]*peerRules{}}
+	root := arrangedPeers(m, m.RootNamespace())
+	x := peerIndex{others: newPeerRules(root), own: map[string]*peerRules{}}
 	for _, ns := range m.PeerAuthentications.Namespaces() {
-		if ns == root {
-			continue
+		if ns != m.RootNamespace() {
+			x.own[ns] = newPeerRules(arrangedPeers(m, ns).before(root))
 		}
-		wide, selecting := arrangedPeers(m, ns)
-		x.own[ns] = newPeerRules(modeOf(wide.specMTLS(), base), append(selecting, fromRoot...))
 	}
 	return x
 }
@@ -90,30 +86,53 @@ func (x *peerIndex) in(namespace string) *peerRules {
 	return x.others
 }
 
-// widePeer is the policy for all workloads of a namespace, or nil.
-type widePeer struct{ object *config.PeerAuthentication }
-
-func (w widePeer) specMTLS() *security.PeerAuthentication_MutualTLS {
-	if w.object == nil {
-		return nil
-	}
-	return w.object.Spec.GetMtls()
+// peerArrangement are policies by what they are for, each list by precedence.
+type peerArrangement struct {
+	wide      []*config.PeerAuthentication // for all workloads: one of a namespace
+	selecting []*config.PeerAuthentication // for some
 }
 
-// arrangedPeers are the oldest policy of a namespace for all its workloads,
-// and those for some, the older ones first.
-func arrangedPeers(m *config.Mesh, ns string) (wide widePeer, selecting []*config.PeerAuthentication) {
+// arrangedPeers are the policies of a namespace: the oldest one that is for all
+// its workloads, and those for some, the older ones first.
+func arrangedPeers(m *config.Mesh, ns string) (out peerArrangement) {
 	for _, p := range peersInOrder(m.PeerAuthentications.In(ns)) {
 		switch {
 		case p.StandsIn == config.StandsInForNamespace:
-			selecting = slices.Insert(selecting, 0, p) // it may have been for any of them
+			out.selecting = slices.Insert(out.selecting, 0, p) // it may have been for any of them
 		case len(p.Spec.GetSelector().GetMatchLabels()) > 0:
-			selecting = append(selecting, p)
-		case wide.object == nil:
-			wide.object = p
+			out.selecting = append(out.selecting, p)
+		case len(out.wide) == 0:
+			out.wide = append(out.wide, p)
 		}
 	}
-	return wide, selecting
+	return out
+}
+
+// before are the policies of a namespace, which go first, and those of the root
+// namespace.
+func (a peerArrangement) before(root peerArrangement) peerArrangement {
+	return peerArrangement{slices.Concat(a.wide, root.wide), slices.Concat(a.selecting, root.selecting)}
+}
+
+// forAll is the policy that decides for the workloads that none selects, and its
+// mode; nil and PeerUnset if there is none.
+func (a *peerArrangement) forAll() (*config.PeerAuthentication, PeerMode) {
+	for _, p := range a.wide {
+		if mode := modeOf(p.Spec.GetMtls(), PeerUnset); mode != PeerUnset {
+			return p, mode
+		}
+	}
+	return nil, PeerUnset
+}
+
+// selects is the first policy that selects a workload, or nil.
+func (a *peerArrangement) selects(labels map[string]string) *config.PeerAuthentication {
+	for _, p := range a.selecting {
+		if config.Selects(p.Spec.GetSelector().GetMatchLabels(), labels) {
+			return p
+		}
+	}
+	return nil
 }
 
 func peersInOrder(list []*config.PeerAuthentication) []*config.PeerAuthentication {
@@ -122,14 +141,18 @@ func peersInOrder(list []*config.PeerAuthentication) []*config.PeerAuthenticatio
 	return out
 }
 
-func newPeerRules(mode PeerMode, selecting []*config.PeerAuthentication) *peerRules {
-	r := &peerRules{mode: mode, selecting: selecting, disables: mode == PeerDisable}
-	for _, p := range selecting {
+func newPeerRules(a peerArrangement) *peerRules {
+	mode := PeerPermissive
+	if p, wide := a.forAll(); p != nil {
+		mode = wide
+	}
+	r := &peerRules{mode: mode, peerArrangement: a, disables: mode == PeerDisable}
+	for _, p := range a.selecting {
 		r.disables = r.disables || turnsOff(p.Spec)
 	}
 	if r.disables {
 		h := config.NewHasher().Uint(uint64(mode))
-		for _, p := range selecting {
+		for _, p := range a.selecting {
 			h.Hash(p.Hash)
 		}
 		r.hash = h.Sum()
@@ -164,10 +187,8 @@ func modeOf(m *security.PeerAuthentication_MutualTLS, inherited PeerMode) PeerMo
 
 // of settles the policy of a workload by its labels.
 func (r *peerRules) of(labels map[string]string) PeerPolicy {
-	for _, p := range r.selecting {
-		if config.Selects(p.Spec.GetSelector().GetMatchLabels(), labels) {
-			return r.selected(p.Spec)
-		}
+	if p := r.selects(labels); p != nil {
+		return r.selected(p.Spec)
 	}
 	return PeerPolicy{Mode: r.mode}
 }
@@ -189,33 +210,23 @@ func (r *peerRules) selected(p *security.PeerAuthentication) PeerPolicy {
 // port of a workload, with the field that does and what it says; nil if none
 // does, so that the port is PERMISSIVE.
 func PeerAuthenticationOf(m *config.Mesh, namespace string, labels map[string]string, port uint32) (policy *config.PeerAuthentication, field string, mode PeerMode) {
-	root := m.RootNamespace()
-	meshWide, fromRoot := arrangedPeers(m, root)
-	wide, selecting := meshWide, fromRoot
-	if namespace != root {
-		var own []*config.PeerAuthentication
-		wide, own = arrangedPeers(m, namespace)
-		selecting = append(own, fromRoot...)
+	a := arrangedPeers(m, m.RootNamespace())
+	if namespace != m.RootNamespace() {
+		a = arrangedPeers(m, namespace).before(a)
 	}
 	const all = "spec.mtls"
-	for _, p := range selecting {
-		if !config.Selects(p.Spec.GetSelector().GetMatchLabels(), labels) {
-			continue
-		}
+	if p := a.selects(labels); p != nil {
 		if mode = modeOf(p.Spec.GetPortLevelMtls()[port], PeerUnset); mode != PeerUnset {
 			return p, fmt.Sprintf("spec.portLevelMtls.%d", port), mode
 		}
 		if mode = modeOf(p.Spec.GetMtls(), PeerUnset); mode != PeerUnset {
 			return p, all, mode
 		}
-		break
 	}
-	for _, w := range []widePeer{wide, meshWide} {
-		if mode = modeOf(w.specMTLS(), PeerUnset); mode != PeerUnset {
-			return w.object, all, mode
-		}
+	if policy, mode = a.forAll(); policy != nil {
+		field = all
 	}
-	return nil, "", PeerUnset
+	return policy, field, mode
 }
 
 // takesMeshTLS reports whether a workload of these labels takes mesh TLS on
