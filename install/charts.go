@@ -25,13 +25,16 @@ const (
 	gateway           = "istio-ingressgateway"
 )
 
-// releaseName is that of a revision's control plane.
-func releaseName(revision string) string {
+// suffix is that of the names of what exists once a revision.
+func suffix(revision string) string {
 	if revision == "" || revision == "default" {
-		return controlPlane
+		return ""
 	}
-	return controlPlane + "-" + revision
+	return "-" + revision
 }
+
+// releaseName is that of a revision's control plane.
+func releaseName(revision string) string { return controlPlane + suffix(revision) }
 
 // load reads an embedded chart; version is that of its images.
 func load(name, version string) (*chart.Chart, error) {

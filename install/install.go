@@ -55,12 +55,7 @@ func (o Options) releases() []oneRelease {
 	return out
 }
 
-func deploymentName(revision string) string {
-	if revision == "" || revision == "default" {
-		return "istiod"
-	}
-	return "istiod-" + revision
-}
+func deploymentName(revision string) string { return "istiod" + suffix(revision) }
 
 // Install installs, or upgrades what is installed, and waits until it runs.
 // An upgrade starts from the charts' values and o's, not from those of the

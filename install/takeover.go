@@ -30,11 +30,7 @@ var imageValues = [][]string{
 // what belongs to that control plane: its address, its images and the templates
 // that Istio brings.
 func (c *Cluster) SettingsOf(ctx context.Context, revision string) (map[string]any, error) {
-	suffix := ""
-	if revision != "" && revision != "default" {
-		suffix = "-" + revision
-	}
-	meshConfig, err := c.settings(ctx, "istio"+suffix, "mesh")
+	meshConfig, err := c.settings(ctx, "istio"+suffix(revision), "mesh")
 	if err != nil {
 		return nil, err
 	}
@@ -47,15 +43,15 @@ func (c *Cluster) SettingsOf(ctx context.Context, revision string) (map[string]a
 	if _, says := meshConfig["accessLogFile"]; !says {
 		meshConfig["accessLogFile"] = "" // Istio's default; the chart has another one
 	}
-	const injector = "istio-sidecar-injector"
-	values, err := c.settings(ctx, injector+suffix, "values")
+	injector := "istio-sidecar-injector" + suffix(revision)
+	values, err := c.settings(ctx, injector, "values")
 	if err != nil {
 		return nil, err
 	}
 	for _, path := range imageValues {
 		remove(values, path)
 	}
-	config, err := c.settings(ctx, injector+suffix, "config")
+	config, err := c.settings(ctx, injector, "config")
 	if err != nil {
 		return nil, err
 	}
