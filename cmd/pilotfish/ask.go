@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -68,15 +69,7 @@ client without a sidecar. URL is http://, https://, tcp:// or tls://.
 			if !explain {
 				a.Brief()
 			}
-			switch out.value {
-			case "text":
-				err = writeAnswer(cmd.OutOrStdout(), a, explain)
-			case "html":
-				err = (&report.Page{Title: "ask", Answer: report.AnswerOf(a, explain)}).Write(cmd.OutOrStdout())
-			default:
-				err = writeData(cmd.OutOrStdout(), out.value, a)
-			}
-			if err == nil && broken {
+			if err = tellAnswer(cmd.OutOrStdout(), out.value, a, explain); err == nil && broken {
 				err = couldNotRun{errPartly}
 			}
 			return err
@@ -95,6 +88,17 @@ client without a sidecar. URL is http://, https://, tcp:// or tls://.
 	c.add(cmd)
 	out.add(cmd, "text", "json", "yaml", "html")
 	return cmd
+}
+
+// tellAnswer writes an answer in one of the formats.
+func tellAnswer(to io.Writer, format string, a *simulate.Answer, explain bool) error {
+	switch format {
+	case "text":
+		return writeAnswer(to, a, explain)
+	case "html":
+		return (&report.Page{Title: "ask", Answer: report.AnswerOf(a, explain)}).Write(to)
+	}
+	return writeData(to, format, a)
 }
 
 // askers are who can ask, for the completion of --from.
