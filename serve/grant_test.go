@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	namingGateway = `
+	frontAndVault = `
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: gw, namespace: front}
@@ -32,7 +32,8 @@ apiVersion: v1
 kind: Namespace
 metadata: {name: vault}
 ---
-apiVersion: networking.istio.io/v1
+`
+	namingGateway = frontAndVault + `apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {name: gw, namespace: front}
 spec:
@@ -173,15 +174,7 @@ func TestReferenceGrants(t *testing.T) {
 	}
 }
 
-const manyNames = `
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: gw, namespace: front}
----
-apiVersion: v1
-kind: Namespace
-metadata: {name: vault}
----
+const manyNames = frontAndVault + `
 apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {name: many, namespace: front}

@@ -128,7 +128,7 @@ spec: {mtls: {mode: STRICT}}
 func TestMovesFromIstiod(t *testing.T) {
 	w := needBare(t)
 	const page, namespace = "docs/migration.md", "shop"
-	environment := []string{"KUBECONFIG=" + w.kubeconfig, "PATH=" + w.bin + ":" + w.tools() + ":" + os.Getenv("PATH")}
+	environment := w.terminal()
 	walk := func(heading string) string {
 		t.Helper()
 		return w.follow(t, w.commandsOf(t, page, heading), environment...)

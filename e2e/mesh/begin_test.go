@@ -27,7 +27,7 @@ func TestOperations(t *testing.T) {
 	w := needBare(t)
 	before := w.everything(t)
 	const page = "docs/operations.md"
-	environment := []string{"KUBECONFIG=" + w.kubeconfig, "PATH=" + w.bin + ":" + w.tools() + ":" + os.Getenv("PATH")}
+	environment := w.terminal()
 	walk := func(headings ...string) (terminal string) {
 		t.Helper()
 		for _, h := range headings {

@@ -39,6 +39,12 @@ func (w *world) commandsOf(t *testing.T, document, heading string) string {
 	return out.String()
 }
 
+// terminal is the environment of a reader who has the cluster, its tools, and
+// pilotfish.
+func (w *world) terminal() []string {
+	return []string{"KUBECONFIG=" + w.kubeconfig, "PATH=" + w.bin + ":" + w.tools() + ":" + os.Getenv("PATH")}
+}
+
 // follow types commands into one shell in the repository's root, as a reader
 // does, until one fails. It returns what the terminal shows.
 func (w *world) follow(t *testing.T, commands string, environment ...string) string {
