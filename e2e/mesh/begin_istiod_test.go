@@ -175,7 +175,6 @@ func TestMovesFromIstiod(t *testing.T) {
 		t.Errorf("the end of istiod:\n%s", said)
 	}
 	p.changes(t, "without-istiod")
-	p.end(t)
 	if f, err := p.outer.fetch(t.Context(), p.service, nil); err != nil || f.Status == 200 {
 		t.Errorf("plaintext gets %d %s, %v; want no answer", f.Status, f.Body, err)
 	}
@@ -186,6 +185,7 @@ func TestMovesFromIstiod(t *testing.T) {
 	if out, err := w.kubectl(t.Context(), strings.Replace(invalidRoute, "LABELS", "app: x", 1), "apply", "-n", "later", "-f", "-"); err == nil || !strings.Contains(out, "weight is -1") {
 		t.Errorf("an invalid object is let in: %v\n%s", err, out)
 	}
+	p.end(t)
 }
 
 // revisionIs waits until the pods of a selector are n, ready, and have their proxy
