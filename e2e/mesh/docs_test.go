@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,6 +46,15 @@ func (w *world) terminal() []string {
 	return []string{"KUBECONFIG=" + w.kubeconfig, "PATH=" + w.bin + ":" + w.tools() + ":" + os.Getenv("PATH")}
 }
 
+// shellEnvironment is what a user's shell has: this process's environment without
+// what make gives to those that it runs, which changes what make prints.
+func shellEnvironment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return name == "MAKELEVEL" || name == "MAKEFLAGS" || name == "MFLAGS"
+	})
+}
+
 // follow types commands into one shell in the repository's root, as a reader
 // does, until one fails. It returns what the terminal shows.
 func (w *world) follow(t *testing.T, commands string, environment ...string) string {
@@ -56,7 +66,7 @@ func (w *world) follow(t *testing.T, commands string, environment ...string) str
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-veu", "-o", "pipefail", script)
-	cmd.Dir, cmd.Env = w.root, append(os.Environ(), environment...)
+	cmd.Dir, cmd.Env = w.root, append(shellEnvironment(), environment...)
 	// What it leaves in the background ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -141,7 +141,7 @@ make cluster-down
 func (w *world) interrupt(t *testing.T, dir, when string, with syscall.Signal) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "make", "cluster")
-	cmd.Dir, cmd.Env = w.root, append(os.Environ(), "CLUSTER_DIR="+dir)
+	cmd.Dir, cmd.Env = w.root, append(shellEnvironment(), "CLUSTER_DIR="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StderrPipe()
 	if err == nil {
