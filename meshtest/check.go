@@ -130,16 +130,16 @@ func sameRoute(want string, is *simulate.Decision) bool {
 
 func routeForms(d *simulate.Decision) []string {
 	out := []string{d.Name}
-	if d.Source != nil {
-		o := d.Source.Object
+	if s := d.Written(); s != nil {
+		o := s.Object
 		out = append(out, o.Name+"/"+d.Name, o.Namespace+"/"+o.Name+"/"+d.Name)
 	}
 	return out
 }
 
 func routeText(d *simulate.Decision) string {
-	if d.Source != nil {
-		return d.Source.Object.Name + "/" + d.Name
+	if s := d.Written(); s != nil {
+		return s.Object.Name + "/" + d.Name
 	}
 	return d.Name
 }

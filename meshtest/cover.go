@@ -137,8 +137,7 @@ func reachedHops(h *simulate.Hop, out map[string]bool, seen map[*simulate.Hop]bo
 		return
 	}
 	seen[h] = true
-	if h.Route != nil && h.Route.Source != nil {
-		s := h.Route.Source
+	if s := h.Route.Written(); s != nil {
 		place := linePlace(s.Line)
 		out[placeOf(s.Object, place)] = true
 		if s.Match != nil {

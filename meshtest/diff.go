@@ -350,11 +350,11 @@ func decidedBy(a *simulate.Answer) string {
 			return r.Source.Object.String()
 		}
 	}
-	if d := a.Hop.Route; d != nil && d.Source != nil {
-		return fmt.Sprintf("%s route %s", d.Source.Object, d.Name)
+	if s := a.Hop.Route.Written(); s != nil {
+		return fmt.Sprintf("%s route %s", s.Object, a.Hop.Route.Name)
 	}
-	if d := a.Hop.VirtualHost; d != nil && d.Source != nil {
-		return d.Source.Object.String()
+	if s := a.Hop.HostSource(); s != nil {
+		return s.Object.String()
 	}
 	return ""
 }

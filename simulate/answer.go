@@ -1,13 +1,21 @@
 package simulate
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Hop is what one Envoy does.
 type Hop struct {
 	// Proxy names the Envoy: "sidecar shop/web" or "gateway ns/name".
 	Proxy string `json:"proxy,omitempty"`
 	// Side is outbound, inbound or gateway.
-	Side     string    `json:"side,omitempty"`
+	Side string `json:"side,omitempty"`
+	// Sidecar is the one that says what the client's proxy may see; nil if none does.
+	Sidecar *Source `json:"sidecar,omitempty"`
+	// Patched are the EnvoyFilters that changed a listener, route table or
+	// cluster on the way.
+	Patched  []*Source `json:"envoyFilters,omitempty"`
 	Listener *Decision `json:"listener,omitempty"`
 	Chain    *Decision `json:"filterChain,omitempty"`
 	// Downstream is how the client's connection is secured.
@@ -19,11 +27,13 @@ type Hop struct {
 	Route       *Decision `json:"route,omitempty"`
 	Fault       *Fault    `json:"fault,omitempty"`
 	// Sent is the request as it goes on, nil for a mere connection.
-	Sent    *Sent         `json:"sent,omitempty"`
-	Timeout Span          `json:"timeout,omitzero"`
-	Retries *Retries      `json:"retries,omitempty"`
-	Mirrors []Mirror      `json:"mirrors,omitempty"`
-	To      []Destination `json:"to,omitempty"`
+	Sent    *Sent `json:"sent,omitempty"`
+	Timeout Span  `json:"timeout,omitzero"`
+	// TimeoutSource is what set the timeout; nil for a default.
+	TimeoutSource *Source       `json:"timeoutSource,omitempty"`
+	Retries       *Retries      `json:"retries,omitempty"`
+	Mirrors       []Mirror      `json:"mirrors,omitempty"`
+	To            []Destination `json:"to,omitempty"`
 	// Peers is the PeerAuthentication that decides how connections may come to a
 	// server's port; nil if none does.
 	Peers *Source `json:"peerAuthentication,omitempty"`
@@ -34,6 +44,11 @@ type Hop struct {
 	// Unknown are the constructs that the simulator does not know and that
 	// may change the answer.
 	Unknown []string `json:"unknown,omitempty"`
+
+	pod *Pod           // whose proxy it is, if it is one of a World
+	to  netip.AddrPort // where the connection went
+	// rest: the virtual host is that of all hosts that nobody has.
+	rest bool
 }
 
 // Span is a duration, none (0 s means unlimited in Envoy) spelled out.
@@ -65,6 +80,18 @@ type Decision struct {
 	Why    string  `json:"why,omitempty"`
 	// Passed are the candidates before it that did not match.
 	Passed []Passed `json:"passed,omitempty"`
+
+	// implied: nobody wrote it; Source is what it comes with.
+	implied bool
+}
+
+// Written is the object that it was written in; nil for what comes with a
+// Service or the mesh by itself.
+func (d *Decision) Written() *Source {
+	if d == nil || d.implied {
+		return nil
+	}
+	return d.Source
 }
 
 // Passed is a candidate that did not match.
@@ -72,6 +99,8 @@ type Passed struct {
 	Name   string  `json:"name"`
 	Source *Source `json:"source,omitempty"`
 	Why    string  `json:"why"`
+
+	provider string // of tokens
 }
 
 // Security is how a connection is secured.
@@ -86,6 +115,8 @@ type Security struct {
 	// Verifies are the names that the client requires in the server's
 	// certificate.
 	Verifies []string `json:"verifies,omitempty"`
+	// Source is what decided it; nil for a default.
+	Source *Source `json:"source,omitempty"`
 
 	takes func(identity string) bool // what Verifies says; nil takes any
 }
@@ -108,6 +139,8 @@ type Verdict struct {
 	// Dry: it only logs.
 	Dry    bool     `json:"dry,omitempty"`
 	Passed []Passed `json:"passed,omitempty"`
+
+	provider string // of tokens
 }
 
 // Fault is what is done to a share of the requests on purpose.
@@ -117,6 +150,7 @@ type Fault struct {
 	Abort        int           `json:"abort,omitempty"` // HTTP status
 	AbortGRPC    *uint32       `json:"abortGrpc,omitempty"`
 	AbortPercent float64       `json:"abortPercent,omitempty"`
+	Source       *Source       `json:"source,omitempty"`
 }
 
 // Sent is a request as an Envoy passes it on.
@@ -126,6 +160,7 @@ type Sent struct {
 	Path      string `json:"path"`
 	// Rewritten: host or path are others than the client's.
 	Rewritten bool           `json:"rewritten,omitempty"`
+	Source    *Source        `json:"source,omitempty"` // of the rewriting
 	Changes   []HeaderChange `json:"headerChanges,omitempty"`
 	Response  []HeaderChange `json:"responseHeaderChanges,omitempty"`
 
@@ -137,6 +172,8 @@ type HeaderChange struct {
 	Op    string `json:"op"` // set, add, addIfAbsent or remove
 	Name  string `json:"name"`
 	Value string `json:"value,omitempty"`
+
+	Source *Source `json:"source,omitempty"`
 }
 
 // Retries is when a request is tried again.
@@ -145,12 +182,14 @@ type Retries struct {
 	On       string        `json:"on"`
 	Codes    []uint32      `json:"codes,omitempty"`
 	PerTry   time.Duration `json:"perTryTimeout,omitempty"`
+	Source   *Source       `json:"source,omitempty"` // nil for the default
 }
 
 // Mirror is a copy of the request whose response nobody reads.
 type Mirror struct {
 	Cluster string  `json:"cluster"`
 	Percent float64 `json:"percent"`
+	Source  *Source `json:"source,omitempty"`
 }
 
 // Destination is a cluster that gets a share of the requests.
@@ -162,6 +201,8 @@ type Destination struct {
 	// Discovery is eds, static, dns, originalDst or dynamicForwardProxy.
 	Discovery string `json:"discovery,omitempty"`
 	Balance   string `json:"balance,omitempty"`
+	// BalanceSource is what chose the balance; nil for the default.
+	BalanceSource *Source `json:"balanceSource,omitempty"`
 	// Sent is set where this destination changes the request more than the
 	// route does.
 	Sent      *Sent      `json:"sent,omitempty"`
@@ -184,6 +225,7 @@ type Endpoint struct {
 	// Workload and Server are filled in by World: who answers there, and what
 	// its proxy does.
 	Workload string            `json:"workload,omitempty"`
+	Source   *Source           `json:"source,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Server   *Hop              `json:"server,omitempty"`
 }
@@ -198,6 +240,14 @@ type Reply struct {
 	Location string  `json:"location,omitempty"`
 	Body     string  `json:"body,omitempty"`
 	Source   *Source `json:"source,omitempty"`
+}
+
+// HostSource is the object that has the request's host; nil if none has.
+func (h *Hop) HostSource() *Source {
+	if h.VirtualHost == nil || h.rest {
+		return nil
+	}
+	return h.VirtualHost.Source
 }
 
 func (h *Hop) unknown(what string) {

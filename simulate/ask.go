@@ -73,9 +73,9 @@ func (w *World) Ask(q *Query) (*Answer, error) {
 	if s := a.Hop.Sent; s != nil && conn.HTTP != nil {
 		s.Rewritten = s.Path != conn.HTTP.Path || s.Authority != conn.HTTP.Authority
 	}
+	w.locate(a.Hop, map[*Hop]bool{})
 	a.Results = results(a.Hop)
 	a.Unknown = unknowns(a.Hop, nil, map[*Hop]bool{})
-	w.locate(a.Hop, map[*Hop]bool{})
 	return a, nil
 }
 
@@ -98,7 +98,7 @@ func (w *World) askSidecar(a *Answer, c *client, conn *Conn, t *target) error {
 	}
 	a.Address, a.Service = conn.Destination.String(), service
 	a.Hop = w.Config(c.pod).Ask(outboundPort(w.Mesh), conn)
-	a.Hop.Proxy, a.Hop.Side = "sidecar "+c.pod.Name(), "outbound"
+	a.Hop.Proxy, a.Hop.Side, a.Hop.pod = "sidecar "+c.pod.Name(), "outbound", c.pod
 	return nil
 }
 
@@ -130,7 +130,7 @@ func (w *World) askDirectly(a *Answer, c *client, conn *Conn, t *target) error {
 		conn.Source = plainClient
 	}
 	a.Address, a.Service = conn.Destination.String(), service
-	a.Hop = &Hop{Proxy: "no proxy", Side: "outbound", To: []Destination{w.plainDestination(conn)}}
+	a.Hop = &Hop{Proxy: "no proxy", Side: "outbound", to: conn.Destination, To: []Destination{w.plainDestination(conn)}}
 	if conn.HTTP != nil {
 		a.Hop.Sent = sentOf(conn.HTTP, nil, nil)
 	}
@@ -173,7 +173,7 @@ func (w *World) askGateway(a *Answer, c *client, conn *Conn, t *target) error {
 	conn.Destination = netip.AddrPortFrom(c.pod.Address, uint16(port)) //nolint:gosec // a port
 	a.Address = conn.Destination.String()
 	a.Hop = cfg.Ask(port, conn)
-	a.Hop.Proxy, a.Hop.Side = "gateway "+c.pod.Name(), "gateway"
+	a.Hop.Proxy, a.Hop.Side, a.Hop.pod = "gateway "+c.pod.Name(), "gateway", c.pod
 	return nil
 }
 
@@ -216,7 +216,7 @@ func (w *World) serviceNames(ns string) []string {
 func (w *World) NearestService(q *Query, a *Answer) string {
 	t, err := parseTarget(q.URL)
 	c, unknown := w.client(q.From)
-	if v := a.Hop.VirtualHost; err != nil || unknown != nil || c.outside || a.Service != "" || v != nil && v.Source != nil {
+	if err != nil || unknown != nil || c.outside || a.Service != "" || a.Hop.HostSource() != nil {
 		return ""
 	}
 	if _, err := netip.ParseAddr(t.host); err == nil {

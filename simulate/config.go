@@ -18,6 +18,7 @@ import (
 type Part struct {
 	resources *translate.Resources
 	pieces    *pieces
+	scope     *translate.Scope // what they were made of; nil if that is not known
 
 	mu        sync.Mutex // guards what follows
 	listeners *listenerIndex

@@ -14,6 +14,7 @@ import (
 	router "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	setstate "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	xdstype "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 )
 
@@ -32,7 +33,7 @@ func (r *request) filter(f *hcm.HttpFilter) bool {
 	}
 	m, err := r.config.unpack(f.GetTypedConfig())
 	if err != nil {
-		r.hop.unknown("HTTP filter " + f.GetName())
+		r.hop.unknownFilter("HTTP", f.GetName())
 		return true
 	}
 	switch t := m.(type) {
@@ -50,14 +51,38 @@ func (r *request) filter(f *hcm.HttpFilter) bool {
 	case *rbac.RBAC:
 		return r.rbac(f.GetName(), t)
 	case *authz.ExtAuthz:
-		r.hop.unknown(fmt.Sprintf("filter %s asks an authorization service, which is taken to allow the request", f.GetName()))
+		r.hop.authorizer(f.GetName(), r.md, t.GetFilterEnabledMetadata())
 		return true
 	case *router.Router:
 		r.router()
 		return false
 	}
-	r.hop.unknown("HTTP filter " + f.GetName())
+	r.hop.unknownFilter("HTTP", f.GetName())
 	return true
+}
+
+// unknownFilter notes a filter of which nothing is known but its name.
+func (h *Hop) unknownFilter(of, name string) {
+	h.unknown(of + " filter " + name)
+	h.Filters = append(h.Filters, Verdict{Filter: name, Allowed: true, Why: "not known here, and taken to let it on"})
+}
+
+// authorizer notes that an authorization service is asked, and by which rule,
+// if the condition under which it is holds.
+func (h *Hop) authorizer(filter string, md metadata, asked *matcher.MetadataMatcher) {
+	if asked != nil && matchMetadata(md, asked).why != "" {
+		return
+	}
+	v := Verdict{Filter: filter, Allowed: true, Why: "an authorization service is asked, and taken to allow it"}
+	var at any = md[asked.GetFilter()]
+	for _, segment := range asked.GetPath() {
+		in, _ := at.(map[string]any)
+		at = in[segment.GetKey()]
+	}
+	v.Rule, _ = at.(string)
+	v.Source = policySource(v.Rule)
+	h.Filters = append(h.Filters, v)
+	h.unknown(fmt.Sprintf("filter %s asks an authorization service, which is taken to allow the request", filter))
 }
 
 func fraction(p *xdstype.FractionalPercent) float64 {

@@ -158,12 +158,12 @@ func (w *way) serve(p *Pod, to netip.AddrPort, conn *Conn, hops int) *Hop {
 	}
 	if p.Role == config.GatewayPod {
 		h := cfg.Ask(uint32(to.Port()), conn)
-		h.Proxy, h.Side = "gateway "+p.Name(), "gateway"
+		h.Proxy, h.Side, h.pod = "gateway "+p.Name(), "gateway", p
 		w.follow(h, p, conn, hops-1)
 		return h
 	}
 	h := cfg.Ask(inboundPort(w.Mesh), conn)
-	h.Proxy, h.Side = "sidecar "+p.Name(), "inbound"
+	h.Proxy, h.Side, h.pod = "sidecar "+p.Name(), "inbound", p
 	w.peers(h, p, uint32(to.Port()), conn)
 	if conn.TLS != nil && conn.TLS.Mesh {
 		plain := *conn
@@ -178,43 +178,6 @@ func (w *way) serve(p *Pod, to netip.AddrPort, conn *Conn, hops int) *Hop {
 	}
 	w.follow(h, p, conn, hops-1)
 	return h
-}
-
-// locate fills in file and line of sources that name an object only.
-func (w *World) locate(h *Hop, seen map[*Hop]bool) {
-	if h == nil || seen[h] {
-		return
-	}
-	seen[h] = true
-	for i := range h.Filters {
-		w.place(h.Filters[i].Source, h.Filters[i].Rule)
-		for j := range h.Filters[i].Passed {
-			w.place(h.Filters[i].Passed[j].Source, h.Filters[i].Passed[j].Name)
-		}
-	}
-	if h.Reply != nil {
-		w.place(h.Reply.Source, "")
-	}
-	for i := range h.To {
-		for j := range h.To[i].Endpoints {
-			w.locate(h.To[i].Endpoints[j].Server, seen)
-		}
-	}
-}
-
-func (w *World) place(s *Source, rule string) {
-	if s == nil || s.File != "" {
-		return
-	}
-	if s.Object.Kind != "AuthorizationPolicy" {
-		return
-	}
-	if o, ok := w.Mesh.AuthorizationPolicies.Get(s.Object.Namespace, s.Object.Name); ok {
-		s.File, s.Line = o.File, o.Line
-		if m := policyName.FindStringSubmatch(rule); m != nil {
-			s.Line = o.LineOf("spec.rules[" + m[3] + "]")
-		}
-	}
 }
 
 func unknowns(h *Hop, out []string, seen map[*Hop]bool) []string {

@@ -19,8 +19,10 @@ type request struct {
 	md      metadata
 	vhost   *route.VirtualHost
 	route   *route.Route
-	// accepted: a token was.
-	accepted bool
+	// accepted is the provider that accepted the token, tried are all that
+	// were asked.
+	accepted string
+	tried    []Passed
 }
 
 func (e *exchange) connectionManager(m *hcm.HttpConnectionManager) {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	jwt "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 )
@@ -36,16 +37,7 @@ func (r *request) jwt(name string, t *jwt.JwtAuthentication) bool {
 			return true
 		}
 		why := r.requirement(t, requires)
-		v := Verdict{Filter: name, Allowed: why == "", Why: why}
-		if v.Allowed {
-			v.Why = "no token is needed"
-			switch {
-			case r.accepted:
-				v.Why = "the token is accepted"
-			case r.http.Claims != nil:
-				v.Why = "the token is not where one is looked for"
-			}
-		}
+		v := r.tokenVerdict(Verdict{Filter: name, Allowed: why == "", Why: why})
 		r.hop.Filters = append(r.hop.Filters, v)
 		if !v.Allowed {
 			r.hop.Reply = &Reply{Status: 401, Reason: "JWT: " + why, Flag: "UAEX"}
@@ -60,6 +52,34 @@ func (r *request) jwt(name string, t *jwt.JwtAuthentication) bool {
 		return true
 	}
 	return true
+}
+
+// tokenVerdict says by which provider it was decided: the one that accepted the
+// token, or the one that came furthest; the others are passed.
+func (r *request) tokenVerdict(v Verdict) Verdict {
+	if v.Allowed {
+		v.Why = "no token is needed"
+		switch {
+		case r.accepted != "":
+			v.Why, v.provider = "the token is accepted", r.accepted
+		case r.http.Claims != nil:
+			v.Why = "the token is not where one is looked for"
+		}
+	}
+	for _, p := range r.tried {
+		if v.provider == "" && !strings.HasPrefix(p.Why, "issuer ") && p.Why != noToken {
+			v.provider = p.provider
+		}
+	}
+	if v.provider == "" && len(r.tried) > 0 {
+		v.provider = r.tried[0].provider
+	}
+	for _, p := range r.tried {
+		if p.provider != v.provider {
+			v.Passed = append(v.Passed, p)
+		}
+	}
+	return v
 }
 
 // dropForged takes off the headers that only the filter may set.
@@ -78,10 +98,10 @@ func (r *request) dropForged(t *jwt.JwtAuthentication) {
 func (r *request) requirement(t *jwt.JwtAuthentication, q *jwt.JwtRequirement) string {
 	switch k := q.GetRequiresType().(type) {
 	case *jwt.JwtRequirement_ProviderName:
-		return r.provider(t.GetProviders()[k.ProviderName], nil)
+		return r.provider(k.ProviderName, t.GetProviders()[k.ProviderName], nil)
 	case *jwt.JwtRequirement_ProviderAndAudiences:
 		n := k.ProviderAndAudiences.GetProviderName()
-		return r.provider(t.GetProviders()[n], k.ProviderAndAudiences.GetAudiences())
+		return r.provider(n, t.GetProviders()[n], k.ProviderAndAudiences.GetAudiences())
 	case *jwt.JwtRequirement_RequiresAny:
 		return r.anyRequirement(t, k.RequiresAny.GetRequirements())
 	case *jwt.JwtRequirement_RequiresAll:
@@ -123,11 +143,56 @@ func (r *request) anyRequirement(t *jwt.JwtAuthentication, list []*jwt.JwtRequir
 	})
 }
 
-func (r *request) provider(p *jwt.JwtProvider, audiences []string) string {
+// noToken is why a provider without a token does not accept.
+const noToken = "the token is missing"
+
+// provider is why a provider does not accept the token, or "".
+func (r *request) provider(name string, p *jwt.JwtProvider, audiences []string) string {
+	why := r.accepts(p, audiences)
+	if why == "" && r.accepted == "" {
+		r.accepted = name
+	}
+	if !slices.ContainsFunc(r.tried, func(t Passed) bool { return t.provider == name }) {
+		r.tried = append(r.tried, Passed{Name: "issuer " + orNone(p.GetIssuer()), Why: why, provider: name})
+	}
+	return why
+}
+
+// clockSkew is by how much Envoy's clock and the issuer's may differ (envoy
+// jwt_authn.v3 JwtProvider.clock_skew_seconds).
+const clockSkew = 60
+
+// outOfTime is why a token is not valid now, or "" (RFC 7519, sections 4.1.4 and 4.1.5).
+func outOfTime(p *jwt.JwtProvider, claims map[string]any) string {
+	skew := int64(p.GetClockSkewSeconds())
+	if skew == 0 {
+		skew = clockSkew
+	}
+	now := time.Now().Unix()
+	for _, name := range []string{"nbf", "exp"} {
+		claim, there := claims[name]
+		if !there {
+			continue
+		}
+		at, is := number(claim)
+		when := time.Unix(int64(at), 0).UTC().Format(time.RFC3339)
+		switch {
+		case !is || at < 0:
+			return fmt.Sprintf("claim %s %v is no time", name, claim)
+		case name == "nbf" && now+skew < int64(at):
+			return "it is not valid before " + when
+		case name == "exp" && now > int64(at)+skew:
+			return "it expired at " + when
+		}
+	}
+	return ""
+}
+
+func (r *request) accepts(p *jwt.JwtProvider, audiences []string) string {
 	claims := r.http.Claims
 	at, found := r.tokenPlace(p)
 	if !found {
-		return "the token is missing"
+		return noToken
 	}
 	if at.junk || claims == nil {
 		return "what is there is no token"
@@ -135,6 +200,9 @@ func (r *request) provider(p *jwt.JwtProvider, audiences []string) string {
 	iss := claimText(claims["iss"])
 	if p.GetIssuer() != "" && iss != p.GetIssuer() {
 		return fmt.Sprintf("issuer %s is not %s", orNone(iss), p.GetIssuer())
+	}
+	if why := outOfTime(p, claims); why != "" {
+		return why
 	}
 	if len(audiences) == 0 {
 		audiences = p.GetAudiences()
@@ -148,7 +216,6 @@ func (r *request) provider(p *jwt.JwtProvider, audiences []string) string {
 		}
 		r.md[jwtFilter][key] = r.payload(p)
 	}
-	r.accepted = true
 	r.claimHeaders(p)
 	if !p.GetForward() {
 		r.http.take(at)

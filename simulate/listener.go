@@ -25,12 +25,14 @@ type exchange struct {
 	// announces: requests take the application protocols that they announce
 	// from the cluster's metadata.
 	announces bool
+	// md is what network filters left about the connection.
+	md metadata
 }
 
 // Ask follows a connection that the Envoy accepts at a port of its own: a
 // sidecar's redirection port, or a gateway's port.
 func (c *Config) Ask(at uint32, conn *Conn) *Hop {
-	e := &exchange{config: c, conn: conn, hop: &Hop{}, transport: rawBuffer}
+	e := &exchange{config: c, conn: conn, hop: &Hop{to: conn.Destination}, transport: rawBuffer, md: metadata{}}
 	all := c.allListeners()
 	e.hop.Unknown = slices.Clone(all.broken)
 	l := bound(all.all, netip.AddrPortFrom(conn.Destination.Addr(), uint16(at))) //nolint:gosec // a port

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	authz "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/ext_authz/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	rbac "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	sniforward "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/sni_dynamic_forward_proxy/v3"
@@ -28,7 +29,7 @@ func (e *exchange) filterChain(fc *listener.FilterChain) {
 		}
 		m, err := e.config.unpack(f.GetTypedConfig())
 		if err != nil {
-			e.hop.unknown("network filter " + f.GetName())
+			e.hop.unknownFilter("network", f.GetName())
 			continue
 		}
 		switch t := m.(type) {
@@ -36,6 +37,8 @@ func (e *exchange) filterChain(fc *listener.FilterChain) {
 			if !e.networkRBAC(f.GetName(), t) {
 				return
 			}
+		case *authz.ExtAuthz:
+			e.hop.authorizer(f.GetName(), e.md, t.GetFilterEnabledMetadata())
 		case *sniforward.FilterConfig: // it only resolves what the cluster asks for
 		case *tcp.TcpProxy:
 			e.tcpProxy(t)
@@ -44,7 +47,7 @@ func (e *exchange) filterChain(fc *listener.FilterChain) {
 			e.connectionManager(t)
 			return
 		default:
-			e.hop.unknown("network filter " + f.GetName())
+			e.hop.unknownFilter("network", f.GetName())
 		}
 	}
 	if e.hop.Reply == nil {

@@ -37,8 +37,8 @@ func (r *request) rbac(name string, t *rbac.RBAC) bool {
 		r.hop.unknown("filter " + name + " decides by a matcher tree")
 	}
 	a := &access{r.exchange, r.http, r.md}
-	a.dry(name, t.GetShadowRules())
-	if t.GetRules() == nil {
+	a.dry(name, t.GetShadowRulesStatPrefix(), t.GetShadowRules())
+	if decidesNothing(t.GetRules()) {
 		return true
 	}
 	v := a.decide(name, t.GetRules())
@@ -50,9 +50,9 @@ func (r *request) rbac(name string, t *rbac.RBAC) bool {
 }
 
 func (e *exchange) networkRBAC(name string, t *network.RBAC) bool {
-	a := &access{e, nil, metadata{}}
-	a.dry(name, t.GetShadowRules())
-	if t.GetRules() == nil {
+	a := &access{e, nil, e.md}
+	a.dry(name, t.GetShadowRulesStatPrefix(), t.GetShadowRules())
+	if decidesNothing(t.GetRules()) {
 		return true
 	}
 	v := a.decide(name, t.GetRules())
@@ -63,15 +63,30 @@ func (e *exchange) networkRBAC(name string, t *network.RBAC) bool {
 	return v.Allowed
 }
 
+// decidesNothing: there are no rules, or none that could keep anything out.
+func decidesNothing(rules *rbacpb.RBAC) bool {
+	return rules == nil || rules.GetAction() == rbacpb.RBAC_DENY && len(rules.GetPolicies()) == 0
+}
+
 // dry evaluates rules that only log.
-func (a *access) dry(name string, rules *rbacpb.RBAC) {
-	if rules == nil {
+func (a *access) dry(name, prefix string, rules *rbacpb.RBAC) {
+	if len(rules.GetPolicies()) == 0 {
 		return
 	}
 	v := a.decide(name, rules)
 	v.Dry = true
 	a.hop.Filters = append(a.hop.Filters, v)
+	if v.Rule != "" { // a filter behind it may ask
+		if a.md[name] == nil {
+			a.md[name] = map[string]any{}
+		}
+		a.md[name][prefix+shadowPolicy] = v.Rule
+	}
 }
+
+// shadowPolicy is the name under which rules that only log leave which of them
+// matched, after the prefix of their own.
+const shadowPolicy = "shadow_effective_policy_id"
 
 // decide evaluates a set of policies (envoy config.rbac.v3 RBAC): ALLOW lets
 // in what one of them matches, DENY keeps it out.
@@ -91,6 +106,9 @@ func (a *access) decide(name string, rules *rbacpb.RBAC) Verdict {
 		}
 	}
 	v.Rule, v.Source = matched, policySource(matched)
+	if matched == "" && len(names) > 0 {
+		v.Source = policySource(names[0])
+	}
 	switch {
 	case rules.GetAction() == rbacpb.RBAC_LOG:
 		v.Allowed, v.Why = true, "it only logs"
@@ -98,9 +116,6 @@ func (a *access) decide(name string, rules *rbacpb.RBAC) Verdict {
 		v.Allowed, v.Why = true, "policy "+matched+" allows it"
 	case rules.GetAction() == rbacpb.RBAC_ALLOW:
 		v.Why = "no ALLOW policy matches"
-		if len(names) > 0 {
-			v.Source = policySource(names[0])
-		}
 	case matched != "":
 		v.Why = "policy " + matched + " denies it"
 	default:

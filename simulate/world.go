@@ -29,6 +29,9 @@ type World struct {
 	parts map[translate.Class]*classPart
 	// servers is what Serves found, "" for a host that nobody has routes for.
 	servers map[hosted]string
+
+	addresses sync.Once
+	services  map[string]*config.Service // by virtual address; see servicesAt
 }
 
 // classPart is made when it is first needed.
@@ -165,7 +168,11 @@ func (w *World) part(class translate.Class) *Part {
 		w.parts[class] = p
 	}
 	w.mu.Unlock()
-	p.make.Do(func() { p.part = newPart(w.translator.Translate(w.Index.Scope(class)), w.pieces) })
+	p.make.Do(func() {
+		scope := w.Index.Scope(class)
+		p.part = newPart(w.translator.Translate(scope), w.pieces)
+		p.part.scope = scope
+	})
 	return p.part
 }
 

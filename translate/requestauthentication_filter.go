@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"strconv"
 	"time"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -30,7 +29,7 @@ func (e *listenerEnv) tokenFilter(c *httpChain) []*hcm.HttpFilter {
 	out := &jwt.JwtAuthentication{Providers: map[string]*jwt.JwtProvider{}, BypassCorsPreflight: true}
 	var each, all []*jwt.JwtRequirement
 	for i := range rules {
-		name := "origins-" + strconv.Itoa(i)
+		name := tokenProviderName(i)
 		out.Providers[name] = e.tokenProvider(&rules[i])
 		one := &jwt.JwtRequirement{RequiresType: &jwt.JwtRequirement_ProviderName{ProviderName: name}}
 		each = append(each, one)

@@ -3,6 +3,7 @@ package translate
 import (
 	"cmp"
 	"slices"
+	"strconv"
 
 	security "istio.io/api/security/v1beta1"
 
@@ -46,6 +47,19 @@ func (ix *Index) tokenRule(p *config.RequestAuthentication, r *security.JWTRule)
 	}
 	return out
 }
+
+// TokenRule is the rule behind a provider of the filter that checks tokens, by
+// the provider's name; nil if there is none.
+func (s *Scope) TokenRule(provider string) *TokenRule {
+	for i := range s.policies.tokens {
+		if tokenProviderName(i) == provider {
+			return &s.policies.tokens[i]
+		}
+	}
+	return nil
+}
+
+func tokenProviderName(i int) string { return "origins-" + strconv.Itoa(i) }
 
 // policies are what requests and connections to a workload must pass.
 type policies struct {

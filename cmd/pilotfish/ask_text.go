@@ -32,7 +32,7 @@ func writeAnswer(to io.Writer, a *simulate.Answer, explain bool) error {
 // writeLines writes each fact with the object that made it.
 func writeLines(b *strings.Builder, lines []report.Line) {
 	for _, l := range lines {
-		fmt.Fprintf(b, "  %-*s%s", labelWidth, l.Label, l.Text)
+		fmt.Fprintf(b, "  %-*s%s", labelWidth, l.Label+" ", l.Text)
 		if l.Source != nil {
 			fmt.Fprintf(b, "  <- %s", l.Source)
 		}

@@ -65,13 +65,19 @@ func (t *answerText) hop(h *simulate.Hop) {
 	}
 	t.told[h] = true
 	t.out.Hops = append(t.out.Hops, Hop{Title: h.Proxy + ", " + h.Side})
+	if h.Sidecar != nil {
+		t.line("scope", "what the Sidecar lets its proxy see", h.Sidecar)
+	}
+	for _, p := range h.Patched {
+		t.line("patched", "by an EnvoyFilter", p)
+	}
 	if h.Side == "inbound" && !t.explain {
 		t.brief(h)
 		return
 	}
 	t.decision("listener", h.Listener)
 	t.decision("filter chain", h.Chain)
-	t.downstream(h.Downstream, h.Peers)
+	t.downstream(h.Downstream)
 	for i := range h.Filters {
 		t.verdict(&h.Filters[i])
 	}
@@ -98,7 +104,7 @@ func (t *answerText) hop(h *simulate.Hop) {
 // own listener and the one route to the application.
 func (t *answerText) brief(h *simulate.Hop) {
 	t.decision("filter chain", h.Chain)
-	t.downstream(h.Downstream, h.Peers)
+	t.downstream(h.Downstream)
 	for i := range h.Filters {
 		t.verdict(&h.Filters[i])
 	}
@@ -133,7 +139,7 @@ func (t *answerText) decision(label string, d *simulate.Decision) {
 }
 
 // downstream is how the connection came, and what says how it may come.
-func (t *answerText) downstream(s *simulate.Security, peers *simulate.Source) {
+func (t *answerText) downstream(s *simulate.Security) {
 	if s == nil {
 		return
 	}
@@ -144,7 +150,7 @@ func (t *answerText) downstream(s *simulate.Security, peers *simulate.Source) {
 	case s.Identity != "":
 		text += ", the client is " + s.Identity
 	}
-	t.line("connection", text, peers)
+	t.line("connection", text, s.Source)
 }
 
 func (t *answerText) verdict(v *simulate.Verdict) {
@@ -170,25 +176,25 @@ func shortFilter(name string) string {
 func (t *answerText) action(h *simulate.Hop) {
 	if f := h.Fault; f != nil {
 		if f.DelayPercent > 0 {
-			t.line("fault", fmt.Sprintf("%s of the requests wait %s", Percent(f.DelayPercent), f.Delay), nil)
+			t.line("fault", fmt.Sprintf("%s of the requests wait %s", Percent(f.DelayPercent), f.Delay), f.Source)
 		}
 		if f.AbortPercent > 0 {
-			t.line("fault", fmt.Sprintf("%s of the requests are answered %d", Percent(f.AbortPercent), f.Abort), nil)
+			t.line("fault", fmt.Sprintf("%s of the requests are answered %d", Percent(f.AbortPercent), f.Abort), f.Source)
 		}
 	}
 	if h.Reply == nil && !h.Timeout.IsZero() && !h.Timeout.Default {
-		t.line("timeout", h.Timeout.String(), nil)
+		t.line("timeout", h.Timeout.String(), h.TimeoutSource)
 	}
 	if r := h.Retries; r != nil && h.Reply == nil {
 		text := fmt.Sprintf("%d on %s", r.Attempts, r.On)
 		if r.PerTry > 0 {
 			text += ", each within " + r.PerTry.Round(time.Millisecond).String()
 		}
-		t.line("retries", text, nil)
+		t.line("retries", text, r.Source)
 	}
 	t.sent(h.Sent)
 	for _, m := range h.Mirrors {
-		t.line("mirror", fmt.Sprintf("%s to %s", Percent(m.Percent), m.Cluster), nil)
+		t.line("mirror", fmt.Sprintf("%s to %s", Percent(m.Percent), m.Cluster), m.Source)
 	}
 }
 
@@ -196,12 +202,12 @@ func (t *answerText) sent(s *simulate.Sent) {
 	if s == nil {
 		return
 	}
-	t.line("sends", strings.TrimSpace(s.Method+" "+s.Authority+s.Path), nil)
+	t.line("sends", strings.TrimSpace(s.Method+" "+s.Authority+s.Path), s.Source)
 	for _, c := range s.Changes {
-		t.line("header", changeText(c), nil)
+		t.line("header", changeText(c), c.Source)
 	}
 	for _, c := range s.Response {
-		t.line("in the answer", changeText(c), nil)
+		t.line("in the answer", changeText(c), c.Source)
 	}
 }
 
@@ -225,6 +231,9 @@ func (t *answerText) reply(r *simulate.Reply) {
 
 func (t *answerText) destination(d *simulate.Destination) {
 	t.line("to", fmt.Sprintf("%s %s", d.Cluster, Percent(d.Percent)), d.Source)
+	if d.BalanceSource != nil {
+		t.line("balance", strings.ToLower(d.Balance), d.BalanceSource)
+	}
 	t.sent(d.Sent)
 	if d.Reply != nil {
 		t.reply(d.Reply)
@@ -236,7 +245,10 @@ func (t *answerText) destination(d *simulate.Destination) {
 			left++
 			continue
 		}
-		t.line("", endpointText(ep), nil)
+		t.line("", endpointText(ep), ep.Source)
+		if s := ep.Security; s != nil && s.Source != nil && s.Source.Object.Kind == "DestinationRule" && (i == 0 || t.explain) {
+			t.line("", s.Mode+" by the rule for its clients", s.Source)
+		}
 	}
 	if left > 0 {
 		t.line("", fmt.Sprintf("and %d more (--explain lists them)", left), nil)

@@ -228,12 +228,12 @@ func (t *tally) hop(h *simulate.Hop, seen map[*simulate.Hop]bool) {
 		return
 	}
 	seen[h] = true
-	if h.Route != nil {
-		t.because(h.Route.Source)
-	}
+	t.because(h.Route.Written())
 	t.because(h.Peers)
 	for i := range h.Filters {
-		t.because(h.Filters[i].Source)
+		if v := &h.Filters[i]; v.Rule != "" || !v.Allowed {
+			t.because(v.Source)
+		}
 	}
 	for i := range h.To {
 		for j := range h.To[i].Endpoints {
