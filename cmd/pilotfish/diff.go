@@ -11,9 +11,11 @@ import (
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/dashboard/report"
+	"github.com/pilotfish-mesh/pilotfish/discovery/file"
 	"github.com/pilotfish-mesh/pilotfish/discovery/inputs"
 	"github.com/pilotfish-mesh/pilotfish/meshtest"
 	"github.com/pilotfish-mesh/pilotfish/simulate"
+	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
 type diffFlags struct {
@@ -124,6 +126,7 @@ func (f *diffFlags) states(cmd *cobra.Command, args []string) (before, after *st
 		sides[0].revision = args[0]
 	}
 	var out [2]*state
+	memory := file.NewMemory(translate.Check)
 	for i, s := range sides {
 		if len(s.paths) == 0 {
 			s.paths = []string{"."}
@@ -132,6 +135,7 @@ func (f *diffFlags) states(cmd *cobra.Command, args []string) (before, after *st
 		if err != nil {
 			return nil, nil, err
 		}
+		o.Memory = memory
 		m, places, err := inputs.LoadBare(cmd.Context(), o)
 		if err != nil {
 			return nil, nil, couldNotRun{err}

@@ -56,28 +56,42 @@ type reader struct {
 	file      string
 	namespace string              // of namespaced objects that name none
 	check     discovery.Validator // of the rest of broken Istio objects; may be nil
+	memory    *Memory             // may be nil
 }
 
 func (r *reader) stream(data []byte) []document {
 	var out []document
 	for _, c := range split(data) {
-		var root yaml.Node
-		if err := yaml.Unmarshal(c.text, &root); err != nil {
-			line, msg := syntaxFault(c.text, err)
-			d := document{key: r.guessKey(c.text, line), broken: true}
-			d.problems = []config.Problem{{
-				Object: d.key, Severity: config.Error, Code: "MalformedYAML",
-				Message: msg, File: r.file, Line: c.line - 1 + line,
-			}}
-			d.object = standInFor(&d, d.problems[0].File, c.line)
-			out = append(out, d)
+		if r.memory == nil {
+			out = append(out, r.chunk(c)...)
 			continue
 		}
-		if root.Kind == yaml.DocumentNode && len(root.Content) == 1 {
-			out = append(out, r.document(root.Content[0], c.line-1)...)
+		came, known := r.memory.of(c, r.file)
+		if !known {
+			came = r.chunk(c)
+			r.memory.keep(c, came)
 		}
+		out = append(out, came...)
 	}
 	return out
+}
+
+func (r *reader) chunk(c chunk) []document {
+	var root yaml.Node
+	if err := yaml.Unmarshal(c.text, &root); err != nil {
+		line, msg := syntaxFault(c.text, err)
+		d := document{key: r.guessKey(c.text, line), broken: true}
+		d.problems = []config.Problem{{
+			Object: d.key, Severity: config.Error, Code: "MalformedYAML",
+			Message: msg, File: r.file, Line: c.line - 1 + line,
+		}}
+		d.object = standInFor(&d, d.problems[0].File, c.line)
+		return []document{d}
+	}
+	if root.Kind == yaml.DocumentNode && len(root.Content) == 1 {
+		return r.document(root.Content[0], c.line-1)
+	}
+	return nil
 }
 
 // guessKey names the object of a document that does not parse: by what stands

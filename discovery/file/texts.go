@@ -54,10 +54,14 @@ func IsConfig(path string) bool {
 // of an object counts. addresses is that of WithAddresses. check, which may be
 // nil, is that of ParseChecked.
 func Objects(texts []Text, addresses func(pod config.Key, labels map[string]string) []string, check discovery.Validator) ([]discovery.Change, []config.Problem) {
+	return objects(texts, addresses, check, nil)
+}
+
+func objects(texts []Text, addresses func(config.Key, map[string]string) []string, check discovery.Validator, memory *Memory) ([]discovery.Change, []config.Problem) {
 	f := folder{namespace: DefaultNamespace, files: map[string]*content{}}
 	read := make([]*content, len(texts))
 	inParallel(len(texts), func(i int) {
-		r := reader{file: texts[i].Name, namespace: DefaultNamespace, check: check}
+		r := reader{file: texts[i].Name, namespace: DefaultNamespace, check: check, memory: memory}
 		c := &content{}
 		c.take(r.stream(texts[i].Data), nil)
 		read[i] = c

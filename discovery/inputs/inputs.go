@@ -40,6 +40,17 @@ type Options struct {
 	Cluster *rest.Config
 	// Validate keeps broken objects out of the mesh.
 	Validate discovery.Validator
+	// Memory, if it is not nil, has what other states of the configuration came
+	// to; it checks with Validate, too.
+	Memory *file.Memory
+}
+
+// objects are those that texts are of.
+func (o *Options) objects(texts []file.Text) ([]discovery.Change, []config.Problem) {
+	if o.Memory != nil {
+		return o.Memory.Objects(texts, newAddresses().of)
+	}
+	return file.Objects(texts, newAddresses().of, o.Validate)
 }
 
 // Load reads everything. Mistakes in the configuration are the Mesh's
@@ -55,7 +66,7 @@ func Load(ctx context.Context, o Options) (*config.Mesh, error) {
 		names = append(names, kube.Name)
 	}
 	store := discovery.NewStore(o.Validate, names...)
-	changes, more := file.Objects(texts, newAddresses().of, o.Validate)
+	changes, more := o.objects(texts)
 	store.Replace(file.Name, changes, append(problems, more...))
 	store.Synced(file.Name)
 	if o.Cluster != nil {
@@ -155,7 +166,7 @@ func LoadBare(ctx context.Context, o Options) (*config.Mesh, map[config.Key]Plac
 		return nil, nil, err
 	}
 	store := discovery.NewStore(o.Validate, file.Name)
-	changes, more := file.Objects(texts, newAddresses().of, o.Validate)
+	changes, more := o.objects(texts)
 	places := map[config.Key]Place{}
 	for i := range changes {
 		object := &changes[i].Object

@@ -1,0 +1,49 @@
+package file_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery/file"
+)
+
+// What is remembered of one state of a configuration is what another one with
+// the same documents would have come to, in other files and on other lines.
+func TestMemoryIsAsReadAnew(t *testing.T) {
+	before, _, err := file.ReadTexts("../../examples/bookstore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before = append(before, file.Text{Name: "broken.yaml", Data: []byte("apiVersion: networking.istio.io/v1\nkind: VirtualService\n" +
+		"metadata: {name: broken}\nspec: {hosts: [a.example.com], htp: []}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: [}\n")})
+	var after []file.Text
+	for _, text := range before {
+		after = append(after, file.Text{Name: "other/" + text.Name, Data: append([]byte("# one\n# two\n---\n"), text.Data...)})
+	}
+	memory := file.NewMemory(nil)
+	first, _ := memory.Objects(before, nil)
+	got, problems := memory.Objects(after, nil)
+	want, wantProblems := file.Objects(after, nil, nil)
+	if d := cmp.Diff(want, got, protocmp.Transform()); d != "" {
+		t.Errorf("objects (-anew +remembered):\n%s", d)
+	}
+	if d := cmp.Diff(wantProblems, problems); d != "" || len(problems) == 0 {
+		t.Errorf("problems (-anew +remembered):\n%s", d)
+	}
+	bodies := map[config.Key]any{}
+	for _, c := range first {
+		bodies[c.Object.Meta.Key] = c.Object.Body
+	}
+	shared := map[string]int{}
+	for _, c := range got {
+		if bodies[c.Object.Meta.Key] == c.Object.Body {
+			shared[c.Object.Meta.Kind]++
+		}
+	}
+	if shared["DestinationRule"] == 0 || shared["AuthorizationPolicy"] == 0 {
+		t.Errorf("what is shared: %v", shared)
+	}
+}
