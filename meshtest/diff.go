@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"slices"
 	"sort"
-	"strings"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/simulate"
@@ -73,13 +72,25 @@ func (d *Difference) Empty() bool {
 // to the requests that either of them tells apart.
 func Diff(before, after *simulate.World) *Difference {
 	d := &Difference{Objects: changedObjects(before.Mesh, after.Mesh), Proxies: []ProxyChange{}, Requests: []RequestChange{}}
-	c := &comparison{before: before, after: after, out: d, groups: map[string]int{}, hosts: map[string]bool{}, served: map[string]bool{}, alones: map[int]*simulate.World{}, parts: map[[2]*simulate.Part][]string{}}
+	c := newComparison(before, after, d)
 	c.proxies()
 	c.services()
 	c.requests()
 	d.Others = c.others()
+	for i := range d.Requests {
+		slices.Sort(d.Requests[i].Clients)
+	}
 	sort.SliceStable(d.Requests, func(i, j int) bool { return d.Requests[i].Count > d.Requests[j].Count })
 	return d
+}
+
+func newComparison(before, after *simulate.World, out *Difference) *comparison {
+	return &comparison{
+		before: before, after: after, out: out,
+		groups: map[string]int{}, hosts: map[string]bool{}, served: map[string]bool{},
+		alones: map[int]*simulate.World{}, parts: map[[2]*simulate.Part][]string{},
+		alike: map[string][]string{}, listed: map[listing]bool{},
+	}
 }
 
 // services notes the hosts that only one of the configurations has.
@@ -121,17 +132,28 @@ type comparison struct {
 	alones map[int]*simulate.World // by index of out.Objects
 	// clients are workloads, one of each class that is sent something else.
 	clients []string
+	// alike are the workloads of which nothing tells one from the other when it
+	// is a client: by the first one, all of them.
+	alike map[string][]string
+	// listed has the groups of requests that name a client and those like it.
+	listed map[listing]bool
 	// gateways whose resources differ.
 	gateways []string
 	// parts remembers what differs between two parts, which many pods share.
 	parts map[[2]*simulate.Part][]string
 }
 
+type listing struct {
+	group  int
+	client string
+}
+
 // proxies compares what each workload's proxy is sent.
 func (c *comparison) proxies() {
 	was := podsByName(c.before)
 	now := podsByName(c.after)
-	told := map[string]bool{} // equal sets of changes, for one client of each
+	classes := c.classes()
+	told := map[string]bool{} // classes of clients
 	for _, name := range sortedKeys(merged(was, now)) {
 		a, b := was[name], now[name]
 		switch {
@@ -148,12 +170,12 @@ func (c *comparison) proxies() {
 			continue
 		}
 		c.out.Proxies = append(c.out.Proxies, ProxyChange{Workload: name, Change: "changed", Resources: list})
-		key := b.Namespace + strings.Join(list, "\n")
+		first := classes[name]
 		if b.Role == config.GatewayPod {
 			c.gateways = append(c.gateways, name)
-		} else if !told[key] {
-			told[key] = true
-			c.clients = append(c.clients, name)
+		} else if !told[first] && c.isOtherClient(a, b) {
+			told[first] = true
+			c.clients = append(c.clients, first)
 		}
 	}
 }
@@ -316,9 +338,18 @@ func (c *comparison) compare(q *simulate.Query) {
 	}
 	g := &c.out.Requests[i]
 	g.Count++
-	if !slices.Contains(g.Clients, q.From) {
-		g.Clients = append(g.Clients, q.From)
+	if at := (listing{i, q.From}); !c.listed[at] {
+		c.listed[at] = true
+		g.Clients = append(g.Clients, c.alikeTo(q.From)...)
 	}
+}
+
+// alikeTo are those that are answered what one client is.
+func (c *comparison) alikeTo(client string) []string {
+	if all := c.alike[client]; all != nil {
+		return all
+	}
+	return []string{client}
 }
 
 // notFound is why nothing was found, which the client is not told.

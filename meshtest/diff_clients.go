@@ -8,6 +8,65 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/simulate"
 )
 
+// classes arranges the sidecars that either state has by what makes them
+// different clients: what they are sent for their own requests, where they are,
+// and by which identities policies know them. It tells of each the first one
+// of its class.
+func (c *comparison) classes() map[string]string {
+	patterns := append(identityPatterns(c.before.Mesh), identityPatterns(c.after.Mesh)...)
+	slices.Sort(patterns)
+	patterns = slices.Compact(patterns)
+	was, now := podsByName(c.before), podsByName(c.after)
+	first := map[client]string{}
+	out := map[string]string{}
+	for _, name := range sortedKeys(now) {
+		b := now[name]
+		if b.Role != config.SidecarPod {
+			continue
+		}
+		key := client{namespace: b.Namespace, locality: b.Locality, after: sentTo(c.after, b)}
+		if a := was[name]; a != nil {
+			key.before = sentTo(c.before, a)
+		}
+		identity := strings.TrimPrefix(c.after.Identity(b), "spiffe://")
+		for _, pattern := range patterns {
+			if isLike(pattern, identity) {
+				key.identity += "\n" + pattern
+			}
+		}
+		if first[key] == "" {
+			first[key] = name
+		}
+		out[name] = first[key]
+		c.alike[out[name]] = append(c.alike[out[name]], name)
+	}
+	return out
+}
+
+// client is what tells clients apart.
+type client struct {
+	namespace     string
+	locality      config.Locality
+	before, after config.Hash // what it is sent for its own requests
+	identity      string      // the patterns that it is like
+}
+
+func sentTo(w *simulate.World, p *simulate.Pod) config.Hash {
+	r := outbound(w, p).Resources()
+	return config.NewHasher().Hash(r.Clusters.Hash(), r.Listeners.Hash(), r.Routes.Hash()).Sum()
+}
+
+// outbound is what decides about a sidecar's own requests.
+func outbound(w *simulate.World, p *simulate.Pod) *simulate.Part {
+	return w.Config(p).Parts()[0]
+}
+
+// isOtherClient reports whether anything differs about a sidecar's own
+// requests.
+func (c *comparison) isOtherClient(a, b *simulate.Pod) bool {
+	return len(c.parts[[2]*simulate.Part{outbound(c.before, a), outbound(c.after, b)}]) > 0
+}
+
 // clientsToAsk are those that are sent something else; where only servers
 // are, one client of each namespace.
 func (c *comparison) clientsToAsk() []string {
@@ -28,32 +87,14 @@ func (c *comparison) clientsToAsk() []string {
 }
 
 // strangersOf are the clients that servers tell apart although they are sent
-// the same: one for each identity by which a policy decides, and for each
-// namespace one without a proxy.
+// the same: one of each class, and for each namespace one without a proxy.
 func (c *comparison) strangersOf() []string {
-	patterns := append(identityPatterns(c.before.Mesh), identityPatterns(c.after.Mesh)...)
-	slices.Sort(patterns)
-	patterns = slices.Compact(patterns)
+	out := sortedKeys(c.alike)
 	seen := map[string]bool{}
-	var out []string
 	for _, p := range c.after.Pods() {
-		if p.Role == config.GatewayPod {
-			continue
-		}
-		if plain := "plain/" + p.Namespace; !seen[plain] {
+		if plain := "plain/" + p.Namespace; p.Role != config.GatewayPod && !seen[plain] {
 			seen[plain] = true
 			out = append(out, plain)
-		}
-		identity := strings.TrimPrefix(c.after.Identity(p), "spiffe://")
-		key := p.Namespace
-		for _, pattern := range patterns {
-			if isLike(pattern, identity) {
-				key += "\n" + pattern
-			}
-		}
-		if p.Role == config.SidecarPod && !seen[key] {
-			seen[key] = true
-			out = append(out, p.Name())
 		}
 	}
 	return out

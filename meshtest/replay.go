@@ -85,7 +85,7 @@ type Replayed struct {
 // whose client's address no workload has; "" finds out who serves the host.
 func Replay(before, after *simulate.World, log []Logged, from string) *Replayed {
 	out := &Replayed{Groups: []RequestChange{}}
-	c := &comparison{before: before, after: after, out: &Difference{}, groups: map[string]int{}}
+	c := newComparison(before, after, &Difference{})
 	counts := map[Logged]int{}
 	for _, l := range log {
 		l.Remote, _, _ = strings.Cut(l.Remote, ":") // requests of one client are one

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -161,6 +162,81 @@ func TestDiffOfBookstore(t *testing.T) {
 			}
 			_, stdout, stderr := run("diff", bookstore, dir)
 			golden(t, "diff/bookstore-"+name+".txt", strings.ReplaceAll(stdout+stderr, dir, "NEW"))
+		})
+	}
+}
+
+// Clients of one namespace are asked one by one where a Sidecar or a policy
+// tells them apart, and those that nothing tells apart are all named.
+func TestDiffAsksEachKindOfClient(t *testing.T) {
+	const mesh = `
+apiVersion: v1
+kind: Service
+metadata: {name: near, namespace: shop}
+spec: {selector: {app: near}, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: far, namespace: shop}
+spec: {selector: {app: far}, ports: [{name: http, port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: a, namespace: shop}
+spec: {workloadSelector: {labels: {app: a}}, egress: [{hosts: [./near.shop.svc.cluster.local]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: near, namespace: shop}
+spec: {hosts: [near], http: [{timeout: 3s, route: [{destination: {host: near}}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: far, namespace: shop}
+spec: {hosts: [far], http: [{timeout: 3s, route: [{destination: {host: far}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: near, namespace: shop}
+spec: {selector: {matchLabels: {app: near}}, rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/c]}}]}]}
+`
+	pods := ""
+	for _, name := range []string{"a", "b", "c", "d", "near", "far"} {
+		pods += "---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: " + name + ", namespace: shop}\n" +
+			"---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: " + name + ", namespace: shop}\nspec:\n  selector: {matchLabels: {app: " + name + "}}\n" +
+			"  template: {metadata: {labels: {app: " + name + "}}, spec: {serviceAccountName: " + name + ", containers: [{name: app, image: app}]}}\n"
+	}
+	for name, c := range map[string]struct {
+		old, new string
+		clients  []string // of each group
+	}{
+		// Both routes of table 80 change, but a has only one of the hosts.
+		"a Sidecar": {"timeout: 3s", "timeout: 2s", []string{"shop/a shop/b shop/d shop/far shop/near", "shop/b shop/c shop/d shop/far shop/near", "shop/c"}},
+		// Only c may call what the route leads to now.
+		"an identity": {"destination: {host: far}", "destination: {host: near}", []string{"shop/b shop/d shop/far shop/near", "shop/c"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, after := filepath.Join(t.TempDir(), "mesh.yaml"), filepath.Join(t.TempDir(), "mesh.yaml")
+			for path, text := range map[string]string{before: mesh + pods, after: strings.ReplaceAll(mesh, c.old, c.new) + pods} {
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			code, stdout, stderr := run("diff", before, after, "-o", "json")
+			var d struct {
+				Requests []struct{ Clients []string }
+			}
+			if err := json.Unmarshal([]byte(stdout), &d); err != nil || code != exitFailure {
+				t.Fatalf("exit code %d, %v: %s%s", code, err, stdout, stderr)
+			}
+			var got []string
+			for _, r := range d.Requests {
+				got = append(got, strings.Join(r.Clients, " "))
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, c.clients) {
+				t.Errorf("clients %q, want %q\n%s", got, c.clients, stdout)
+			}
 		})
 	}
 }
