@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"sigs.k8s.io/yaml"
+
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 )
 
@@ -82,5 +84,81 @@ func walk(t *testing.T, page, folder string, atLeast int) {
 		_ = os.WriteFile(want, []byte(got), 0o600)
 		out, _ := exec.Command("diff", "-u", doc, want).CombinedOutput()
 		t.Errorf("the page and the commands say different things (-update writes the page anew):\n%s", out)
+	}
+}
+
+// The gate of the page is the workflow's: the pull request that breaks a test
+// is stopped, the one that only changes what requests are answered passes with
+// a summary, and one that cannot be read is stopped by each command.
+func TestGate(t *testing.T) {
+	b, err := os.ReadFile("../../examples/ci/.github/workflows/mesh-config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var flow struct {
+		Jobs map[string]struct{ Steps []struct{ Run string } }
+	}
+	if err := yaml.Unmarshal(b, &flow); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/testing-mesh-config.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var steps []string
+	for _, s := range flow.Jobs["check"].Steps {
+		if strings.HasPrefix(s.Run, "pilotfish ") {
+			steps = append(steps, s.Run)
+			if !strings.Contains(string(page), "      run: "+s.Run+"\n") {
+				t.Errorf("the page does not have %q", s.Run)
+			}
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	if err := os.Symlink(self, filepath.Join(bin, "pilotfish")); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		edit    string
+		passes  []bool
+		summary string
+	}{
+		"weights":        {"sed -i 's/weight: 90/weight: 50/; s/weight: 10/weight: 50/' routing.yaml", []bool{true, false, true}, "50 % shop/reviews-v2"},
+		"a mistake":      {"sed -i 's/host: reviews, subset: v2/host: reviews, subset: v9/' routing.yaml", []bool{false, false, true}, "503"},
+		"a comment":      {"sed -i '1i # a comment' routing.yaml", []bool{true, true, true}, "Nothing changes"},
+		"agreed":         {"sed -i 's/timeout: 3s/timeout: 2s/' routing.yaml bookstore_test.yaml", []bool{true, true, true}, "within 2s"},
+		"unreadable":     {"echo '  x: [' >> routing.yaml", []bool{false, false, false}, ""},
+		"a broken test":  {"echo '- nme: x' >> bookstore_test.yaml", []bool{true, false, true}, "Nothing changes"},
+		"without a test": {"rm bookstore_test.yaml", []bool{true, false, true}, "Nothing changes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, summary := t.TempDir(), filepath.Join(t.TempDir(), "summary")
+			if err := os.CopyFS(dir, os.DirFS("../../examples/bookstore")); err != nil {
+				t.Fatal(err)
+			}
+			run := func(script string) (string, bool) {
+				cmd := exec.Command("bash", "-e", "-c", script)
+				cmd.Dir = dir
+				cmd.Env = append(os.Environ(), asCommand+"=1", "PATH="+bin+":"+os.Getenv("PATH"), "GITHUB_BASE_REF=main", "GITHUB_STEP_SUMMARY="+summary,
+					"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com")
+				out, err := cmd.CombinedOutput()
+				return string(out), err == nil
+			}
+			if out, ok := run("git init -q && git add . && git commit -q -m one && git update-ref refs/remotes/origin/main HEAD && " + c.edit + " && git commit -q -a -m two"); !ok {
+				t.Fatal(out)
+			}
+			for i, s := range steps {
+				if out, ok := run(s); ok != c.passes[i] {
+					t.Errorf("%s: passes is %v, want %v: %s", s, ok, c.passes[i], out)
+				}
+			}
+			if text, _ := os.ReadFile(summary); !strings.Contains(string(text), c.summary) {
+				t.Errorf("the summary does not say %q: %s", c.summary, text)
+			}
+		})
 	}
 }
