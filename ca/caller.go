@@ -51,6 +51,14 @@ type Authenticator struct {
 	// Revoked, unless nil, returns an error if a certificate of a verified chain
 	// is revoked.
 	Revoked func(chain []*x509.Certificate) error
+	// HangUp, unless nil, is told of a call that is refused for its certificate,
+	// which has expired or was revoked since the connection began: it should end
+	// the connection. A connection keeps its certificate, so every further call by
+	// it would be refused, although the client may have a new one long since. What
+	// else runs on the connection ends with it, and begins again by the new one.
+	// Where nothing is refused, what was let in runs on: the time of a certificate,
+	// like that of a token, decides when a call begins.
+	HangUp func(ctx context.Context)
 	// Now is the clock; nil for time.Now.
 	Now func() time.Time
 }
@@ -66,6 +74,9 @@ func (a *Authenticator) Authenticate(ctx context.Context) (Caller, error) {
 	}
 	byCertificate, shown, err := a.certificate(ctx, domains)
 	if err != nil {
+		if a.HangUp != nil {
+			a.HangUp(ctx)
+		}
 		return Caller{}, err
 	}
 	token, given, err := bearer(ctx)

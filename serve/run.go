@@ -159,7 +159,7 @@ func Run(ctx context.Context, o Options) error {
 // has; server is nil without one.
 func (r *running) prepare(server *rest.Config, statuses *seenStatuses) error {
 	o := r.options
-	callers := &ca.Authenticator{Domains: r.plane.domains}
+	callers := &ca.Authenticator{Domains: r.plane.domains, HangUp: r.plane.Server.HangUp}
 	var secrets *secretAccess
 	if server != nil {
 		client, err := newClient(server)

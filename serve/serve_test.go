@@ -77,12 +77,17 @@ func (a *authority) pem(name, kind string, der []byte) string {
 // issue signs a certificate for a DNS name or a URI and returns its files.
 func (a *authority) issue(name string, serial int64) (cert, key string) {
 	a.t.Helper()
+	return a.issueUntil(time.Now().Add(time.Hour), name, serial)
+}
+
+func (a *authority) issueUntil(end time.Time, name string, serial int64) (cert, key string) {
+	a.t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: end,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 	}
 	if u, err := url.Parse(name); err == nil && u.Scheme != "" {

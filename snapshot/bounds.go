@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -80,8 +81,8 @@ func (l *strangers) leave(st *stream) {
 type connections struct {
 	mu        sync.Mutex
 	n         int
-	strangers list.List // of *counted, those that carried no proxy's stream yet, the oldest first
-	at        map[string]*list.Element
+	strangers list.List           // of *counted, those that carried no proxy's stream yet, the oldest first
+	at        map[string]*counted // by the client's address
 }
 
 // enter counts a connection. If there are too many, the oldest stranger is
@@ -100,9 +101,9 @@ func (l *connections) enter(c *counted, most int) (evicted *counted, ok bool) {
 	l.n++
 	if c.address != "" {
 		if l.at == nil {
-			l.at = map[string]*list.Element{}
+			l.at = map[string]*counted{}
 		}
-		l.at[c.address] = l.strangers.PushBack(c)
+		l.at[c.address], c.stranger = c, l.strangers.PushBack(c)
 	}
 	return evicted, true
 }
@@ -114,23 +115,48 @@ func (l *connections) drop(c *counted) {
 	}
 	c.gone = true
 	l.n--
-	if e := l.at[c.address]; e != nil && e.Value == c {
-		l.strangers.Remove(e)
+	l.know(c)
+	if l.at[c.address] == c {
 		delete(l.at, c.address)
 	}
 }
 
+// know takes a connection out of the strangers. l.mu is held.
+func (l *connections) know(c *counted) {
+	if c.stranger != nil {
+		l.strangers.Remove(c.stranger)
+		c.stranger = nil
+	}
+}
+
+// of is the connection that a call with ctx came by; nil if it is not counted by
+// its address. l.mu is held.
+func (l *connections) of(ctx context.Context) *counted {
+	from, ok := peer.FromContext(ctx)
+	if !ok || from.Addr == nil {
+		return nil
+	}
+	return l.at[from.Addr.String()]
+}
+
 // trust notes that a proxy was let in over the connection that ctx is of.
 func (l *connections) trust(ctx context.Context) {
-	from, ok := peer.FromContext(ctx)
-	if !ok {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e := l.at[from.Addr.String()]; e != nil {
-		l.strangers.Remove(e)
-		delete(l.at, from.Addr.String())
+	if c := l.of(ctx); c != nil {
+		l.know(c)
+	}
+}
+
+// HangUp ends the connection that a call with ctx came by, if Limit let it in,
+// with the next bytes that are written to it: as a rule those of the call's
+// status. It is for connections on which every further call would be refused,
+// whatever the peer has become since: it connects anew.
+func (s *Server) HangUp(ctx context.Context) {
+	s.connections.mu.Lock()
+	defer s.connections.mu.Unlock()
+	if c := s.connections.of(ctx); c != nil {
+		c.last.Store(true)
 	}
 }
 
@@ -174,9 +200,21 @@ func (l *limited) Accept() (net.Conn, error) {
 // counted is a connection that counts until it is closed.
 type counted struct {
 	net.Conn
-	all     *connections
-	address string // of the client; empty if it says nothing
-	gone    bool   // it does not count any more; guarded by all.mu
+	all      *connections
+	address  string        // of the client; empty if it says nothing
+	gone     bool          // it does not count any more; guarded by all.mu
+	stranger *list.Element // among all.strangers, nil if it is not; guarded by all.mu
+	last     atomic.Bool   // what is written next is the last
+}
+
+// Write implements net.Conn.
+func (c *counted) Write(b []byte) (int, error) {
+	last := c.last.Load()
+	n, err := c.Conn.Write(b)
+	if last {
+		_ = c.Close()
+	}
+	return n, err
 }
 
 // Close implements net.Conn.
