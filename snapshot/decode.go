@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync"
 	"unicode/utf8"
+	"unsafe"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rpc "google.golang.org/genproto/googleapis/rpc/status"
@@ -30,8 +32,15 @@ type request struct {
 	unsubscribe []string
 	// run holds, encoded, what would be names: a long list that a SotW client
 	// repeats with every acknowledgement, and which is mostly only compared
-	// (spell).
+	// (spell). sum identifies it; 0 if it was not asked for.
 	run string
+	sum uint64
+	// repeated: the run is the one that the client asked for last, and was left
+	// out.
+	repeated bool
+	// repeats, if set, identifies the run of a request for a type, and reports
+	// whether that was asked for last. It keeps nothing of the run.
+	repeats func(url, run string) (sum uint64, repeated bool)
 	// initial are initial_resource_versions, encoded (delta).
 	initial []string
 }
@@ -60,17 +69,12 @@ var errUTF8 = errors.New("a request holds text that is not UTF-8")
 
 // decodeRequest reads a request. data is free afterwards.
 func decodeRequest(p protocol, data mem.BufferSlice, r *request) error {
-	text := materialize(data)
 	f := &requestNumbers[p]
-	*r = request{}
-	if p == sotw && len(text) > manyNames {
-		begin, end := runOf(text, f.names)
-		r.run = text[begin:end]
-		if err := r.read(f, text[:begin]); err != nil {
-			return err
-		}
-		return r.read(f, text[end:])
+	*r = request{repeats: r.repeats}
+	if p == sotw && data.Len() > manyNames {
+		return r.readLong(f, data)
 	}
+	text := materialize(data)
 	if len(text) > manyNames {
 		names, initial := 0, 0
 		_ = eachField(text, func(n protowire.Number, _ string) error {
@@ -85,6 +89,38 @@ func decodeRequest(p protocol, data mem.BufferSlice, r *request) error {
 		r.names, r.initial = make([]string, 0, names), make([]string, 0, initial)
 	}
 	return r.read(f, text)
+}
+
+// texts are where long requests are put together.
+var texts = sync.Pool{New: func() any { return new([]byte) }}
+
+// readLong reads a request with a long run of names. Most repeat the run of the one
+// before: it is then only looked at, so that a fleet's acknowledgements leave nothing
+// for the collector.
+func (r *request) readLong(f *requestFields, data mem.BufferSlice) error {
+	buffer := texts.Get().(*[]byte)
+	defer texts.Put(buffer)
+	*buffer = (*buffer)[:0]
+	for _, part := range data {
+		*buffer = append(*buffer, part.ReadOnlyData()...)
+	}
+	text := unsafe.String(unsafe.SliceData(*buffer), len(*buffer)) // until the buffer is put back
+	begin, end := runOf(text, f.names)
+	var rest strings.Builder
+	rest.Grow(len(text) - (end - begin))
+	rest.WriteString(text[:begin])
+	rest.WriteString(text[end:])
+	if err := r.read(f, rest.String()); err != nil {
+		return err
+	}
+	run := text[begin:end]
+	if r.repeats != nil && run != "" && len(r.names) == 0 {
+		if r.sum, r.repeated = r.repeats(r.url, run); r.repeated {
+			return nil
+		}
+	}
+	r.run = strings.Clone(run)
+	return nil
 }
 
 // read takes the fields of a text into a request.

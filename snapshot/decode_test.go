@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
 // FuzzRequest compares decoding with the protobuf library's, for both
@@ -86,6 +88,77 @@ func TestManyNames(t *testing.T) {
 	}
 	if !errors.Is(err, errUTF8) {
 		t.Error("a name that is not UTF-8 was taken")
+	}
+}
+
+// TestRepeatedNames: of a run that the stream knows nothing is kept, all else is
+// read, and nothing of it is in the buffer, which the next request takes.
+func TestRepeatedNames(t *testing.T) {
+	m := &discovery.DiscoveryRequest{VersionInfo: "v", TypeUrl: "t", ResponseNonce: "3"}
+	for i := range 1000 {
+		m.ResourceNames = append(m.ResourceNames, fmt.Sprintf("outbound|80||svc-%d.ns.svc.cluster.local", i))
+	}
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decode := func(b []byte, repeated bool) request {
+		t.Helper()
+		r := request{repeats: func(url, run string) (uint64, bool) {
+			if url != "t" || len(run) < len(b)/2 {
+				t.Errorf("asked for %q, %d bytes", url, len(run))
+			}
+			return 7, repeated
+		}}
+		if err := decodeRequest(sotw, mem.BufferSlice{mem.SliceBuffer(b)}, &r); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	known, fresh := decode(b, true), decode(b, false)
+	for range 100 { // whichever buffer the two had
+		decode(bytes.ReplaceAll(b, []byte("outbound"), []byte("inbound_")), true)
+	}
+	if !known.repeated || known.sum != 7 || known.run != "" || known.url != "t" || known.nonce != "3" || known.version != "v" {
+		t.Errorf("of a repeated run: %+v", known)
+	}
+	if err := fresh.spell(); err != nil || fresh.repeated || fresh.sum != 7 || !slices.Equal(fresh.names, m.ResourceNames) {
+		t.Errorf("of a new run: %v, %d names, %+v", err, len(fresh.names), fresh)
+	}
+	// Names beside the run are more than the run says.
+	if beside := decode(append(slices.Clone(b), 3<<3|2, 1, 'x'), true); beside.repeated || beside.sum != 0 {
+		t.Error("names after the run were left out")
+	}
+}
+
+// BenchmarkAcknowledgement is what reading an acknowledgement costs that repeats the
+// names of 1,000 assignments.
+func BenchmarkAcknowledgement(b *testing.B) {
+	m := &discovery.DiscoveryRequest{VersionInfo: "v", TypeUrl: translate.EndpointType, ResponseNonce: "3"}
+	for i := range 1000 {
+		m.ResourceNames = append(m.ResourceNames, fmt.Sprintf("outbound|80||svc-%d.ns.svc.cluster.local", i))
+	}
+	data, err := proto.Marshal(m)
+	if err != nil {
+		b.Fatal(err)
+	}
+	st := &stream{server: &Server{cache: &Cache{names: newNameTable()}}}
+	f := &st.feeds[endpoints]
+	f.open = true
+	r := request{repeats: func(url, run string) (uint64, bool) {
+		sum, _ := st.repeats(url, run)
+		f.run = sum
+		return sum, true
+	}}
+	if err := decodeRequest(sotw, mem.BufferSlice{mem.SliceBuffer(data)}, &r); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		r = request{repeats: st.repeats}
+		if err := decodeRequest(sotw, mem.BufferSlice{mem.SliceBuffer(data)}, &r); err != nil || !r.repeated {
+			b.Fatal(err, r.repeated)
+		}
 	}
 }
 

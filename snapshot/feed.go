@@ -17,7 +17,7 @@ type feed struct {
 	wildcard bool
 	legacy   bool   // wildcard since the first request named nothing
 	only     *names // named explicitly
-	run      uint64 // the request that only is of, see stream.runOf (SotW)
+	run      uint64 // the request that only is of, see request.sum (SotW)
 
 	// have is what the client was last offered, completely.
 	have layers

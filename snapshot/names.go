@@ -53,7 +53,8 @@ func (n *names) has(name string) bool {
 // of the process, so that no client can make two different sets collide.
 type nameTable struct {
 	seed maphash.Seed
-	// root remembers the steps from the empty set.
+	// root remembers the steps from the empty set, and stands for it in those of
+	// others.
 	root *names
 	mu   sync.Mutex
 	sets map[uint64]weak.Pointer[names]
@@ -81,7 +82,11 @@ func (t *nameTable) with(n *names, add []string) *names {
 	if len(add) == 0 {
 		return n
 	}
-	return t.step(n, step{sum: t.sum(add)}, func() []string {
+	return t.added(n, add, t.sum(add))
+}
+
+func (t *nameTable) added(n *names, add []string, sum uint64) *names {
+	return t.step(n, step{sum: sum}, func() []string {
 		out := slices.Clone(n.all())
 		for _, name := range add {
 			out = append(out, strings.Clone(name)) // it may point into a request
@@ -96,7 +101,30 @@ func (t *nameTable) without(n *names, remove []string) *names {
 	if len(remove) == 0 || n.len() == 0 {
 		return n
 	}
-	return t.step(n, step{sum: t.sum(remove), remove: true}, func() []string {
+	return t.removed(n, remove, t.sum(remove))
+}
+
+// less returns n less the names of o.
+func (t *nameTable) less(n, o *names) *names {
+	if n.len() == 0 || o.len() == 0 {
+		return n
+	}
+	return t.removed(n, o.list, o.sum)
+}
+
+// both returns the names of n and o.
+func (t *nameTable) both(n, o *names) *names {
+	switch {
+	case n.len() == 0:
+		return o
+	case o.len() == 0:
+		return n
+	}
+	return t.added(n, o.list, o.sum)
+}
+
+func (t *nameTable) removed(n *names, remove []string, sum uint64) *names {
+	return t.step(n, step{sum: sum, remove: true}, func() []string {
 		gone := make(map[string]bool, len(remove))
 		for _, r := range remove {
 			gone[r] = true
@@ -112,16 +140,22 @@ func (t *nameTable) step(n *names, s step, make func() []string) *names {
 	n.mu.Lock()
 	next := n.steps[s].Value()
 	n.mu.Unlock()
-	if next != nil {
+	switch next {
+	case t.root:
+		return nil
+	case nil:
+	default:
 		return next
 	}
-	if next = t.intern(make()); next == nil {
-		return nil
-	}
+	next = t.intern(make())
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.steps) >= maxSteps || n.steps == nil {
 		n.steps = map[step]weak.Pointer[names]{}
+	}
+	if next == nil {
+		n.steps[s] = weak.Make(t.root)
+		return nil
 	}
 	n.steps[s] = weak.Make(next)
 	return next

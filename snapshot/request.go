@@ -139,11 +139,8 @@ func (s *stream) onSotW(req *request) error {
 	if err != nil {
 		return err
 	}
-	run := s.runOf(req)
-	if !ok || k == secrets || !s.repeats(k, run) {
-		if err := req.spell(); err != nil {
-			return err
-		}
+	if err := req.spell(); err != nil {
+		return err
 	}
 	if !ok {
 		return s.beside(req)
@@ -157,7 +154,7 @@ func (s *stream) onSotW(req *request) error {
 	s.noteSecrets(k)
 	if !f.open {
 		s.openSotW(k, f, req)
-		f.run = run
+		f.run = req.sum
 	} else if nonce := req.nonce; nonce != "" && f.nonce != 0 {
 		if n, ok := parseNonce(nonce); !ok || n != f.nonce {
 			// The client will answer the newer response with all its names.
@@ -165,36 +162,32 @@ func (s *stream) onSotW(req *request) error {
 			return nil
 		}
 		s.answered(k, req)
-		s.renewBy(f, req, run)
+		s.renewBy(f, req)
 	} else {
-		s.renewBy(f, req, run)
+		s.renewBy(f, req)
 	}
 	return nil
 }
 
-// runOf identifies the names of a request that are not spelled out; 0 if there
-// are others.
-func (s *stream) runOf(req *request) uint64 {
-	if req.run == "" || len(req.names) > 0 {
-		return 0
+// repeats is request.repeats for the stream. Only its reader changes the runs. Names
+// of secrets are spelled out each time, for permit.
+func (s *stream) repeats(url, run string) (sum uint64, repeated bool) {
+	k, ok := kindOf(url)
+	if !ok || k == secrets {
+		return 0, false
 	}
-	return max(maphash.String(s.names().seed, req.run), 1)
-}
-
-// repeats reports whether a run is what the client asked for last. Only the
-// stream's reader changes that.
-func (s *stream) repeats(k kind, run uint64) bool {
+	sum = max(maphash.String(s.names().seed, run), 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := &s.feeds[k]
-	return run != 0 && f.open && f.run == run
+	return sum, f.open && f.run == sum
 }
 
 // renewBy takes the names of a later request, unless it repeats those before.
-func (s *stream) renewBy(f *feed, req *request, run uint64) {
-	if req.run == "" {
+func (s *stream) renewBy(f *feed, req *request) {
+	if !req.repeated {
 		s.renew(f, req.names)
-		f.run = run
+		f.run = req.sum
 	}
 }
 
@@ -248,7 +241,7 @@ func (s *stream) renew(f *feed, list []string) {
 	f.setNames(s.names(), list)
 	f.unsubscribed()
 	if f == &s.feeds[endpoints] && s.warming.len() > 0 {
-		s.warming = s.names().without(s.warming, slices.DeleteFunc(slices.Clone(was.all()), f.only.has))
+		s.warming = s.names().less(s.warming, s.names().less(was, f.only))
 	}
 	if f.wildcard && !wasWild {
 		f.have, f.owed = layers{}, true
@@ -257,14 +250,12 @@ func (s *stream) renew(f *feed, list []string) {
 	if f.wildcard || f.only == was {
 		return
 	}
-	var added []string
-	for _, n := range f.only.all() {
-		if wasWild || !was.has(n) {
-			added = append(added, n)
-		}
+	added := f.only
+	if !wasWild {
+		added = s.names().less(f.only, was)
 	}
-	if len(added) > 0 {
-		f.force, f.owed = s.names().with(f.force, added), true
+	if added.len() > 0 {
+		f.force, f.owed = s.names().both(f.force, added), true
 	}
 }
 

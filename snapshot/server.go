@@ -89,7 +89,7 @@ func (v service) StreamAggregatedResources(g grpc.BidiStreamingServer[discovery.
 		return err
 	}
 	return v.s.serve(st, func() error {
-		var r sotwRequest
+		r := sotwRequest{request{repeats: st.repeats}}
 		if err := st.receive(&r); err != nil {
 			return err
 		}
