@@ -40,7 +40,7 @@ func run(ctx context.Context) error {
 	only := flag.String("only", "", "make this kind of change only: endpoint, route, \"route of one namespace\" or service")
 	protocol := flag.String("protocol", "delta", "delta or sotw")
 	timeout := flag.Duration("timeout", time.Minute, "bound on one change's way")
-	pilotfish := flag.String("server", "", "shell command of the server under test; $KUBECONFIG and $XDS_ADDRESS are set")
+	pilotfish := flag.String("server", "", "shell command of the server under test; $KUBECONFIG, $XDS_ADDRESS and $MONITORING_ADDRESS are set")
 	peer := flag.String("peer", os.Getenv("PEER"), "shell command of a second server to measure in the same run")
 	churn := flag.Int("churn", 0, "endpoint changes a second after the single changes")
 	churnFor := flag.Duration("churn-for", 20*time.Second, "for how long")
@@ -51,6 +51,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&h.layout, "host-layout", layoutOne, "how hosts are written: one (Gateway for all), each (a Gateway of its own), tls (the same over HTTPS)")
 	scoped := flag.Bool("scoped", false, "give every namespace a Sidecar that sees the namespace only")
 	byField := flag.Bool("fields", false, "list what the resources of one proxy are made of, in bytes by protobuf field")
+	profiles := flag.String("profiles", "", "folder for CPU profiles of server and fleet while they connect and while changes are made; the server has to serve --pprof at $MONITORING_ADDRESS")
 	out := flag.String("out", "", "Markdown file to write the table to")
 	bin := flag.String("kube-bin", os.Getenv("KUBE_BIN_DIR"), "folder with kube-apiserver and etcd")
 	flag.Parse()
@@ -90,7 +91,7 @@ func run(ctx context.Context) error {
 	}
 	t := &table{shape: s, proxies: *proxies, replicas: *replicas, hosts: h, protocol: *protocol, rounds: *rounds}
 	r := &runner{mesh: m, proxies: *proxies, rounds: *rounds, delta: *protocol == "delta", timeout: *timeout, report: t.add,
-		churn: *churn, churnFor: *churnFor, scoped: *scoped, restart: *restart, hosts: h, only: *only}
+		churn: *churn, churnFor: *churnFor, scoped: *scoped, restart: *restart, hosts: h, only: *only, profiles: profiler{*profiles}}
 	if *byField {
 		r.fields = os.Stdout
 	}

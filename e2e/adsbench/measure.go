@@ -36,6 +36,7 @@ type runner struct {
 	restart  bool // kill the server under the fleet, and start it again
 	hosts    hosts
 	only     string // the one kind of change to make; empty for all
+	profiles profiler
 	// fields is where to tell what the first proxy's first resources are made
 	// of, field by field; nil leaves it out.
 	fields io.Writer
@@ -90,7 +91,7 @@ func (r *runner) connected(ctx context.Context, s *target, f *fleet, idle usage)
 	if r.fields != nil {
 		f.sizes = &fieldSizes{}
 	}
-	if err := r.connect(streams, s, f, "connect", idle); err != nil {
+	if err := r.profiles.around(ctx, s, "connect", func() error { return r.connect(streams, s, f, "connect", idle) }); err != nil {
 		return err
 	}
 	if err := s.shares(os.Stderr); err != nil {
@@ -108,7 +109,7 @@ func (r *runner) connected(ctx context.Context, s *target, f *fleet, idle usage)
 		if r.only != "" && r.only != c.name {
 			continue
 		}
-		if err := r.change(ctx, s, f, c, idle); err != nil {
+		if err := r.profiles.around(ctx, s, c.name, func() error { return r.change(ctx, s, f, c, idle) }); err != nil {
 			return err
 		}
 	}

@@ -60,10 +60,12 @@ type proxy struct {
 	versions   map[string]map[string]string // type -> name -> version
 	got        map[string]bool              // types answered on this stream
 	last       map[string]response
+	// asked are the names of subscribed as SotW requests repeat them.
+	asked map[string][]string
 }
 
 func newProxy(f *fleet, node *core.Node) *proxy {
-	p := &proxy{fleet: f, node: node, subscribed: map[string]map[string]bool{}, versions: map[string]map[string]string{}}
+	p := &proxy{fleet: f, node: node, subscribed: map[string]map[string]bool{}, versions: map[string]map[string]string{}, asked: map[string][]string{}}
 	for _, t := range []string{typeCluster, typeEndpoint, typeListener, typeRoute} {
 		p.subscribed[t] = map[string]bool{}
 		p.versions[t] = map[string]string{}
@@ -247,8 +249,11 @@ func (p *proxy) answerSotW(s grpc.ClientStream, r response, first bool) error {
 			now[n] = true
 		}
 		// Envoy asks for the endpoints again whenever clusters were updated.
-		if again := next == typeEndpoint || !maps.Equal(now, p.subscribed[next]); again && len(now) > 0 {
-			p.subscribed[next] = now
+		same := maps.Equal(now, p.subscribed[next])
+		if again := next == typeEndpoint || !same; again && len(now) > 0 {
+			if !same {
+				p.subscribed[next], p.asked[next] = now, slices.Sorted(maps.Keys(now))
+			}
 			if err := p.request(s, next); err != nil {
 				return err
 			}
@@ -264,7 +269,7 @@ func (p *proxy) answerSotW(s grpc.ClientStream, r response, first bool) error {
 func (p *proxy) request(s grpc.ClientStream, typeURL string) error {
 	return s.SendMsg(&discovery.DiscoveryRequest{
 		TypeUrl: typeURL, VersionInfo: p.last[typeURL].version, ResponseNonce: p.last[typeURL].nonce,
-		ResourceNames: slices.Sorted(maps.Keys(p.subscribed[typeURL])),
+		ResourceNames: p.asked[typeURL],
 	})
 }
 

@@ -18,21 +18,30 @@ import (
 type server struct {
 	name    string
 	address string
-	cmd     *exec.Cmd
-	log     *os.File
+	// monitoring is where it may serve its profiles.
+	monitoring string
+	cmd        *exec.Cmd
+	log        *os.File
 	// command and kubeconfig are what it was started with.
 	command, kubeconfig string
 }
 
-// start runs a shell command with KUBECONFIG and XDS_ADDRESS set, and waits
-// until the address accepts connections and the process is idle: it has then
-// synced.
+// start runs a shell command with KUBECONFIG, XDS_ADDRESS and MONITORING_ADDRESS
+// set, and waits until the address accepts connections and the process is idle: it
+// has then synced.
 func start(ctx context.Context, name, command, kubeconfig, logFile string) (*server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: name, address: "127.0.0.1:" + strconv.Itoa(port), command: command, kubeconfig: kubeconfig}
+	monitoring, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	s := &server{
+		name: name, address: "127.0.0.1:" + strconv.Itoa(port), monitoring: "127.0.0.1:" + strconv.Itoa(monitoring),
+		command: command, kubeconfig: kubeconfig,
+	}
 	if s.log, err = os.Create(logFile); err != nil {
 		return nil, err
 	}
@@ -49,7 +58,7 @@ func start(ctx context.Context, name, command, kubeconfig, logFile string) (*ser
 // launch starts the process, and waits for nothing.
 func (s *server) launch(ctx context.Context) error {
 	s.cmd = exec.CommandContext(ctx, "/bin/sh", "-c", "exec "+s.command)
-	s.cmd.Env = append(os.Environ(), "KUBECONFIG="+s.kubeconfig, "XDS_ADDRESS="+s.address)
+	s.cmd.Env = append(os.Environ(), "KUBECONFIG="+s.kubeconfig, "XDS_ADDRESS="+s.address, "MONITORING_ADDRESS="+s.monitoring)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return s.cmd.Start()
