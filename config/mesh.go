@@ -73,6 +73,9 @@ type Settings struct {
 	Mesh *meshconfig.MeshConfig
 	// DomainSuffix is the cluster's DNS domain, cluster.local.
 	DomainSuffix string
+	// Environment holds the variables that Mesh names; nil where nobody reads
+	// them.
+	Environment *Environment `json:"-"`
 }
 
 // Mesh is one published state of everything that translation can read.

@@ -39,6 +39,9 @@ type Proxy struct {
 	Interception   Interception
 	Workload       string // WORKLOAD_NAME
 	ServiceCluster string // Envoy's own name for itself and its like
+	// Unproven: nothing proves that it is who it says, so it is sent nothing
+	// secret. Not part of its metadata.
+	Unproven bool
 	// Certificates: an agent beside the proxy serves it a certificate of the
 	// mesh's authority, so it can speak mesh TLS.
 	Certificates bool

@@ -47,6 +47,7 @@ func (m multimap[K, V]) remove(k K, v V) {
 // next Mesh. So a step costs what it touches.
 type derivation struct {
 	settings   *config.Settings
+	lookup     config.Lookup // of variables that the settings name; nil: not read
 	revision   revision
 	namespaces namespaces
 	objects    map[string]map[config.Key]*Object // all, by namespace

@@ -70,7 +70,8 @@ func (d *derivation) readSettings(key config.Key, after *Object) {
 					"%v: the settings stay as they were", err)}
 				return
 			}
-			next = config.NewSettings(after.Meta, mc, d.settings.DomainSuffix)
+			next = config.NewSettings(after.Meta, mc, d.settings.DomainSuffix).WithEnvironment(d.lookup)
+			problems = append(problems, next.EnvironmentProblems("data."+meshConfigKey+".")...)
 		}
 	}
 	if next.Hash == d.settings.Hash {

@@ -48,6 +48,15 @@ func NewStore(validate Validator, sources ...string) *Store {
 	return s
 }
 
+// ReadEnvironment has the variables that MeshConfig names (HttpHeader.envName)
+// looked up, and no others. It is called before the first Apply; without it
+// something stands for each that says which one it is.
+func (s *Store) ReadEnvironment(lookup config.Lookup) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.derived.lookup = lookup
+}
+
 // Mesh returns the newest published Mesh, or nil before the first.
 func (s *Store) Mesh() *config.Mesh { return s.mesh.Load() }
 

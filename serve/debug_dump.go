@@ -37,9 +37,9 @@ func (p *Pages) configDump(w http.ResponseWriter, r *http.Request) {
 		var dump *admin.ConfigDump
 		var err error
 		if types := q.Get("types"); types != "" {
-			dump, err = bareDump(sent, strings.Split(types, ","))
+			dump, err = p.Plane.hidden.bareDump(sent, strings.Split(types, ","))
 		} else {
-			dump, err = dumpOf(sent, s.Types)
+			dump, err = p.Plane.hidden.dumpOf(sent, s.Types)
 		}
 		var b []byte
 		if err == nil {
@@ -72,19 +72,16 @@ var shortTypes = map[string]string{
 }
 
 // bareDump holds the resources of some types, by short name or type URL.
-func bareDump(config []snapshot.Sent, types []string) (*admin.ConfigDump, error) {
+func (h *hidden) bareDump(config []snapshot.Sent, types []string) (*admin.ConfigDump, error) {
 	dump := &admin.ConfigDump{}
 	for _, sent := range config {
 		if !slices.ContainsFunc(types, func(t string) bool { return t == sent.Type || shortTypes[strings.ToLower(t)] == sent.Type }) {
 			continue
 		}
 		for _, r := range sent.Resources {
-			body := &anypb.Any{TypeUrl: sent.Type, Value: r.Bytes()}
-			if sent.Type == translate.SecretType {
-				var err error
-				if body, err = redact(body); err != nil {
-					return nil, err
-				}
+			body, err := h.shown(sent.Type, r)
+			if err != nil {
+				return nil, err
 			}
 			dump.Configs = append(dump.Configs, body)
 		}
@@ -92,8 +89,8 @@ func bareDump(config []snapshot.Sent, types []string) (*admin.ConfigDump, error)
 	return dump, nil
 }
 
-func dumpOf(config []snapshot.Sent, types []snapshot.TypeStatus) (*admin.ConfigDump, error) {
-	parts, err := partsOf(config, types)
+func (h *hidden) dumpOf(config []snapshot.Sent, types []snapshot.TypeStatus) (*admin.ConfigDump, error) {
+	parts, err := h.partsOf(config, types)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +106,7 @@ func dumpOf(config []snapshot.Sent, types []snapshot.TypeStatus) (*admin.ConfigD
 }
 
 // partsOf are the parts of a ConfigDump.
-func partsOf(config []snapshot.Sent, types []snapshot.TypeStatus) ([]proto.Message, error) {
+func (h *hidden) partsOf(config []snapshot.Sent, types []snapshot.TypeStatus) ([]proto.Message, error) {
 	at := map[string]*timestamppb.Timestamp{}
 	for _, t := range types {
 		if !t.SentAt.IsZero() {
@@ -121,7 +118,11 @@ func partsOf(config []snapshot.Sent, types []snapshot.TypeStatus) ([]proto.Messa
 	extensions := &admin.EcdsConfigDump{}
 	for _, sent := range config {
 		for _, r := range sent.Resources {
-			body, version, when := &anypb.Any{TypeUrl: sent.Type, Value: r.Bytes()}, r.Version.String(), at[sent.Type]
+			body, err := h.shown(sent.Type, r)
+			if err != nil {
+				return nil, err
+			}
+			version, when := r.Version.String(), at[sent.Type]
 			switch sent.Type {
 			case translate.ClusterType:
 				clusters.DynamicActiveClusters = append(clusters.DynamicActiveClusters,
@@ -141,19 +142,24 @@ func partsOf(config []snapshot.Sent, types []snapshot.TypeStatus) ([]proto.Messa
 				extensions.EcdsFilters = append(extensions.EcdsFilters,
 					&admin.EcdsConfigDump_EcdsFilterConfig{VersionInfo: version, EcdsFilter: body, LastUpdated: when})
 			case translate.SecretType:
-				redacted, err := redact(body)
-				if err != nil {
-					return nil, err
-				}
 				secrets.DynamicActiveSecrets = append(secrets.DynamicActiveSecrets,
-					&admin.SecretsConfigDump_DynamicSecret{Name: r.Name, VersionInfo: version, Secret: redacted, LastUpdated: when})
+					&admin.SecretsConfigDump_DynamicSecret{Name: r.Name, VersionInfo: version, Secret: body, LastUpdated: when})
 			}
 		}
 	}
 	return []proto.Message{clusters, endpoints, listeners, routes, secrets, extensions}, nil
 }
 
-var redacted = &core.DataSource{Specifier: &core.DataSource_InlineString{InlineString: "[redacted]"}}
+// shown is a resource with nothing of it that is secret.
+func (h *hidden) shown(typeURL string, r *translate.Resource) (*anypb.Any, error) {
+	body := &anypb.Any{TypeUrl: typeURL, Value: r.Bytes()}
+	if typeURL == translate.SecretType {
+		return redact(body)
+	}
+	return h.resource(body)
+}
+
+var redacted = &core.DataSource{Specifier: &core.DataSource_InlineString{InlineString: redactedText}}
 
 // redact is a Secret with nothing of it that is secret.
 func redact(body *anypb.Any) (*anypb.Any, error) {

@@ -45,7 +45,7 @@ func TestDumpsHideSecrets(t *testing.T) {
 		}
 		sent.Resources = append(sent.Resources, &translate.Resource{Name: name, Body: [][]byte{body}})
 	}
-	dump, err := dumpOf([]snapshot.Sent{sent}, nil)
+	dump, err := (&hidden{}).dumpOf([]snapshot.Sent{sent}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,8 @@ type Plane struct {
 	sources []NamedSource
 	keys    *jwks.Fetcher // nil: no keys are fetched
 	relayed relay
-	lineage lineage    // of what is in effect
+	lineage lineage // of what is in effect
+	hidden  hidden
 	mu      sync.Mutex // guards what follows
 	watch   []chan struct{}
 	between problemsBetween
@@ -62,7 +63,7 @@ func NewPlane(sources []NamedSource, o snapshot.Options) *Plane {
 		relayed:  relay{index: translator.Index, changed: make(chan struct{}, 1)},
 	}
 	p.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	o.Registerer = p.Registry
+	o.Registerer, o.Redact = p.Registry, p.hidden.text
 	patched := newBootstraps(p.relayed.Mesh, translator.Index)
 	p.Report(patched.problems)
 	refused := &refusals{mesh: p.relayed.Mesh, connected: func() []snapshot.ProxyStatus { return p.Server.Proxies() }, of: map[string][]string{}}
@@ -150,6 +151,7 @@ func (p *Plane) relay(ctx context.Context) {
 		if m == nil {
 			continue // keys were there first
 		}
+		p.hidden.add(m.Settings.Environment)
 		if p.keys != nil {
 			m = p.keys.With(ctx, m)
 		}
@@ -212,6 +214,7 @@ func (p *Plane) Problems() []config.Problem {
 			}
 		}
 	}
+	p.hidden.problems(out)
 	config.SortProblems(out)
 	return out
 }

@@ -49,6 +49,10 @@ type Options struct {
 	// Authority is that of the TLS addresses. Nil means the cluster's own, whose
 	// keys Secrets hold, or without a cluster one in memory.
 	Authority Authority
+	// Environment finds the variables that headers of extension providers name
+	// (HttpHeader.envName), and is asked for no others; nil: something that says
+	// which variable it is stands for each.
+	Environment config.Lookup
 	// InternalKeys lets the keys of token issuers be fetched from addresses of
 	// the inside.
 	InternalKeys bool
@@ -148,6 +152,7 @@ func Run(ctx context.Context, o Options) error {
 		r.plane.Store.ForRevision(o.revision())
 	}
 	defer r.plane.Server.Close()
+	r.plane.Store.ReadEnvironment(o.Environment)
 	r.plane.FetchKeys(jwks.Options{Internal: o.InternalKeys, Log: o.Log})
 	if err := r.prepare(server, statuses); err != nil {
 		return err

@@ -107,6 +107,21 @@ func (a *authority) issueUntil(end time.Time, name string, serial int64) (cert, 
 	return a.pem(base+".crt", "CERTIFICATE", der), a.pem(base+".key", "PRIVATE KEY", pk)
 }
 
+// client proves an identity to a control plane of this authority.
+func (a *authority) client(identity string) credentials.TransportCredentials {
+	a.t.Helper()
+	roots := x509.NewCertPool()
+	roots.AddCert(a.cert)
+	cert, key := a.issue(identity, 20)
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return credentials.NewTLS(&tls.Config{
+		RootCAs: roots, ServerName: "istiod.istio-system.svc", MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair},
+	})
+}
+
 // run serves examples/canary on free ports until the test ends, and returns
 // the addresses by what they serve.
 func run(t *testing.T, a serve.Authority) map[string]string {

@@ -179,7 +179,7 @@ func (t *tools) dump(names []string, namespace string) (snapshot.Reply, error) {
 		if !named(s.Proxy, names[0]) || namespace != "" && s.Proxy.Namespace != namespace {
 			continue
 		}
-		parts, err := partsOf(t.plane.Server.Config(s.Proxy.ID), s.Types)
+		parts, err := t.plane.hidden.partsOf(t.plane.Server.Config(s.Proxy.ID), s.Types)
 		if err != nil {
 			return out, err
 		}

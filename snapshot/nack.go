@@ -15,7 +15,8 @@ import (
 // rest is.
 func (s *stream) nack(k kind, f *feed, r *response, detail *rpc.Status) {
 	text := detail.GetMessage()
-	f.lastError = text
+	told := s.server.options.Redact(text)
+	f.lastError = told
 	s.server.metrics.rejected(k, s.proxy, detail)
 	items := r.items()
 	if len(items) == 0 {
@@ -37,7 +38,7 @@ func (s *stream) nack(k kind, f *feed, r *response, detail *rpc.Status) {
 	}
 	if len(bad) > 0 {
 		s.judging++
-		s.server.cache.reject(s.seat, k, bad, text, func() {
+		s.server.cache.reject(s.seat, k, bad, told, func() {
 			s.mu.Lock()
 			s.judging--
 			s.mu.Unlock()

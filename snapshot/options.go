@@ -39,6 +39,9 @@ type Options struct {
 	Health func(p *config.Proxy, fault error)
 	// Answers are to requests of other types, by type URL.
 	Answers map[string]Answer
+	// Redact, unless nil, takes out of a client's text about what it rejects what
+	// nobody may read.
+	Redact func(string) string
 	// Registerer takes the metrics; nil keeps them to the Server.
 	Registerer prometheus.Registerer
 
@@ -99,6 +102,9 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
+	if o.Redact == nil {
+		o.Redact = func(s string) string { return s }
+	}
 	fill(&o.ResponseSize, 512<<10)
 	fill(&o.RequestSize, 16<<20)
 	fill(&o.Streams, 20_000)

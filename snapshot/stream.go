@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"sync"
@@ -346,9 +347,10 @@ func (s *stream) introduce(ctx context.Context, p *config.Proxy) error {
 	if err := s.enter(p.ID); err != nil {
 		return err
 	}
-	if p.ServiceAccount == "" && grant.ServiceAccount != "" {
+	if p.ServiceAccount == "" && grant.ServiceAccount != "" || !grant.Secrets {
 		q := *p
-		q.ServiceAccount = grant.ServiceAccount
+		q.ServiceAccount = cmp.Or(p.ServiceAccount, grant.ServiceAccount)
+		q.Unproven = !grant.Secrets
 		p = &q
 		s.mu.Lock()
 		s.proxy = p

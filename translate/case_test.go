@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -28,6 +29,7 @@ var update = flag.Bool("update", false, "rewrite the expected sections of testda
 //	Why this matters, in a sentence or two.
 //	-- config.yaml --           input; any number of *.yaml files
 //	-- proxy --                 optional: type, namespace, labels, ip, interception, …
+//	-- environment --           optional: the control plane's, a line NAME=value each
 //	-- names clusters --        names of a type: clusters, listeners, routes, endpoints
 //	-- cluster outbound|80||a.default.svc.cluster.local --
 //	-- route 80 : virtualHosts.[name=a.default.svc.cluster.local:80].routes.[0] --
@@ -84,7 +86,22 @@ func runCase(t *testing.T, path string) {
 	}
 }
 
-func isInput(name string) bool { return name == "proxy" || strings.HasSuffix(name, ".yaml") }
+func isInput(name string) bool {
+	return name == "proxy" || name == "environment" || strings.HasSuffix(name, ".yaml")
+}
+
+// environment finds the variables of a section; a value is quoted if need be.
+func environment(text string) config.Lookup {
+	values := map[string]string{}
+	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		name, value, _ := strings.Cut(line, "=")
+		if plain, err := strconv.Unquote(value); err == nil {
+			value = plain
+		}
+		values[name] = value
+	}
+	return func(name string) (string, bool) { v, ok := values[name]; return v, ok }
+}
 
 // world is one case's configuration, seen by its proxy.
 type world struct {
@@ -100,6 +117,11 @@ func newWorld(t *testing.T, archive *txtar.Archive) *world {
 	t.Helper()
 	w := &world{translate: translate.NewTranslator(1 << 16), proxy: defaultProxy()}
 	store := discovery.NewStore(translate.Check, "file")
+	for _, f := range archive.Files {
+		if f.Name == "environment" {
+			store.ReadEnvironment(environment(string(f.Data)))
+		}
+	}
 	var changes []discovery.Change
 	var parse []config.Problem
 	for _, f := range archive.Files {

@@ -75,6 +75,9 @@ type Traits struct {
 	// ProxyConfig is the canonical JSON of the proxy's own ProxyConfig
 	// metadata, as far as translation reads it.
 	ProxyConfig string
+	// Unproven: the proxy is sent no values of variables. Set only where there
+	// are some.
+	Unproven bool
 	// FollowsParent: the Envoy's OpenTelemetry tracer has samplers that follow a
 	// decision made before.
 	FollowsParent bool
@@ -145,6 +148,7 @@ func (ix *Index) Classes(p *config.Proxy) []Class {
 	t := traitsOf(p)
 	t.Near = ix.nearOf(p)
 	t.ServiceCluster = ix.tracedAs(p)
+	t.Unproven = p.Unproven && len(ix.mesh.Settings.Environment.Values()) > 0
 	ix.envoyFilters.addTo(&t, p)
 	in := t
 	in.Near = Viewer{}

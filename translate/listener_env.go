@@ -9,7 +9,10 @@ import (
 
 // listenerEnv is what every listener of a scope may read besides its draft.
 type listenerEnv struct {
-	mesh   *meshconfig.MeshConfig
+	mesh *meshconfig.MeshConfig
+	// environment holds the variables that mesh names.
+	environment *config.Environment
+
 	proxy  *meshconfig.ProxyConfig
 	traits Traits
 	side   Side
@@ -26,13 +29,13 @@ type listenerEnv struct {
 func newListenerEnv(s *Scope) listenerEnv {
 	t := s.Class.Traits
 	h := config.NewHasher().Hash(s.Settings.Hash).Uint(uint64(s.Class.Side))
-	h.Str(string(t.Interception), t.ProxyConfig, t.ServiceCluster).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.IstioFilters).Bool(t.DNSCapture).Bool(t.Certificates).Bool(t.SetsState).Bool(t.Telemetry).Bool(t.FollowsParent).Bool(t.Modules)
+	h.Str(string(t.Interception), t.ProxyConfig, t.ServiceCluster).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.IstioFilters).Bool(t.DNSCapture).Bool(t.Certificates).Bool(t.SetsState).Bool(t.Telemetry).Bool(t.FollowsParent).Bool(t.Modules).Bool(t.Unproven)
 	s.policies.addTo(h)
 	s.telemetry.addTo(h)
 	addExtensions(h, s.extensions)
 	return listenerEnv{
 		policies: &s.policies, telemetry: &s.telemetry, extensions: s.extensions,
-		mesh: s.Settings.Mesh, proxy: s.proxyConfig(), traits: t, side: s.Class.Side, key: h.Sum(),
+		mesh: s.Settings.Mesh, environment: s.Settings.Environment, proxy: s.proxyConfig(), traits: t, side: s.Class.Side, key: h.Sum(),
 	}
 }
 

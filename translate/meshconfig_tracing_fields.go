@@ -66,7 +66,7 @@ func tracingProviderTables() []Table {
 		{Message: of + ".HttpHeader", Fields: []Field{
 			{Name: "name", Feature: "name", Case: zipkin, Check: checkTokenHeader},
 			{Name: "value", Feature: "value", Case: zipkin},
-			{Name: "env_name", Unsupported: "the control plane's environment is not read for proxies; write the value, or add it in the collector"},
+			{Name: "env_name", Feature: "value of a variable of the control plane", Case: "meshconfig/header_of_environment"},
 		}},
 		{Message: of + ".ResourceDetectors", Fields: []Field{
 			{Name: "environment", Feature: "OTEL_RESOURCE_ATTRIBUTES", Case: otel},

@@ -62,7 +62,7 @@ func (t *listenerTexts) tracer(p *extensionProviderSpec, to *site) *tracer {
 	name := t.env.traits.ServiceCluster
 	switch {
 	case p.GetZipkin() != nil:
-		return &tracer{http: tracerOf(zipkinTracer, zipkinOf(p.GetZipkin(), to)), longestPath: p.GetZipkin().GetMaxTagLength()}
+		return &tracer{http: tracerOf(zipkinTracer, t.zipkin(p.GetZipkin(), to)), longestPath: p.GetZipkin().GetMaxTagLength()}
 	case p.GetDatadog() != nil:
 		return &tracer{longestPath: p.GetDatadog().GetMaxTagLength(), http: tracerOf(datadogTracer, &trace.DatadogConfig{
 			CollectorCluster: to.cluster(), CollectorHostname: to.host(), ServiceName: name,
@@ -88,7 +88,7 @@ func lightstepOf(to *core.GrpcService, name, token string) *trace.OpenTelemetryC
 	return &trace.OpenTelemetryConfig{GrpcService: to, ServiceName: name}
 }
 
-func zipkinOf(p *meshconfig.MeshConfig_ExtensionProvider_ZipkinTracingProvider, to *site) *trace.ZipkinConfig {
+func (t *listenerTexts) zipkin(p *meshconfig.MeshConfig_ExtensionProvider_ZipkinTracingProvider, to *site) *trace.ZipkinConfig {
 	path := p.GetPath()
 	if path == "" {
 		path = zipkinPath
@@ -101,7 +101,7 @@ func zipkinOf(p *meshconfig.MeshConfig_ExtensionProvider_ZipkinTracingProvider, 
 		CollectorEndpointVersion: trace.ZipkinConfig_HTTP_JSON,
 		TraceId_128Bit:           !p.GetEnable_64BitTraceId(),
 		SharedSpanContext:        wrapperspb.Bool(false),
-		CollectorService:         httpService(to, path, timeout, p.GetHeaders()),
+		CollectorService:         httpService(to, path, timeout, t.headers(p.GetHeaders(), true)),
 	}
 	if p.GetTraceContextOption() == meshconfig.MeshConfig_ExtensionProvider_ZipkinTracingProvider_USE_B3_WITH_W3C_PROPAGATION {
 		out.TraceContextOption = trace.ZipkinConfig_USE_B3_WITH_W3C_PROPAGATION
@@ -109,20 +109,37 @@ func zipkinOf(p *meshconfig.MeshConfig_ExtensionProvider_ZipkinTracingProvider, 
 	return out
 }
 
+// headers are those of a provider's requests that have a value. One of a
+// variable is secret, and taken as it is: formatted headers are those behind
+// whose percent signs Envoy looks for variables of its own.
+func (t *listenerTexts) headers(all []*meshconfig.MeshConfig_ExtensionProvider_HttpHeader, formatted bool) []*core.HeaderValue {
+	var out []*core.HeaderValue
+	for _, h := range all {
+		value := h.GetValue()
+		if name := h.GetEnvName(); name != "" && !t.env.traits.Unproven {
+			value, _ = t.env.environment.Header(name)
+			if formatted {
+				value = strings.ReplaceAll(value, "%", "%%")
+			}
+		}
+		if headerName.MatchString(h.GetName()) && value != "" {
+			out = append(out, &core.HeaderValue{Key: h.GetName(), Value: value})
+		}
+	}
+	return out
+}
+
 // httpService is an HTTP service of the mesh.
-func httpService(to *site, path string, timeout *durationpb.Duration, headers []*meshconfig.MeshConfig_ExtensionProvider_HttpHeader) *core.HttpService {
+func httpService(to *site, path string, timeout *durationpb.Duration, headers []*core.HeaderValue) *core.HttpService {
 	out := &core.HttpService{HttpUri: &core.HttpUri{
 		Uri:              "http://" + to.host() + "/" + strings.TrimPrefix(path, "/"),
 		HttpUpstreamType: &core.HttpUri_Cluster{Cluster: to.cluster()},
 		Timeout:          timeout,
 	}}
 	for _, h := range headers {
-		if headerName.MatchString(h.GetName()) && h.GetValue() != "" {
-			out.RequestHeadersToAdd = append(out.RequestHeadersToAdd, &core.HeaderValueOption{
-				AppendAction: core.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-				Header:       &core.HeaderValue{Key: h.GetName(), Value: h.GetValue()},
-			})
-		}
+		out.RequestHeadersToAdd = append(out.RequestHeadersToAdd, &core.HeaderValueOption{
+			AppendAction: core.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD, Header: h,
+		})
 	}
 	return out
 }
@@ -139,15 +156,11 @@ type otelProvider = meshconfig.MeshConfig_ExtensionProvider_OpenTelemetryTracing
 func (t *listenerTexts) opentelemetry(p *otelProvider, to *site) *trace.OpenTelemetryConfig {
 	out := &trace.OpenTelemetryConfig{ServiceName: t.env.traits.ServiceCluster}
 	if h := p.GetHttp(); h != nil {
-		out.HttpService = httpService(to, h.GetPath(), httpTimeoutOf(h.GetTimeout()), h.GetHeaders())
+		out.HttpService = httpService(to, h.GetPath(), httpTimeoutOf(h.GetTimeout()), t.headers(h.GetHeaders(), true))
 	} else {
 		out.GrpcService = toService(to)
 		out.GrpcService.Timeout = usable(p.GetGrpc().GetTimeout())
-		for _, h := range p.GetGrpc().GetInitialMetadata() {
-			if headerName.MatchString(h.GetName()) && h.GetValue() != "" {
-				out.GrpcService.InitialMetadata = append(out.GrpcService.InitialMetadata, &core.HeaderValue{Key: h.GetName(), Value: h.GetValue()})
-			}
-		}
+		out.GrpcService.InitialMetadata = t.headers(p.GetGrpc().GetInitialMetadata(), false)
 	}
 	// Injection puts what serviceAttributeEnrichment asks for into the
 	// environment.
@@ -204,7 +217,7 @@ func (t *listenerTexts) dynatrace(p *otelProvider, s *meshconfig.MeshConfig_Exte
 		Name: "envoy.tracers.opentelemetry.samplers.dynatrace",
 		TypedConfig: packed(&samplers.DynatraceSamplerConfig{
 			Tenant: s.GetTenant(), ClusterId: s.GetClusterId(), RootSpansPerMinute: s.GetRootSpansPerMinute(),
-			HttpService: httpService(to, path, httpTimeoutOf(http.GetTimeout()), http.GetHeaders()),
+			HttpService: httpService(to, path, httpTimeoutOf(http.GetTimeout()), t.headers(http.GetHeaders(), true)),
 		}),
 	}
 }

@@ -137,6 +137,7 @@ func (m *Mesh) startPlane() (changed <-chan struct{}, err error) {
 	o := snapshot.Options{Authorize: serve.Authorize}
 	m.plane = serve.NewPlane([]serve.NamedSource{{Name: file.Name, Source: m.source}}, o)
 	m.plane.TellBuild(m.options.Build)
+	m.plane.Store.ReadEnvironment(m.options.variable)
 	m.plane.FetchKeys(jwks.Options{Internal: m.options.InternalKeys})
 	changed = m.plane.Watch()
 

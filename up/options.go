@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
+	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/serve"
 )
 
@@ -42,11 +44,23 @@ type Options struct {
 	// InternalKeys lets the keys of token issuers be fetched from addresses of
 	// the inside, such as this machine's.
 	InternalKeys bool
+	// Environment are those variables of this process's environment that headers
+	// of extension providers may have the values of (HttpHeader.envName); something
+	// that says which variable it is stands for others.
+	Environment []string
 	// Build is shown at /version of the page's address.
 	Build serve.Build
 	// Note receives one line at a time about what happens, for people. It may
 	// be called from any goroutine; nil discards.
 	Note func(string)
+}
+
+// variable is the value of a variable that MeshConfig names.
+func (o *Options) variable(name string) (string, bool) {
+	if !slices.Contains(o.Environment, name) {
+		return config.Placeholder(name), true
+	}
+	return os.LookupEnv(name)
 }
 
 func (o *Options) check() error {

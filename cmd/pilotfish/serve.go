@@ -148,6 +148,7 @@ namespaces what is about their own proxies.`,
 			}
 			o.Log, o.Build = log, buildInfo()
 			o.Page = configPage(cmd.Context())
+			o.Environment = os.LookupEnv
 			return serve.Run(cmd.Context(), o)
 		},
 	}

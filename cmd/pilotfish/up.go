@@ -74,6 +74,7 @@ as that workload's application does, through its sidecar.`,
 	f.BoolVar(&noRoot, "no-root", false, "the same as --mode loopback")
 	f.StringVar(&ads, "ads", "delta", "delta or sotw: how the Envoys ask for configuration")
 	f.BoolVar(&o.InternalKeys, "jwks-internal", false, "fetch keys of token issuers (jwksUri) from loopback, private and link-local addresses, too")
+	f.StringSliceVar(&o.Environment, "env", nil, "variable of this environment that a header of an extension provider (envName) may have the value of; others get a placeholder")
 	f.IntVar(&o.LoadRate, "load", 0, fmt.Sprintf("requests a second to send through the first gateway; %d without a number", defaultLoad))
 	f.Lookup("load").NoOptDefVal = fmt.Sprint(defaultLoad)
 	completes(cmd, "mode", "auto", "netns", "loopback")
