@@ -274,6 +274,14 @@ func staleGauge(since func() time.Time) prometheus.Collector {
 	})
 }
 
+// saveFailures counts the times that the state could not be saved.
+func saveFailures(n func() uint64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "pilotfish_state_save_failures_total",
+		Help: "Times that the state could not be saved, as on a full disk; what was saved before stays.",
+	}, func() float64 { return float64(n()) })
+}
+
 // checkLifetime keeps certificates long enough to be renewed in time.
 func checkLifetime(d time.Duration) error {
 	const least = time.Minute

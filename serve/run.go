@@ -122,7 +122,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	for _, s := range sources {
 		if k, ok := s.Source.(*kube.Source); ok {
-			r.stale = k.Stale
+			r.stale, r.unsaved = k.Stale, k.SaveFailures
 		}
 	}
 	bounds := o.XDS
@@ -183,7 +183,7 @@ func (r *running) prepare(server *rest.Config, statuses *seenStatuses) error {
 		}
 	}
 	if r.stale != nil {
-		r.plane.Registry.MustRegister(staleGauge(r.stale))
+		r.plane.Registry.MustRegister(staleGauge(r.stale), saveFailures(r.unsaved))
 	}
 	r.admission = newAdmission(r.plane, callers, secrets, o.Log)
 	switch {
@@ -248,6 +248,7 @@ type running struct {
 	admission *admission
 	tools     *tools           // set before a listener is served
 	stale     func() time.Time // of the cluster's state; nil without a cluster
+	unsaved   func() uint64    // how often that was not saved; nil without a cluster
 	cluster   *cluster         // nil without a cluster, and where nothing is written
 
 	xds, secure, hook, monitoring, http net.Listener

@@ -135,8 +135,7 @@ func TestServeHandsOver(t *testing.T) {
 		envoytest.Eventually(t, time.Minute, what)
 	}
 	await(func() string { return first.has(t) })
-	load := startLoad(t, port)
-	await(func() string { return load.lacks("a") })
+	load := startLoad(t, port, "a")
 
 	t.Log("to a replica that has the same")
 	second.open()
@@ -220,13 +219,20 @@ type load struct {
 	answers []string // without repetitions
 }
 
-// startLoad makes requests to a port of this machine until stop, or the test's
-// end.
-func startLoad(t *testing.T, port int) *load {
+// startLoad makes requests to a port of this machine, from the first answer on
+// that is as it should be until stop, or the test's end.
+func startLoad(t *testing.T, port int, first string) *load {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	envoytest.Eventually(t, time.Minute, func() string {
+		if got := answer(client, port); got != first {
+			return fmt.Sprintf("answers %q, want %q", got, first)
+		}
+		return ""
+	})
 	l := &load{t: t, quit: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(l.done)
-		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
 		for {
 			select {
 			case <-l.quit:

@@ -92,6 +92,19 @@ func unsaved(k config.Key) bool {
 	return k.Group == "" && k.Kind == "Secret" || discovery.IsReferenceGrant(k)
 }
 
+// halfWritten is the pattern of the names, in the folder of a view, of what
+// shall become one.
+const halfWritten = ".view-*"
+
+// removeHalfWritten removes what a process that was killed while it saved has
+// left beside a view. Only one process may use a folder at a time.
+func removeHalfWritten(path string) {
+	files, _ := filepath.Glob(filepath.Join(filepath.Dir(path), halfWritten))
+	for _, f := range files {
+		_ = os.Remove(f)
+	}
+}
+
 // save writes a view to a file. What was there before stays unless all of the
 // new view is on disk.
 func save(path, server string, objects []discovery.Object, now time.Time) error {
@@ -118,7 +131,7 @@ func save(path, server string, objects []discovery.Object, now time.Time) error 
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".view-*")
+	f, err := os.CreateTemp(filepath.Dir(path), halfWritten)
 	if err != nil {
 		return err
 	}

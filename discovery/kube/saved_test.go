@@ -3,7 +3,9 @@ package kube_test
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,6 +72,10 @@ func TestSavedState(t *testing.T) {
 	s, c := cluster(t)
 	apply(t, c, savedObjects)
 	file := filepath.Join(t.TempDir(), "view")
+	left := filepath.Join(filepath.Dir(file), ".view-123") // by a process that was killed
+	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	l, cfg := newLink(t, s.Config())
 	o := kube.Options{Saved: file, Patience: 200 * time.Millisecond}
 	first := watchWith(t, cfg, o)
@@ -79,6 +85,9 @@ func TestSavedState(t *testing.T) {
 	}
 	first.stop() // saves
 	noSecrets(t, file)
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what a killed process has left is still there: %v", err)
+	}
 
 	l.cut()
 	second := watchWith(t, cfg, o)

@@ -109,6 +109,9 @@ func (s *Source) Run(ctx context.Context, store *discovery.Store) error {
 		close(synced)
 	})
 	away := make(chan struct{})
+	if s.options.Saved != "" {
+		removeHalfWritten(s.options.Saved)
+	}
 	running.Go(func() {
 		if s.options.Saved != "" && s.waitAway(ctx, synced) {
 			close(away)

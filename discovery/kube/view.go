@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -17,7 +18,7 @@ import (
 
 // view is the last good state as a file. While the API server is away at the
 // start, what the file holds is in effect; what the server says later replaces
-// it. All methods but Stale belong to Source.apply's goroutine.
+// it. All methods but staleSince belong to Source.apply's goroutine.
 type view struct {
 	path, server string
 	pace         time.Duration
@@ -31,6 +32,8 @@ type view struct {
 	changed bool // since the last save
 	failed  bool // the last save failed
 	next    time.Time
+
+	failures atomic.Uint64 // of all saves
 
 	mu    sync.Mutex
 	stale time.Time // when the file in effect was saved; zero if none is
@@ -125,6 +128,9 @@ func (v *view) keep(now time.Time, end bool) {
 	// Saving takes at most a twentieth of the time.
 	v.next = time.Now().Add(max(v.pace, 20*time.Since(now)))
 	v.changed = err != nil
+	if err != nil {
+		v.failures.Add(1)
+	}
 	if (err != nil) != v.failed {
 		v.failed = err != nil
 		if err != nil {
@@ -138,6 +144,9 @@ func (v *view) keep(now time.Time, end bool) {
 // Stale is when the state in effect was saved, if it is not the API server's
 // but the one of Options.Saved; else zero.
 func (s *Source) Stale() time.Time { return s.view.staleSince() }
+
+// SaveFailures counts how often the state could not be saved.
+func (s *Source) SaveFailures() uint64 { return s.view.failures.Load() }
 
 // waitAway returns true if the API server stays away for a while before synced
 // is closed.

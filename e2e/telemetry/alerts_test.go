@@ -135,6 +135,7 @@ var healthy = map[string]string{
 	`pilotfish_xds_unanswered_total{type="cds"}`:                                          "0x60",
 	`pilotfish_xds_shed_total{limit="streams"}`:                                           "0x60",
 	`pilotfish_state_stale_seconds{pod="istiod"}`:                                         "0x60",
+	`pilotfish_state_save_failures_total{pod="istiod"}`:                                   "0x60",
 	`sidecar_injection_failure_total`:                                                     "2x60",
 	`pilot_jwks_resolver_network_fetch_fail_total`:                                        "0x60",
 	`pilot_proxy_convergence_time_bucket{le="0.1"}`:                                       "0+60x60",
@@ -163,6 +164,7 @@ var alertCases = map[string]alertCase{
 	"PilotfishProxyDoesNotAnswer":        {map[string]string{`pilotfish_xds_unanswered_total{type="cds"}`: "0x10 1+1x50"}, 14, 18},
 	"PilotfishStreamsShed":               {map[string]string{`pilotfish_xds_shed_total{limit="streams"}`: "0x10 7x50"}, 10, 12},
 	"PilotfishStateStale":                {map[string]string{`pilotfish_state_stale_seconds{pod="istiod"}`: "0x10 60+60x50"}, 15, 17},
+	"PilotfishStateNotSaved":             {map[string]string{`pilotfish_state_save_failures_total{pod="istiod"}`: "0x10 1+1x50"}, 20, 22},
 	"PilotfishInjectionFails":            {map[string]string{`sidecar_injection_failure_total`: "2x10 3x50"}, 10, 12},
 	"PilotfishTokenKeysNotFetched": {map[string]string{
 		`pilot_jwks_resolver_network_fetch_fail_total`:                                              "0x10 1+1x50",
