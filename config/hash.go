@@ -24,6 +24,13 @@ type Hasher struct{ d *xxhash.Digest }
 // NewHasher returns an empty Hasher.
 func NewHasher() Hasher { return Hasher{xxhash.New()} }
 
+// Reset makes the Hasher empty again: a loop over thousands of small identities
+// needs one.
+func (h Hasher) Reset() Hasher {
+	h.d.Reset()
+	return h
+}
+
 // Str adds strings.
 func (h Hasher) Str(parts ...string) Hasher {
 	for _, p := range parts {

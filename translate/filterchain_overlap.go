@@ -37,10 +37,10 @@ func (cc *chainClaims) add(c *chain) (kept *chain, lost []string) {
 	}
 	if cc.taken == nil {
 		cc.taken = map[chainClaim]bool{}
-		cc.take(&cc.first)
+		cc.take(cc.first.claims())
 	}
-	if cc.free(&c.match) {
-		cc.take(&c.match)
+	if claims := c.match.claims(); cc.free(claims) {
+		cc.take(claims)
 		return c, nil
 	}
 	for _, part := range []func(*chainMatch) *[]string{
@@ -52,12 +52,13 @@ func (cc *chainClaims) add(c *chain) (kept *chain, lost []string) {
 			continue
 		}
 		reduced := *c
+		reduced.origin = 0
 		lost = nil
 		var left []string
 		for _, one := range list {
 			single := c.match
 			*part(&single) = []string{one}
-			if cc.free(&single) {
+			if cc.free(single.claims()) {
 				left = append(left, one)
 			} else {
 				lost = append(lost, one)
@@ -65,7 +66,7 @@ func (cc *chainClaims) add(c *chain) (kept *chain, lost []string) {
 		}
 		if len(left) > 0 {
 			*part(&reduced.match) = left
-			cc.take(&reduced.match)
+			cc.take(reduced.match.claims())
 			return &reduced, lost
 		}
 	}
@@ -78,9 +79,10 @@ func (b *build) withoutOverlap(chains []*chain) []*chain {
 	if len(chains) < 2 {
 		return chains
 	}
-	claims := chainClaims{}
-	var out []*chain
-	for _, c := range chains {
+	claims := chainClaims{some: true, first: chains[0].match, taken: make(map[chainClaim]bool, len(chains))}
+	claims.take(claims.first.claims())
+	out := append(make([]*chain, 0, len(chains)), chains[0])
+	for _, c := range chains[1:] {
 		kept, lost := claims.add(c)
 		if kept != nil {
 			out = append(out, kept)
@@ -93,8 +95,8 @@ func (b *build) withoutOverlap(chains []*chain) []*chain {
 	return out
 }
 
-func (cc *chainClaims) free(m *chainMatch) bool {
-	for _, k := range m.claims() {
+func (cc *chainClaims) free(claims []chainClaim) bool {
+	for _, k := range claims {
 		if cc.taken[k] {
 			return false
 		}
@@ -102,13 +104,16 @@ func (cc *chainClaims) free(m *chainMatch) bool {
 	return true
 }
 
-func (cc *chainClaims) take(m *chainMatch) {
-	for _, k := range m.claims() {
+func (cc *chainClaims) take(claims []chainClaim) {
+	for _, k := range claims {
 		cc.taken[k] = true
 	}
 }
 
 func (m *chainMatch) claims() []chainClaim {
+	if len(m.sni) == 1 && len(m.cidrs) == 0 && len(m.alpn) == 0 { // most by far
+		return []chainClaim{{m.port, "", m.sni[0], m.transport, ""}}
+	}
 	cidrs, sni, alpn := orAny(canonicalCIDRs(m.cidrs)), orAny(m.sni), orAny(m.alpn)
 	if len(cidrs)*len(sni)*len(alpn) > maxClaims {
 		cidrs, sni = []string{strings.Join(cidrs, ",")}, []string{strings.Join(sni, ",")}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unique"
 
 	networking "istio.io/api/networking/v1alpha3"
 
@@ -21,6 +22,13 @@ type GatewayServer struct {
 	content config.Hash
 	kind    serverKind
 	name    string
+	// protocol is what the server speaks, and ownTable the name of the table that
+	// it shares with no other, if it has one.
+	protocol config.Protocol
+	ownTable string
+	// chain is the filter chain of a server that takes TLS off requests, but for
+	// its http, which depends on the workload; nil for others. Not to be modified.
+	chain *chain
 	// Hosts are the server's hosts with the namespaces whose VirtualServices
 	// may use them.
 	Hosts []ServerHost
@@ -38,23 +46,52 @@ type GatewayServer struct {
 // function of the object; shared by scopes.
 type settledGateway struct {
 	*config.Gateway
+	// selector tells it from Gateways with another selector.
+	selector unique.Handle[string]
 	// servers lack what depends on the workload: Route, HTTP3, VirtualServices.
 	servers []GatewayServer
 }
 
 func settleGateway(gw *config.Gateway) *settledGateway {
-	s := &settledGateway{Gateway: gw}
+	s := &settledGateway{Gateway: gw, selector: unique.Make(labelText(gw.Spec.GetSelector()))}
 	name := gw.Namespace + "/" + gw.Name
 	for i, spec := range gw.Spec.GetServers() {
 		if spec.GetPort() == nil {
 			continue // reported by the field table
 		}
-		s.servers = append(s.servers, GatewayServer{
+		server := GatewayServer{
 			Gateway: gw, Spec: spec, Index: i, Hosts: serverHosts(gw, spec.GetHosts()),
 			content: serverContent(gw, i), kind: kindOf(spec), name: name,
-		})
+			protocol: config.ParseProtocol(spec.GetPort().GetProtocol()),
+		}
+		if server.ownTable = ownTable(&server); server.ownTable != "" {
+			server.chain = server.terminating()
+		}
+		s.servers = append(s.servers, server)
 	}
 	return s
+}
+
+// terminating is GatewayServer.chain.
+func (g *GatewayServer) terminating() *chain {
+	c := &chain{tls: terminationOf(g), source: &g.Gateway.Meta}
+	names, lost, ok := sniNames(g.hostNames())
+	if !ok || len(lost) > 0 {
+		return nil // which is told anew in each scope
+	}
+	c.match.sni = names
+	h := config.NewHasher().Str("server").Hash(g.content)
+	addSource(h, c.source)
+	c.origin = h.Sum()
+	return c
+}
+
+func (g *GatewayServer) hostNames() []string {
+	out := make([]string, len(g.Hosts))
+	for i, h := range g.Hosts {
+		out[i] = h.Host
+	}
+	return out
 }
 
 // nextGateways are the Gateways of m, the oldest first, made of those of was.
@@ -155,9 +192,7 @@ func (p *GatewayPort) addTo(h config.Hasher) {
 // with conflicts between them settled.
 func (ix *Index) gatherGateways(s *Scope) {
 	m := newGatewayMerge(ix.servicesSelecting(s.Class.Namespace, s.Labels), parseLabels(s.Class.Traits.Ports))
-	for _, gw := range ix.gatewaysSelecting(s.Labels) {
-		m.add(gw)
-	}
+	m.addAll(ix.gatewaysSelecting(s.Labels))
 	s.Gateways = m.merged()
 	bound := boundRules{ix: ix, client: s.Class.Namespace, hosts: map[*config.Gateway]*ruleHosts{}}
 	for _, p := range s.Gateways {
@@ -173,8 +208,14 @@ func (ix *Index) gatherGateways(s *Scope) {
 // takes every gateway workload.
 func (ix *Index) gatewaysSelecting(labels map[string]string) []*settledGateway {
 	var out []*settledGateway
+	known := map[unique.Handle[string]]bool{} // thousands of Gateways have few selectors
 	for _, gw := range ix.gateways {
-		if config.Selects(gw.Spec.GetSelector(), labels) {
+		selects, ok := known[gw.selector]
+		if !ok {
+			selects = config.Selects(gw.Spec.GetSelector(), labels)
+			known[gw.selector] = selects
+		}
+		if selects {
 			out = append(out, gw)
 		}
 	}

@@ -56,8 +56,9 @@ func (g *gateway) addressesOf(p *GatewayPort) []string {
 }
 
 func (g *gateway) tcpChains(p *GatewayPort) []*chain {
-	var out []*chain
+	out := make([]*chain, 0, len(p.Servers))
 	var plain *chain
+	stats := g.statPrefix(p)
 	for _, s := range p.Servers {
 		before := len(out)
 		switch tls := s.Spec.GetTls(); {
@@ -66,10 +67,12 @@ func (g *gateway) tcpChains(p *GatewayPort) []*chain {
 			continue
 		case s.kind == plainHTTP:
 			if plain == nil {
-				plain = &chain{http: g.httpChainOf(p, s), source: &s.Gateway.Meta}
+				plain = &chain{http: g.httpChainOf(stats, s), source: &s.Gateway.Meta}
 			}
 		case s.Route != "":
-			out = append(out, g.httpsChains(p, s)...)
+			if c := g.httpsChain(stats, s); c != nil {
+				out = append(out, c)
+			}
 		case tls.GetMode() == networking.ServerTLSSettings_AUTO_PASSTHROUGH && passesThrough(tls):
 			out = append(out, g.sniClusterChains(s)...)
 		case passesThrough(tls):
@@ -93,41 +96,47 @@ func (g *gateway) tcpChains(p *GatewayPort) []*chain {
 func (g *gateway) quicChains(p *GatewayPort) []*chain {
 	var out []*chain
 	for _, s := range p.Servers {
-		if s.HTTP3 {
-			for _, c := range g.httpsChains(p, s) {
-				c.http.http3 = true
-				c.tls.alpn = []string{"h3"}
-				out = append(out, c)
-			}
+		if !s.HTTP3 {
+			continue
+		}
+		if c := g.httpsChain(g.statPrefix(p), s); c != nil {
+			c.http.http3 = true
+			c.tls = terminationOf(s)
+			c.tls.alpn, c.origin = []string{"h3"}, 0
+			out = append(out, c)
 		}
 	}
 	return out
 }
 
-func (g *gateway) httpChainOf(p *GatewayPort, s *GatewayServer) *httpChain {
+// statPrefix is that of a port's servers without a name.
+func (g *gateway) statPrefix(p *GatewayPort) string {
 	sock := socket{addresses: g.addressesOf(p), port: p.Port}
-	return &httpChain{
-		routes: s.Route, statPrefix: "outbound_" + sock.listenerName(), from: GatewaySide,
-		protocol: config.ParseProtocol(s.Spec.GetPort().GetProtocol()),
-		dynamic:  g.dynamic,
-	}
+	return "outbound_" + sock.listenerName()
 }
 
-// httpsChains is the chain of a server that takes TLS off requests, or none
-// if no name leads to it.
-func (g *gateway) httpsChains(p *GatewayPort, s *GatewayServer) []*chain {
-	sni, ok := g.sniOf(s)
-	if !ok {
-		return nil
+func (g *gateway) httpChainOf(stats string, s *GatewayServer) *httpChain {
+	return &httpChain{routes: s.Route, statPrefix: stats, from: GatewaySide, protocol: s.protocol, dynamic: g.dynamic}
+}
+
+// httpsChain is the chain of a server that takes TLS off requests, nil if no name
+// leads to it.
+func (g *gateway) httpsChain(stats string, s *GatewayServer) *chain {
+	var c chain
+	if s.chain != nil {
+		c = *s.chain
+	} else {
+		sni, ok := g.sniOf(s)
+		if !ok {
+			return nil
+		}
+		c = chain{match: chainMatch{sni: sni}, tls: terminationOf(s), source: &s.Gateway.Meta}
 	}
-	h := g.httpChainOf(p, s)
+	c.http = g.httpChainOf(stats, s)
 	if n := s.Spec.GetName(); n != "" {
-		h.statPrefix = n
+		c.http.statPrefix = n
 	}
-	return []*chain{{
-		match: chainMatch{sni: sni}, tls: terminationOf(s),
-		http: h, source: &s.Gateway.Meta,
-	}}
+	return &c
 }
 
 // terminationOf is the TLS that a server takes off.
@@ -137,38 +146,32 @@ func terminationOf(s *GatewayServer) *tlsTermination {
 
 // sniOf are the names that choose the server; none where it takes every name.
 func (g *gateway) sniOf(s *GatewayServer) (names []string, ok bool) {
-	var hosts []string
-	for _, h := range s.Hosts {
-		hosts = append(hosts, h.Host)
-	}
-	return g.b.sniNames(&s.Gateway.Meta, s.Field()+".hosts", hosts)
+	return g.b.sniNames(&s.Gateway.Meta, s.Field()+".hosts", s.hostNames())
 }
 
 // askForTables asks for the routes of the port's servers, each table once.
 func (g *gateway) askForTables(p *GatewayPort) {
-	var names []string
-	byName := map[string]*routeTable{}
-	for _, s := range p.Servers {
+	places := make(map[string]int, len(p.Servers))
+	for i, s := range p.Servers {
 		if s.Route == "" || g.lacksCertificate(s) {
 			continue
 		}
-		t := byName[s.Route]
-		if t == nil {
-			t = &routeTable{Name: s.Route, Port: s.Spec.GetPort().GetNumber()}
-			byName[s.Route] = t
-			names = append(names, s.Route)
+		if at, ok := places[s.Route]; ok {
+			t := &g.b.tables[at]
+			t.Servers = append(t.Servers, s)
+			continue
 		}
-		t.Servers = append(t.Servers, s)
-	}
-	for _, n := range names {
-		g.b.tables = append(g.b.tables, *byName[n])
+		places[s.Route] = len(g.b.tables)
+		g.b.tables = append(g.b.tables, routeTable{
+			Name: s.Route, Port: s.Spec.GetPort().GetNumber(), Servers: p.Servers[i : i+1 : i+1],
+		})
 	}
 }
 
 // lacksCertificate reports whether the server takes the gateway's own
 // certificate, which it does not have.
 func (g *gateway) lacksCertificate(s *GatewayServer) bool {
-	return s.Spec.GetTls().GetMode() == networking.ServerTLSSettings_ISTIO_MUTUAL && !g.env.traits.Certificates
+	return !g.env.traits.Certificates && s.Spec.GetTls().GetMode() == networking.ServerTLSSettings_ISTIO_MUTUAL
 }
 
 func (g *gateway) cannotBind(p *GatewayPort) {

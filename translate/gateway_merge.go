@@ -69,8 +69,15 @@ func newGatewayMerge(services []*config.Service, names map[string]string) *gatew
 	}
 }
 
-func (m *gatewayMerge) add(gw *settledGateway) {
-	own := slices.Clone(gw.servers)
+func (m *gatewayMerge) addAll(gateways []*settledGateway) {
+	n := 0
+	for _, gw := range gateways {
+		n += len(gw.servers)
+	}
+	own := make([]GatewayServer, 0, n)
+	for _, gw := range gateways {
+		own = append(own, gw.servers...)
+	}
 	for i := range own {
 		m.addServer(&own[i])
 	}
@@ -209,17 +216,23 @@ func (m *gatewayMerge) merged() []GatewayPort {
 // port share one; each HTTPS server has its own, since its certificate covers
 // its own hosts only.
 func tableName(g *GatewayServer, listenPort uint32) string {
-	bind := ""
-	if g.Spec.GetBind() != "" {
-		bind = "." + g.Spec.GetBind()
+	if !g.protocol.IsHTTP() {
+		return g.ownTable
 	}
-	p := config.ParseProtocol(g.Spec.GetPort().GetProtocol())
-	switch {
-	case p.IsHTTP():
-		return "http." + strconv.FormatUint(uint64(listenPort), 10) + bind
-	case p == config.ProtocolHTTPS && terminates(g.Spec.GetTls()):
-		return "https." + strconv.FormatUint(uint64(g.Spec.GetPort().GetNumber()), 10) + "." +
-			g.Spec.GetPort().GetName() + "." + g.Gateway.Name + "." + g.Gateway.Namespace + bind
+	return "http." + strconv.FormatUint(uint64(listenPort), 10) + bindSuffix(g)
+}
+
+func ownTable(g *GatewayServer) string {
+	if g.protocol != config.ProtocolHTTPS || !terminates(g.Spec.GetTls()) {
+		return ""
+	}
+	return "https." + strconv.FormatUint(uint64(g.Spec.GetPort().GetNumber()), 10) + "." +
+		g.Spec.GetPort().GetName() + "." + g.Gateway.Name + "." + g.Gateway.Namespace + bindSuffix(g)
+}
+
+func bindSuffix(g *GatewayServer) string {
+	if bind := g.Spec.GetBind(); bind != "" {
+		return "." + bind
 	}
 	return ""
 }

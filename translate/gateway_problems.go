@@ -17,9 +17,7 @@ func (ix *Index) gatewayProblems() []config.Problem {
 	groups := ix.gatewayWorkloads()
 	for _, g := range groups {
 		m := newGatewayMerge(ix.servicesSelecting(g.namespace, g.labels), g.ports)
-		for _, gw := range ix.gatewaysSelecting(g.labels) {
-			m.add(gw)
-		}
+		m.addAll(ix.gatewaysSelecting(g.labels))
 		out = append(out, m.problems...)
 	}
 	for gw := range ix.mesh.Gateways.All() {

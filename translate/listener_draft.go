@@ -85,6 +85,10 @@ type chain struct {
 	tls   *tlsTermination
 	http  *httpChain
 	tcp   *tcpChain
+	// origin, if not zero, identifies match, tls and source: gateways have
+	// thousands of chains, which need not be looked through to tell whether they
+	// changed.
+	origin config.Hash
 	// source is the object to name as its origin, or nil.
 	source *config.Meta
 }
@@ -125,20 +129,22 @@ func (m *chainMatch) same(o *chainMatch) bool {
 }
 
 func (c *chain) addTo(h config.Hasher) {
-	h.Str(c.name)
-	c.match.addTo(h)
-	h.Bool(c.tls != nil).Bool(c.http != nil).Bool(c.tcp != nil).Bool(c.source != nil)
-	if c.tls != nil {
-		c.tls.addTo(h)
+	h.Str(c.name).Hash(c.origin).Bool(c.http != nil).Bool(c.tcp != nil)
+	if c.origin == 0 {
+		c.match.addTo(h)
+		h.Bool(c.tls != nil).Bool(c.source != nil)
+		if c.tls != nil {
+			c.tls.addTo(h)
+		}
+		if c.source != nil {
+			addSource(h, c.source)
+		}
 	}
 	if c.http != nil {
 		c.http.addTo(h)
 	}
 	if c.tcp != nil {
 		c.tcp.addTo(h)
-	}
-	if c.source != nil {
-		addSource(h, c.source)
 	}
 }
 
@@ -176,8 +182,9 @@ func (d *draft) headKey(env config.Hash) config.Hash {
 
 // sources are the objects that made any part of the listener.
 func (d *draft) sources() []*config.Meta {
-	var out []*config.Meta
-	seen := map[*config.Meta]bool{nil: true}
+	out := make([]*config.Meta, 0, len(d.chains)+1)
+	seen := make(map[*config.Meta]bool, len(d.chains)+2)
+	seen[nil] = true
 	add := func(m *config.Meta) {
 		if !seen[m] {
 			seen[m] = true

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"slices"
+
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -33,8 +35,9 @@ func (e *listenerEnv) spliced(b *build, d *draft) *Resource {
 	base := bare.key(e.key)
 	pieces := make([]*chainPiece, len(d.chains))
 	key := config.NewHasher().Str("spliced listener").Hash(d.headKey(e.key))
+	h := config.NewHasher()
 	for i, c := range d.chains {
-		h := config.NewHasher().Str("filter chain").Hash(base)
+		h.Reset().Str("filter chain").Hash(base)
 		c.addTo(h)
 		sum := h.Sum()
 		key.Hash(sum)
@@ -76,8 +79,10 @@ func (e *listenerEnv) join(b *build, d *draft, pieces []*chainPiece) (*Resource,
 	if err != nil {
 		return nil, err
 	}
-	r := &Resource{Name: d.socket.listenerName(), Body: [][]byte{head}, Sources: d.sources()}
+	r := &Resource{Name: d.socket.listenerName(), Body: make([][]byte, 0, len(pieces)+1), Sources: d.sources()}
+	r.Body = append(r.Body, head)
 	h := config.NewHasher().Str("listener").Bytes(head)
+	t.refs.grow(len(pieces))
 	for _, p := range pieces {
 		if p.err != nil {
 			return nil, p.err
@@ -88,6 +93,11 @@ func (e *listenerEnv) join(b *build, d *draft, pieces []*chainPiece) (*Resource,
 	}
 	r.Version, r.Refs = h.Sum(), t.refs.refs()
 	return r, nil
+}
+
+// grow makes room for what most filter chains of a gateway point to.
+func (r *refCollector) grow(n int) {
+	r.routes, r.secrets = slices.Grow(r.routes, n), slices.Grow(r.secrets, n)
 }
 
 func (r *refCollector) add(o *refCollector) {

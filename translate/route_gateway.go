@@ -13,15 +13,16 @@ import (
 
 // gatewayRoutes fills the tables that a gateway's listeners ask for.
 func (b *build) gatewayRoutes() {
-	done := map[string]bool{}
+	done := make(map[string]bool, len(b.tables))
 	env := b.newRouteEnv(false)
+	h := config.NewHasher()
 	for i := range b.tables {
 		t := &b.tables[i]
 		if done[t.Name] || len(t.Servers) == 0 {
 			continue
 		}
 		done[t.Name] = true
-		if r := b.rememberedTable(t, env); r != nil {
+		if r := b.rememberedTable(t, env, h); r != nil {
 			b.routes = append(b.routes, r)
 		}
 	}
@@ -32,11 +33,11 @@ func (b *build) gatewayRoutes() {
 // change with each of their many virtual hosts, which are remembered.
 const fewRules = 16
 
-// rememberedTable is gatewayTable, made once for equal inputs.
-func (b *build) rememberedTable(t *routeTable, env *routeEnv) *Resource {
+// rememberedTable is gatewayTable, made once for equal inputs. h is for hashing.
+func (b *build) rememberedTable(t *routeTable, env *routeEnv, h config.Hasher) *Resource {
 	egress := b.gatewayEgress(t)
 	rules := 0
-	h := config.NewHasher().Str("gateway table", t.Name).Hash(env.hash).Uint(uint64(len(t.Servers)))
+	h.Reset().Str("gateway table", t.Name).Hash(env.hash).Uint(uint64(len(t.Servers)))
 	for _, s := range t.Servers {
 		if rules += len(s.VirtualServices); rules > fewRules {
 			return b.gatewayTable(t, env)

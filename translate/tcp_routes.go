@@ -190,19 +190,28 @@ func (o *outbound) applies(vs *SettledVirtualService, m clientMatch, port uint32
 // they are nil. Names that Envoy cannot match are left out and reported: a
 // wildcard stands for whole labels in an SNI. ok is false if none is left.
 func (b *build) sniNames(source *config.Meta, field string, in []string) (names []string, ok bool) {
+	names, lost, ok := sniNames(in)
+	for _, n := range lost {
+		b.problems = append(b.problems, config.At(source, field, config.Warning, "SNIWildcard",
+			"host %s cannot be matched by SNI: a wildcard stands for whole labels there. Write it like *.example.com", shown(n)))
+	}
+	return names, ok
+}
+
+// sniNames are the names for a match, and those that Envoy cannot match.
+func sniNames(in []string) (names, lost []string, ok bool) {
 	if slices.Contains(in, "*") {
-		return nil, true
+		return nil, nil, true
 	}
 	for _, n := range in {
 		n = strings.ToLower(strings.TrimSuffix(n, "."))
 		if strings.Contains(strings.TrimPrefix(n, "*."), "*") || n == "" {
-			b.problems = append(b.problems, config.At(source, field, config.Warning, "SNIWildcard",
-				"host %s cannot be matched by SNI: a wildcard stands for whole labels there. Write it like *.example.com", shown(n)))
+			lost = append(lost, n)
 			continue
 		}
 		names = append(names, n)
 	}
-	return names, len(names) > 0
+	return names, lost, len(names) > 0
 }
 
 // routedTo forwards to the destinations of a tls or tcp route. Weights of
