@@ -115,26 +115,43 @@ func anyValue(b []byte) (value []byte) {
 	return value
 }
 
-// dependents remembers, by the content of a cluster or listener, the names
-// that an Envoy subscribes to because of it. Content repeats across proxies.
+// dependents remembers, by the content of a cluster or filter chain, the names
+// that an Envoy subscribes to because of it. Content repeats across proxies, and
+// of a gateway's thousands of chains a change concerns one.
 type dependents struct {
 	seed  maphash.Seed
 	names sync.Map // uint64 -> []string
 }
 
 func (d *dependents) of(typeURL string, body []byte) ([]string, error) {
+	switch typeURL {
+	case typeCluster:
+		return d.remembered(body, endpointNames)
+	case typeListener:
+		return d.routes(body)
+	}
+	return nil, nil
+}
+
+// routes are the tables of a listener: filter_chains 3, default_filter_chain 25.
+func (d *dependents) routes(listener []byte) (out []string, err error) {
+	err = wire.Fields(listener, func(n protowire.Number, v []byte) error {
+		if n != 3 && n != 25 {
+			return nil
+		}
+		names, err := d.remembered(v, routeNames)
+		out = append(out, names...)
+		return err
+	})
+	return out, err
+}
+
+func (d *dependents) remembered(body []byte, read func([]byte) ([]string, error)) ([]string, error) {
 	key := maphash.Bytes(d.seed, body)
 	if v, ok := d.names.Load(key); ok {
 		return v.([]string), nil
 	}
-	var out []string
-	var err error
-	switch typeURL {
-	case typeCluster:
-		out, err = endpointNames(body)
-	case typeListener:
-		out, err = routeNames(body)
-	}
+	out, err := read(body)
 	if err == nil {
 		d.names.Store(key, out)
 	}
@@ -152,22 +169,20 @@ func endpointNames(body []byte) ([]string, error) {
 	return []string{c.GetName()}, nil
 }
 
-func routeNames(body []byte) ([]string, error) {
-	l := &listener.Listener{}
-	if err := proto.Unmarshal(body, l); err != nil {
+func routeNames(filterChain []byte) ([]string, error) {
+	chain := &listener.FilterChain{}
+	if err := proto.Unmarshal(filterChain, chain); err != nil {
 		return nil, err
 	}
 	var out []string
-	for _, chain := range append(l.GetFilterChains(), l.GetDefaultFilterChain()) {
-		for _, f := range chain.GetFilters() {
-			m := &hcm.HttpConnectionManager{}
-			if f.GetTypedConfig().MessageIs(m) {
-				if err := f.GetTypedConfig().UnmarshalTo(m); err != nil {
-					return nil, err
-				}
-				if n := m.GetRds().GetRouteConfigName(); n != "" {
-					out = append(out, n)
-				}
+	for _, f := range chain.GetFilters() {
+		m := &hcm.HttpConnectionManager{}
+		if f.GetTypedConfig().MessageIs(m) {
+			if err := f.GetTypedConfig().UnmarshalTo(m); err != nil {
+				return nil, err
+			}
+			if n := m.GetRds().GetRouteConfigName(); n != "" {
+				out = append(out, n)
 			}
 		}
 	}
