@@ -30,14 +30,16 @@ const (
 // patience is how long a test waits for what must happen.
 const patience = 10 * time.Second
 
-func node(name string) *core.Node {
+func node(name string) *core.Node { return nodeIn(name, "default") }
+
+func nodeIn(name, namespace string) *core.Node {
 	md, err := structpb.NewStruct(map[string]any{
-		"NAMESPACE": "default", "LABELS": map[string]any{"app": "web"}, "ISTIO_VERSION": "1.31.0",
+		"NAMESPACE": namespace, "LABELS": map[string]any{"app": "web"}, "ISTIO_VERSION": "1.31.0",
 	})
 	if err != nil {
 		panic(err)
 	}
-	return &core.Node{Id: "sidecar~10.0.0.1~" + name + ".default~default.svc.cluster.local", Metadata: md}
+	return &core.Node{Id: "sidecar~10.0.0.1~" + name + "." + namespace + "~" + namespace + ".svc.cluster.local", Metadata: md}
 }
 
 // received is what a client got in one response, of either protocol.

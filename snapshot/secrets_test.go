@@ -64,6 +64,23 @@ func TestSecrets(t *testing.T) {
 			c.quiet()
 		})
 	})
+	t.Run("of their own namespace", func(t *testing.T) {
+		bothWith(t, small, snapshot.Options{Authorize: func(context.Context, *config.Proxy) (snapshot.Grant, error) {
+			return snapshot.Grant{Secrets: true}, nil
+		}}, func(t *testing.T, s *served, c *client) {
+			s.world.secret("cert", "of default")
+			c.subscribe(sds, "kubernetes://cert")
+			c.take("sds +kubernetes://cert")
+			d := s.client("two", c.isSotW)
+			d.node = nodeIn("two", "other")
+			d.subscribe(sds, "kubernetes://cert")
+			if d.isSotW {
+				d.take("sds")
+			} else {
+				d.take("sds -kubernetes://cert")
+			}
+		})
+	})
 	t.Run("only with a grant", func(t *testing.T) {
 		bothWith(t, small, grant, func(t *testing.T, s *served, c *client) {
 			s.world.secret("cert", "first")

@@ -39,6 +39,12 @@ func TestAdvisories(t *testing.T) {
 			{from: "default/plain", host: "secret.example.com:80", want: denied}, {from: "default/plain", host: "secret.example.com.", want: denied},
 			{from: "default/plain", host: "other.example.com", want: ok},
 		}},
+		{"2021-008: parts of hosts in any case", policy("DENY", "[{to: [{operation: {hosts: ['internal.*', '*.corp.example.com', 'exact.example.com:80', '*.ports.example.com:80']}}]}]"), []request{
+			{from: "default/plain", host: "internal.example.com", want: denied}, {from: "default/plain", host: "Internal.Example.COM:80", want: denied},
+			{from: "default/plain", host: "a.Corp.example.COM", want: denied}, {from: "default/plain", host: "Exact.Example.com:80", want: denied},
+			{from: "default/plain", host: "a.Ports.Example.com:80", want: denied}, {from: "default/plain", host: "Exact.Example.com:81", want: ok},
+			{from: "default/plain", host: "not-internal.example.com", want: ok},
+		}},
 		{"2021-008: fragments", admin, []request{{path: "/admin#x", want: badRequest}, {path: "/x#/admin", want: badRequest}}},
 	})
 }

@@ -188,7 +188,10 @@ func TestFetchedKeys(t *testing.T) {
 	defer s.Close()
 	w := start(t)
 	bearer := func(i *issuer) string { return "Authorization: Bearer " + i.token(t, nil) }
-	rules := authentication(a.rule(""), "  - issuer: "+b.name+"\n    jwksUri: "+s.URL+"\n")
+	alone := "  - issuer: " + b.name + "\n    jwksUri: " + s.URL + "\n"
+	rules := authentication(a.rule(""), alone)
+	// The only rule: without it nobody would look at tokens.
+	w.decide([]theme{{"before, alone", authentication(alone), []request{{header: bearer(b), want: unauthenticated}, {header: bearer(a), want: unauthenticated}, {want: ok}}}})
 	w.decide([]theme{{"before", rules, []request{
 		{header: bearer(b), want: unauthenticated}, {header: bearer(a), want: ok}, {want: ok}, {bytes: "hi", want: ok},
 	}}})
