@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,8 +19,8 @@ import (
 
 // ParseMeshConfig reads the YAML of the ConfigMap istio's key "mesh" over the
 // defaults. A field that is present replaces its default as a whole, also
-// with a zero value; defaultConfig alone is read field by field over its
-// default, and its maps gain entries. The paths of fields that MeshConfig does
+// with a zero value; defaultConfig alone is read over its default as
+// OverlayProxyConfig does. The paths of fields that MeshConfig does
 // not have are returned in unknown; they have no effect, since the ConfigMap
 // may have been written for another version.
 func ParseMeshConfig(text string) (mc *meshconfig.MeshConfig, unknown []string, err error) {
@@ -29,7 +30,14 @@ func ParseMeshConfig(text string) (mc *meshconfig.MeshConfig, unknown []string, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("mesh config: %w", err)
 	}
-	overlay(mc.ProtoReflect(), over.ProtoReflect(), raw, "defaultConfig")
+	below := mc.GetDefaultConfig()
+	overlay(mc.ProtoReflect(), over.ProtoReflect(), raw)
+	mc.DefaultConfig = below
+	if inner, ok := raw["defaultConfig"].(map[string]any); ok {
+		overlayProxyConfig(below, over.GetDefaultConfig(), inner)
+	} else if inner, ok := raw["default_config"].(map[string]any); ok {
+		overlayProxyConfig(below, over.GetDefaultConfig(), inner)
+	}
 	if mc.GetRootNamespace() == "" {
 		mc.RootNamespace = DefaultMeshConfig().GetRootNamespace()
 	}
@@ -39,7 +47,9 @@ func ParseMeshConfig(text string) (mc *meshconfig.MeshConfig, unknown []string, 
 // OverlayProxyConfig reads YAML, as annotation proxy.istio.io/config has it,
 // over a ProxyConfig, which stays as it is. It is to a workload what
 // defaultConfig is to the mesh: a field that is present replaces the one below
-// it, and maps gain entries.
+// it as a whole, messages such as tracing too, also with a zero value. Only
+// proxyMetadata gains entries, and proxyHeaders keeps some of what it does not
+// say.
 func OverlayProxyConfig(base *meshconfig.ProxyConfig, text string) (pc *meshconfig.ProxyConfig, unknown []string, err error) {
 	pc = proto.Clone(base).(*meshconfig.ProxyConfig)
 	var over meshconfig.ProxyConfig
@@ -47,8 +57,32 @@ func OverlayProxyConfig(base *meshconfig.ProxyConfig, text string) (pc *meshconf
 	if err != nil {
 		return nil, nil, fmt.Errorf("proxy config: %w", err)
 	}
-	overlay(pc.ProtoReflect(), over.ProtoReflect(), raw, "")
+	overlayProxyConfig(pc, &over, raw)
 	return pc, unknown, nil
+}
+
+func overlayProxyConfig(base, over *meshconfig.ProxyConfig, raw map[string]any) {
+	below, headers := base.GetProxyMetadata(), base.GetProxyHeaders()
+	overlay(base.ProtoReflect(), over.ProtoReflect(), raw)
+	if len(below) > 0 {
+		all := maps.Clone(below)
+		maps.Copy(all, over.GetProxyMetadata())
+		base.ProxyMetadata = all
+	}
+	keepHeaders(base.GetProxyHeaders(), headers)
+}
+
+// keepHeaders fills in what proxyHeaders does not say by what is below it:
+// these fields, and no others, as istiod does.
+func keepHeaders(h, below *meshconfig.ProxyConfig_ProxyHeaders) {
+	if h == nil || below == nil {
+		return
+	}
+	h.ForwardedClientCert = cmp.Or(h.ForwardedClientCert, below.ForwardedClientCert)
+	h.RequestId = cmp.Or(h.RequestId, below.RequestId)
+	h.AttemptCount = cmp.Or(h.AttemptCount, below.AttemptCount)
+	h.Server = cmp.Or(h.Server, below.Server)
+	h.EnvoyDebugHeaders = cmp.Or(h.EnvoyDebugHeaders, below.EnvoyDebugHeaders)
 }
 
 // parseOver reads YAML into an empty message. raw is its JSON form, which
@@ -77,24 +111,12 @@ func parseOver(text string, over proto.Message) (raw map[string]any, unknown []s
 }
 
 // overlay sets those fields of base that raw names to their values in over.
-// deep is the JSON name of the one message field that is overlaid in turn.
 // Only the JSON tells a zero value from an absent one.
-func overlay(base, over protoreflect.Message, raw map[string]any, deep string) {
+func overlay(base, over protoreflect.Message, raw map[string]any) {
 	for name, v := range raw {
 		fd := fieldNamed(base.Descriptor(), name)
-		if fd == nil || v == nil {
-			continue
-		}
-		inner, isMap := v.(map[string]any)
 		switch {
-		case fd.JSONName() == deep && isMap:
-			overlay(base.Mutable(fd).Message(), over.Get(fd).Message(), inner, "")
-		case fd.IsMap() && deep == "":
-			dst := base.Mutable(fd).Map()
-			over.Get(fd).Map().Range(func(k protoreflect.MapKey, e protoreflect.Value) bool {
-				dst.Set(k, e)
-				return true
-			})
+		case fd == nil || v == nil:
 		case over.Has(fd):
 			base.Set(fd, over.Get(fd))
 		default:
