@@ -47,7 +47,7 @@ func Lint(w *simulate.World) []Finding {
 	list = slices.Compact(list)
 	out := make([]Finding, 0, len(list))
 	for _, p := range list {
-		if p.Code == "CredentialUnusable" && m.Secrets.Len() == 0 && strings.Contains(p.Message, "does not exist") {
+		if m.Secrets.Len() == 0 && (p.Code == "SecretNotFound" || p.Code == "CredentialUnusable" && strings.Contains(p.Message, "does not exist")) {
 			// Secrets are seldom kept with the rest.
 			p.Severity = config.Info
 		}

@@ -151,10 +151,10 @@ func contraryInjection(m *config.Mesh) []config.Problem {
 	const injection = "istio-injection"
 	var out []config.Problem
 	for n := range m.Namespaces.All() {
-		_, both := n.Labels[injection]
-		if rev, ok := n.Labels[label.IoIstioRev.Name]; ok && both {
+		said, both := n.Labels[injection]
+		if rev, ok := n.Labels[label.IoIstioRev.Name]; ok && both && said != "disabled" { // which is said for now, beside what is meant for later
 			out = append(out, config.At(&n.Meta, "metadata.labels["+label.IoIstioRev.Name+"]", config.Warning, "InjectionContrary",
-				"is %q beside %s: %s, which goes first, so that the revision has no effect. Leave one of the two out", rev, injection, n.Labels[injection]))
+				"is %q beside %s: %s, which goes first, so that the revision has no effect. Leave one of the two out", rev, injection, said))
 		}
 	}
 	return out

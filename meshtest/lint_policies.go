@@ -84,7 +84,11 @@ func (c *callerCheck) say(meta *config.Meta, field, code, near, format string, a
 }
 
 func (c *callerCheck) namespace(meta *config.Meta, field, ns string) {
-	if strings.Contains(ns, "*") || slices.Contains(c.namespaces, ns) {
+	if slices.ContainsFunc(c.namespaces, func(known string) bool { return isLike(ns, known) }) {
+		return
+	}
+	if strings.Contains(ns, "*") {
+		c.say(meta, field, "NamespaceNotFound", "", "is %q, and no namespace of the configuration is like it", ns)
 		return
 	}
 	c.say(meta, field, "NamespaceNotFound", config.Nearest(ns, c.namespaces), "is %q, a namespace of which nothing is in the configuration", ns)

@@ -135,11 +135,16 @@ func checkPatchName(r *Report, p *networking.EnvoyFilter_EnvoyConfigObjectPatch,
 		where, name = "match.listener.listenerFilter", p.GetMatch().GetListener().GetListenerFilter()
 	}
 	switch o := p.GetPatch().GetOperation(); o {
-	case networking.EnvoyFilter_Patch_REMOVE, networking.EnvoyFilter_Patch_MERGE, networking.EnvoyFilter_Patch_MERGE_AND_REPLACE_LIST, networking.EnvoyFilter_Patch_REPLACE:
+	case networking.EnvoyFilter_Patch_MERGE, networking.EnvoyFilter_Patch_MERGE_AND_REPLACE_LIST:
 		if name == "" {
 			r.ErrorAt(where, "Missing", "is empty; %s needs to know which filter is meant", o)
 		}
-		if o != networking.EnvoyFilter_Patch_REPLACE {
+		return
+	case networking.EnvoyFilter_Patch_REMOVE, networking.EnvoyFilter_Patch_REPLACE: // Istio takes them, and does nothing
+		if name == "" {
+			r.WarnAt(where, "NoEffect", "is empty, so that %s does nothing: it needs to know which filter is meant", o)
+		}
+		if o == networking.EnvoyFilter_Patch_REMOVE {
 			return
 		}
 	}

@@ -28,7 +28,7 @@ func checkJWTRule(r *Report, m proto.Message) {
 	}
 	if j.GetJwks() == "" && j.GetJwksUri() == "" {
 		if u, err := url.Parse(j.GetIssuer()); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-			r.ErrorAt("jwksUri", "Missing", "is not set, and the issuer is no URL that could tell where its keys are: all of its tokens are refused. Set jwksUri or jwks")
+			r.WarnAt("jwksUri", "Missing", "is not set, and the issuer is no URL that could tell where its keys are: all of its tokens are refused. Set jwksUri or jwks")
 		}
 	}
 }

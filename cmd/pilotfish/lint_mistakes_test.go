@@ -108,9 +108,19 @@ func TestLintPage(t *testing.T) {
 	if len(codes) < 50 {
 		t.Fatalf("istioctl has %d codes", len(codes))
 	}
+	for code := range strings.FieldsSeq(kialiCodes) {
+		codes = append(codes, "KIA"+code)
+	}
 	for _, code := range codes {
 		if _, ok := reported[code]; !ok {
 			t.Errorf("the page does not name %s", code)
 		}
 	}
 }
+
+// kialiCodes are those of models/istio_validation.go in Kiali's repository at
+// commit d733a09 (of August 2026), and KIA1201 of versions before.
+const kialiCodes = `
+0002 0003 0004 0005 0101 0102 0104 0105 0106 0107 0108 0109 0110 0201 0202 0203 0204 0205 0206 0207 0208 0209 0210 0211 0212
+0301 0302 0401 0501 0505 0506 0601 0602 0701 1004 1006 1007 1101 1102 1104 1105 1106 1107 1108 1109 1110 1111 1112 1113 1114
+1115 1116 1117 1201 1211 1212 1301 1311 1312 1313 1314 1315 1316 1317 1401 1402 1501 1502 1503 1504 1601 1701 1702`

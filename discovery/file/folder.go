@@ -33,6 +33,13 @@ type content struct {
 // maxFile bounds the size of a file in bytes.
 const maxFile = 64 << 20
 
+func tooLarge(path string) config.Problem {
+	return config.Problem{
+		Severity: config.Error, Code: "TooLarge", File: path,
+		Message: "is larger than 64 MiB and is not read; split it" + staysInEffect,
+	}
+}
+
 // update reads the files that are new or different; touched are those that
 // are to be read whatever their size and time say.
 func (f *folder) update(l listing, touched map[string]bool) {
@@ -84,10 +91,7 @@ func (f *folder) read(file found, had *content) *content {
 		return now
 	}
 	if file.info.Size() > maxFile {
-		return keep(config.Problem{
-			Severity: config.Error, Code: "TooLarge", File: file.path,
-			Message: "is larger than 64 MiB: split it; what was read from it before stays in effect",
-		})
+		return keep(tooLarge(file.path))
 	}
 	data, err := os.ReadFile(file.path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -57,6 +58,7 @@ type reader struct {
 	namespace string              // of namespaced objects that name none
 	check     discovery.Validator // of the rest of broken Istio objects; may be nil
 	memory    *Memory             // may be nil
+	strict    bool                // see Text
 }
 
 func (r *reader) stream(data []byte) []document {
@@ -236,6 +238,18 @@ func (h *header) key(namespace string) config.Key {
 	return k
 }
 
+// isForeign reports whether a document is for another program, such as a
+// package.json or the values of a chart.
+func isForeign(n *yaml.Node) bool {
+	return n.Kind == yaml.SequenceNode || n.Kind == yaml.MappingNode && !slices.ContainsFunc(fields(&encoder{}, n), func(kv entry) bool {
+		switch kv.key.Value {
+		case "apiVersion", "kind", "metadata", "spec":
+			return true
+		}
+		return false
+	})
+}
+
 // object reads one object of whatever kind.
 func (r *reader) object(h header, n *yaml.Node, offset int) (d document) {
 	d.key = h.key(r.namespace)
@@ -246,6 +260,14 @@ func (r *reader) object(h header, n *yaml.Node, offset int) (d document) {
 			Message: fmt.Sprintf(format, args...), File: r.file, Line: line,
 		})
 		d.broken, d.object = true, nil
+		return d
+	}
+	if !r.strict && isForeign(n) {
+		d.key = config.Key{}
+		d.problems = append(d.problems, config.Problem{
+			Severity: config.Info, Code: "NotKubernetes", File: r.file, Line: line,
+			Message: "is no Kubernetes object, since it has none of the fields apiVersion, kind, metadata and spec: it is passed over",
+		})
 		return d
 	}
 	if n.Kind != yaml.MappingNode || h.kind == "" || h.apiVersion == "" {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"istio.io/api/annotation"
 	"istio.io/api/label"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -54,6 +55,7 @@ func (c *cluster) workloads() {
 		for i, p := range c.podsOf(o) {
 			if i == 0 {
 				c.checkPod(o, templatePath(o), p)
+				c.checkTemplate(o, p)
 			}
 			key := config.Key{Kind: "Pod", Namespace: o.Meta.Namespace, Name: p.Name}
 			if taken[key] {
@@ -106,6 +108,18 @@ func (c *cluster) checkPod(o *discovery.Object, template string, p *corev1.Pod) 
 		container := &p.Spec.Containers[i]
 		if s := container.SecurityContext; s != nil && container.Name != "istio-proxy" {
 			asks("spec.containers["+strconv.Itoa(i)+"].securityContext.runAsUser", s.RunAsUser)
+		}
+	}
+}
+
+// checkTemplate warns of annotations for pods that stand at the workload, where
+// nothing reads them.
+func (c *cluster) checkTemplate(o *discovery.Object, p *corev1.Pod) {
+	for _, a := range annotation.AllResourceAnnotations() {
+		_, said := o.Meta.Annotations[a.Name]
+		if _, both := p.Annotations[a.Name]; said && !both && slices.Equal(a.Resources, []annotation.ResourceTypes{annotation.Pod}) {
+			c.warn(o, "metadata.annotations["+a.Name+"]", "AnnotationMisplaced",
+				"has no effect on a %s: write it at its pods, below %smetadata.annotations", o.Meta.Kind, templatePath(o))
 		}
 	}
 }

@@ -68,9 +68,12 @@ func unreadable(path string, err error) config.Problem {
 	}
 	return config.Problem{
 		Severity: config.Error, Code: "Unreadable", File: path,
-		Message: "cannot be read: " + err.Error() + ": what was read from it before stays in effect",
+		Message: "cannot be read: " + err.Error() + staysInEffect,
 	}
 }
+
+// staysInEffect ends what is said of a file that a Source cannot read.
+const staysInEffect = ": what was read from it before stays in effect"
 
 // dir walks one directory; above are the real paths of those around it, which
 // a link must not lead back to.
@@ -87,6 +90,10 @@ func (w *walker) dir(path string, above []string) {
 	items, err := os.ReadDir(path)
 	if err != nil {
 		w.fail(path, err)
+		return
+	}
+	if slices.ContainsFunc(items, func(i fs.DirEntry) bool { return i.Name() == ChartFile }) {
+		w.problems = append(w.problems, ChartProblem(path))
 		return
 	}
 	above = append(slices.Clip(above), real)
@@ -106,6 +113,18 @@ func (w *walker) dir(path string, above []string) {
 		case info.Mode().IsRegular() && isConfig(name):
 			w.file(at, info)
 		}
+	}
+}
+
+// ChartFile is in each folder that is a chart of Helm.
+const ChartFile = "Chart.yaml"
+
+// ChartProblem is what is said of a folder that is a chart: its templates are
+// YAML only after Helm has filled them in.
+func ChartProblem(path string) config.Problem {
+	return config.Problem{
+		Severity: config.Error, Code: "HelmChart", File: path,
+		Message: "is a Helm chart, whose templates are no YAML yet: it is left out. Read what \"helm template\" prints for it",
 	}
 }
 

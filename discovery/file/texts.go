@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,6 +17,9 @@ import (
 type Text struct {
 	Name string // for positions
 	Data []byte
+	// Strict: every document is meant to be an object, as in what a program
+	// prints. In a folder there may be files for other programs.
+	Strict bool
 }
 
 // ReadTexts reads the files of a path, a folder or a file, in the order in
@@ -28,12 +32,19 @@ func ReadTexts(path string) ([]Text, []config.Problem, error) {
 	l := walk([]string{path}, func(string) {})
 	var out []Text
 	for _, f := range l.files {
+		if f.info.Size() > maxFile {
+			l.problems = append(l.problems, tooLarge(f.path))
+			continue
+		}
 		data, err := os.ReadFile(f.path)
 		if err != nil {
 			l.problems = append(l.problems, unreadable(f.path, err))
 			continue
 		}
-		out = append(out, Text{f.path, data})
+		out = append(out, Text{Name: f.path, Data: data})
+	}
+	for i := range l.problems { // nothing was read before
+		l.problems[i].Message = strings.TrimSuffix(l.problems[i].Message, staysInEffect)
 	}
 	return out, l.problems, nil
 }
@@ -61,7 +72,7 @@ func objects(texts []Text, addresses func(config.Key, map[string]string) []strin
 	f := folder{namespace: DefaultNamespace, files: map[string]*content{}}
 	read := make([]*content, len(texts))
 	inParallel(len(texts), func(i int) {
-		r := reader{file: texts[i].Name, namespace: DefaultNamespace, check: check, memory: memory}
+		r := reader{file: texts[i].Name, namespace: DefaultNamespace, check: check, memory: memory, strict: texts[i].Strict}
 		c := &content{}
 		c.take(r.stream(texts[i].Data), nil)
 		read[i] = c

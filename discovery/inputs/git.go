@@ -49,24 +49,28 @@ func revisionTexts(ctx context.Context, rev, at string) ([]file.Text, []config.P
 	if err != nil {
 		return nil, nil, err
 	}
-	texts, err := textsAt(files, inside, func(name string) string { return rev + ":" + name })
-	return texts, nil, err
+	return textsAt(files, inside, func(name string) string { return rev + ":" + name })
 }
 
 // textsAt picks the configuration at or below a path of a tree.
-func textsAt(files map[string][]byte, at string, name func(string) string) ([]file.Text, error) {
+func textsAt(files map[string][]byte, at string, name func(string) string) ([]file.Text, []config.Problem, error) {
 	exists := func(n string) bool { _, ok := files[path.Join(at, n)]; return ok }
 	if hasKustomization(exists) {
 		tree := filesys.MakeFsInMemory()
 		for n, data := range files {
 			if err := tree.WriteFile("/"+n, data); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 		data, err := kustomize(tree, "/"+at)
-		return []file.Text{{Name: name(at) + " (kustomize)", Data: data}}, err
+		return []file.Text{{Name: name(at) + " (kustomize)", Data: data}}, nil, err
 	}
 	var out []file.Text
+	var problems []config.Problem
+	charts := chartsAt(files, at)
+	for _, chart := range charts {
+		problems = append(problems, file.ChartProblem(name(chart)))
+	}
 	found := false
 	for n, data := range files {
 		rest, below := strings.CutPrefix(n, at+"/")
@@ -74,16 +78,39 @@ func textsAt(files map[string][]byte, at string, name func(string) string) ([]fi
 			rest, below = n, true
 		}
 		found = found || below || n == at
+		if slices.ContainsFunc(charts, func(chart string) bool { return isIn(n, chart) }) {
+			continue
+		}
 		if n == at || below && file.IsConfig(rest) {
 			out = append(out, file.Text{Name: name(n), Data: data})
 		}
 	}
 	if !found {
-		return nil, fmt.Errorf("%s does not exist", name(at))
+		return nil, nil, fmt.Errorf("%s does not exist", name(at))
 	}
 	slices.SortFunc(out, func(a, b file.Text) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
+	return out, problems, nil
 }
+
+// chartsAt are the folders at or below a path that are charts, and are not in
+// another one.
+func chartsAt(files map[string][]byte, at string) []string {
+	var all, out []string
+	for n := range files {
+		if path.Base(n) == file.ChartFile && isIn(n, at) {
+			all = append(all, path.Dir(n))
+		}
+	}
+	slices.Sort(all) // what is around another one comes first
+	for _, dir := range all {
+		if !slices.ContainsFunc(out, func(around string) bool { return isIn(dir, around) }) {
+			out = append(out, dir)
+		}
+	}
+	return out
+}
+
+func isIn(name, dir string) bool { return dir == "." || strings.HasPrefix(name, dir+"/") }
 
 func untar(archive []byte) (map[string][]byte, error) {
 	out := map[string][]byte{}

@@ -126,7 +126,7 @@ func textsOf(ctx context.Context, o *Options, path string) ([]file.Text, []confi
 		if err == nil && len(bytes.TrimSpace(data)) == 0 {
 			err = errors.New("standard input is empty: did the command before the pipe fail?")
 		}
-		return []file.Text{{Name: "<stdin>", Data: data}}, nil, err
+		return []file.Text{{Name: "<stdin>", Data: data, Strict: true}}, nil, err
 	}
 	if o.Revision != "" {
 		return revisionTexts(ctx, o.Revision, path)

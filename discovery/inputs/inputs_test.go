@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -171,5 +172,47 @@ spec:
 	}
 	if got := strings.Join(found, ", "); got != "7 UnknownField, 8 DurationInvalid" {
 		t.Errorf("found %s", got)
+	}
+}
+
+// In a folder there may be files for other programs, and charts of Helm: the
+// former are passed over with a remark, a chart is an input that is not read,
+// on the disk and in a revision; what a program prints is meant to be objects.
+func TestFilesForOthers(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{
+		"package.json":                  `{"name": "shop", "version": "1"}`,
+		"playbook.yaml":                 "- hosts: all\n",
+		"mesh/x.yaml":                   deployment("x"),
+		"mesh/mistyped.yaml":            "apiVersoin: v1\nkind: Service\n",
+		"charts/a/Chart.yaml":           "apiVersion: v2\nname: a\n",
+		"charts/a/templates/x.yaml":     "name: {{ .Values.x }}\n",
+		"charts/a/charts/b/Chart.yaml":  "apiVersion: v2\nname: b\n",
+		"charts/a/charts/b/values.yaml": "x: 1\n",
+		"charts/a/charts/c/Chart.yaml":  "apiVersion: v2\nname: c\n",
+	})
+	t.Chdir(dir)
+	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"add", "."}, {"-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "-m", "one"}} {
+		if out, err := exec.Command("git", args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+	}
+	for revision, prefix := range map[string]string{"": "", "HEAD": "HEAD:"} {
+		m := load(t, inputs.Options{Paths: []string{"."}, Revision: revision})
+		var got []string
+		for _, p := range m.Problems {
+			got = append(got, p.File+" "+p.Severity.String()+" "+p.Code)
+		}
+		want := []string{prefix + "charts/a error HelmChart", prefix + "mesh/mistyped.yaml error NotAnObject", prefix + "package.json info NotKubernetes", prefix + "playbook.yaml info NotKubernetes"}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: got %q, want %q", revision, got, want)
+		}
+		if workloads(m) != "x" {
+			t.Errorf("%q: workloads %q", revision, workloads(m))
+		}
+	}
+	m := load(t, inputs.Options{Paths: []string{"-"}, Stdin: strings.NewReader("Error: no such chart\n")})
+	if len(m.Problems) != 1 || m.Problems[0].Code != "NotAnObject" {
+		t.Errorf("of what a program printed: %v", m.Problems)
 	}
 }
