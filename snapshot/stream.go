@@ -33,6 +33,9 @@ type stream struct {
 	// blockedSince is when the present send began, in nanoseconds since the
 	// epoch; 0 when none is under way.
 	blockedSince atomic.Int64
+	// atRest: at the last look the client had all that it is offered, so that time
+	// alone changes nothing. Every change of the stream is looked at afterwards.
+	atRest atomic.Bool
 
 	requests *rate.Limiter
 	spoke    atomic.Bool // a request has come
@@ -197,6 +200,7 @@ func (s *stream) message() *message {
 	if s.gone {
 		return nil
 	}
+	s.atRest.Store(false)
 	if len(s.aside) > 0 {
 		m := s.aside[0]
 		s.aside = s.aside[1:]
@@ -247,6 +251,15 @@ func (s *stream) satisfied() bool {
 // settle tells the seat when the client has all that it is offered, and reports
 // that.
 func (s *stream) settle() bool {
+	settled := s.hasAll()
+	s.atRest.Store(settled && s.access.checked.IsZero())
+	if settled {
+		s.seat.settled(s.newest)
+	}
+	return settled
+}
+
+func (s *stream) hasAll() bool {
 	if s.view != s.newest {
 		return false
 	}
@@ -256,7 +269,6 @@ func (s *stream) settle() bool {
 			return false
 		}
 	}
-	s.seat.settled(s.newest)
 	return true
 }
 
@@ -442,6 +454,9 @@ func (s *stream) sweep(now time.Time) {
 	if since := s.blockedSince.Load(); since != 0 && now.Sub(time.Unix(0, since)) > s.server.options.SendTimeout {
 		s.server.metrics.writeTimeouts.Inc()
 		s.fail(status.Errorf(codes.DeadlineExceeded, "a response was not read for %v", s.server.options.SendTimeout))
+		return
+	}
+	if s.atRest.Load() {
 		return
 	}
 	s.mu.Lock()
