@@ -43,11 +43,15 @@ func cidrRange(s string) *core.CidrRange {
 }
 
 // canonicalCIDRs are the masked forms, sorted, without duplicates and without
-// what is no address.
+// what is no address. All addresses are no condition: Envoy keeps the chains
+// without one under the same range, and looks at one of the two kinds only.
 func canonicalCIDRs(in []string) []string {
 	var out []string
 	for _, s := range in {
 		if p, ok := parsePrefix(s); ok {
+			if p.Bits() == 0 {
+				return nil
+			}
 			out = append(out, p.String())
 		}
 	}

@@ -113,7 +113,7 @@ const (
 var plaintextHTTP = []string{"http/1.1", "h2c"}
 
 func (m *chainMatch) anything() bool {
-	return len(m.sni) == 0 && len(m.cidrs) == 0 && len(m.alpn) == 0 && m.transport == "" && m.port == 0
+	return len(m.sni) == 0 && len(canonicalCIDRs(m.cidrs)) == 0 && len(m.alpn) == 0 && m.transport == "" && m.port == 0
 }
 
 func (m *chainMatch) addTo(h config.Hasher) {
