@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"net/netip"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/simulate"
 )
 
 // File is one test file.
@@ -57,6 +59,10 @@ type From struct {
 	Gateway   string `yaml:"gateway"` // namespace/name
 	// Plain: a client without a sidecar.
 	Plain bool `yaml:"plain"`
+	// Address is that of a client outside, who comes to a gateway.
+	Address string `yaml:"address"`
+
+	source netip.Addr
 }
 
 // String is the form of simulate.Query.From.
@@ -80,6 +86,8 @@ type Request struct {
 	JWT     map[string]any    `yaml:"jwt"`
 	SNI     string            `yaml:"sni"`
 	HTTP2   bool              `yaml:"http2"`
+	// ClientCertificate is what a client of https:// or tls:// shows.
+	ClientCertificate *simulate.Certificate `yaml:"clientCertificate"`
 }
 
 // Forall is an invariant: it must hold for every request from some workloads
@@ -266,7 +274,8 @@ func (p *parser) quietly(f func()) {
 func (p *parser) fields(n *yaml.Node, c *Case) {
 	p.decode(n, "name", &c.Name)
 	p.decode(n, "from", &c.From, fromKeys...)
-	p.decode(n, "request", &c.Request, "url", "method", "headers", "jwt", "sni", "http2")
+	p.decode(n, "request", &c.Request, "url", "method", "headers", "jwt", "sni", "http2", "clientCertificate")
+	p.inner(n, "request", "clientCertificate", "subjectAltNames", "subject", "untrusted", "expired", "revoked")
 	if child(n, "forall") != nil {
 		c.Forall = &Forall{}
 		p.decode(n, "forall", c.Forall, "from", "to")
@@ -280,7 +289,7 @@ func (p *parser) fields(n *yaml.Node, c *Case) {
 	}
 }
 
-var fromKeys = []string{"workload", "namespace", "gateway", "plain"}
+var fromKeys = []string{"workload", "namespace", "gateway", "plain", "address"}
 
 var expectKeys = []string{
 	"route", "virtualHost", "to", "not", "authz", "mtls", "retries", "timeout", "status", "redirect", "path", "host",
@@ -307,7 +316,11 @@ func (p *parser) decode(n *yaml.Node, key string, into any, keys ...string) {
 
 // inner reports the keys that an object inside of another does not have.
 func (p *parser) inner(n *yaml.Node, outer, key string, known ...string) {
-	if v := child(child(n, outer), key); v != nil {
+	in := child(n, outer)
+	if in == nil {
+		return
+	}
+	if v := child(in, key); v != nil {
 		p.unknownKeys(v, outer+"."+key+".", known...)
 	}
 }
@@ -322,6 +335,13 @@ func (p *parser) complete(c *Case, broken bool) bool {
 		return false
 	}
 	e := &c.Expect
+	if c.From.Address != "" {
+		a, err := netip.ParseAddr(c.From.Address)
+		if err != nil || c.From.Gateway == "" {
+			return fault("test %q: from.address %q: want the IP address of a client outside, who comes to a gateway", c.Name, c.From.Address)
+		}
+		c.From.source = a
+	}
 	switch {
 	case c.Name == "":
 		return fault("name is missing")

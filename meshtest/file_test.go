@@ -25,7 +25,7 @@ func TestUnknownKeysOfForall(t *testing.T) {
 		got = append(got, p.String())
 	}
 	want := []string{
-		`x_test.yaml:4:29: error: unknown key "forall.from.pod": want one of gateway, namespace, plain, workload (UnknownKey)`,
+		`x_test.yaml:4:29: error: unknown key "forall.from.pod": want one of address, gateway, namespace, plain, workload (UnknownKey)`,
 		`x_test.yaml:5:26: error: unknown key "forall.to.workload": want one of namespace, service (UnknownKey)`,
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {

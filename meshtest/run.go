@@ -3,6 +3,7 @@ package meshtest
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"runtime"
 	"slices"
@@ -22,14 +23,30 @@ type Engine interface {
 	Ask(q *simulate.Query) (*simulate.Answer, error)
 }
 
+// Sourced is an Engine whose clients outside have an address of their own,
+// unless a case says which.
+type Sourced interface{ Source() netip.Addr }
+
 // Simulator is the Engine of package simulate.
-type Simulator struct{ World *simulate.World }
+type Simulator struct {
+	World *simulate.World
+	// Outside is the address of clients outside; that of package simulate if
+	// it is not valid.
+	Outside netip.Addr
+}
 
 // Name implements Engine.
 func (Simulator) Name() string { return "sim" }
 
 // Ask implements Engine.
-func (s Simulator) Ask(q *simulate.Query) (*simulate.Answer, error) { return s.World.Ask(q) }
+func (s Simulator) Ask(q *simulate.Query) (*simulate.Answer, error) {
+	if s.Outside.IsValid() && !q.Source.IsValid() && s.World.FromOutside(q.From) {
+		own := *q
+		own.Source = s.Outside
+		q = &own
+	}
+	return s.World.Ask(q)
+}
 
 // Result is what became of one case.
 type Result struct {
@@ -110,7 +127,7 @@ func runCase(e Engine, w *simulate.World, c *Case) *Result {
 func (c *Case) query() *simulate.Query {
 	q := &simulate.Query{
 		From: c.From.String(), URL: c.Request.URL, Method: c.Request.Method, Claims: c.Request.JWT,
-		HTTP2: c.Request.HTTP2, SNI: c.Request.SNI,
+		HTTP2: c.Request.HTTP2, SNI: c.Request.SNI, Certificate: c.Request.ClientCertificate, Source: c.From.source,
 	}
 	for _, name := range sortedKeys(c.Request.Headers) {
 		q.Header = append(q.Header, simulate.Field{Name: name, Value: c.Request.Headers[name]})

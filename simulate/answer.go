@@ -119,6 +119,9 @@ type Security struct {
 	Source *Source `json:"source,omitempty"`
 
 	takes func(identity string) bool // what Verifies says; nil takes any
+	// principals are more than one name by which policies know the client.
+	principals  []string
+	certificate *Certificate // of a client outside
 }
 
 // Modes of Security.

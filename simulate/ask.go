@@ -37,7 +37,8 @@ func (a *Answer) Certain() bool { return len(a.Unknown) == 0 }
 // Addresses of RFC 5737 stand for what is outside of the mesh.
 var (
 	outsideServer = netip.MustParseAddr("192.0.2.1")
-	outsideClient = netip.MustParseAddr("203.0.113.1")
+	// OutsideClient is who asks gateways.
+	OutsideClient = netip.MustParseAddr("203.0.113.1")
 	plainClient   = netip.MustParseAddr("198.51.100.1")
 )
 
@@ -157,7 +158,7 @@ func (w *World) plainDestination(conn *Conn) Destination {
 func (w *World) askGateway(a *Answer, c *client, conn *Conn, t *target) error {
 	cfg := w.Config(c.pod)
 	if !conn.Source.IsValid() {
-		conn.Source = outsideClient
+		conn.Source = OutsideClient
 	}
 	if !c.pod.Address.IsValid() {
 		return fmt.Errorf("gateway %s has no address", c.pod.Name())

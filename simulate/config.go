@@ -45,6 +45,7 @@ func (p *Part) Resources() *translate.Resources { return p.resources }
 type Config struct {
 	parts     []*Part
 	endpoints func(cluster string) *translate.Resource
+	secrets   func(name string) *translate.Resource // nil: none is known
 
 	mu       sync.Mutex // guards what follows
 	assigned map[string]*endpoint.ClusterLoadAssignment

@@ -25,9 +25,11 @@ type ClientTLS struct {
 	ALPN []string `json:"alpn,omitempty"`
 	// Identity is the URI in the client's certificate; empty without one.
 	Identity string `json:"identity,omitempty"`
-	// Mesh: both sides use the mesh's own certificates. Other certificates
+	// Mesh: both sides use the mesh's own certificates. Those of other servers
 	// are not known here and taken to be valid.
 	Mesh bool `json:"mesh,omitempty"`
+	// Certificate is that of a client that is not of the mesh.
+	Certificate *Certificate `json:"certificate,omitempty"`
 }
 
 // HTTP is one request.

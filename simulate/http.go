@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -23,6 +24,8 @@ type request struct {
 	// were asked.
 	accepted string
 	tried    []Passed
+	// client is whose request it is.
+	client netip.Addr
 }
 
 func (e *exchange) connectionManager(m *hcm.HttpConnectionManager) {
@@ -82,6 +85,8 @@ func (r *request) sanitize() *Reply {
 	if r.manager.GetStripTrailingHostDot() {
 		r.http.Authority = strings.TrimSuffix(r.http.Authority, ".")
 	}
+	r.clientCert()
+	r.clientAddress()
 	return normalizePath(r.manager, r.http)
 }
 

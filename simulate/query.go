@@ -31,6 +31,8 @@ type Query struct {
 	HTTP2  bool
 	// SNI is that of a tls or https connection; the host if empty.
 	SNI string
+	// Certificate is what the client shows in TLS of its own; nil for none.
+	Certificate *Certificate `json:",omitempty"`
 	// Source is the address of a client outside; one of RFC 5737 if empty.
 	Source netip.Addr
 }
@@ -52,6 +54,9 @@ func (u *UnknownName) Error() string {
 
 // fault says what of a request no client could send.
 func (q *Query) fault() error {
+	if q.Certificate != nil && !strings.HasPrefix(q.URL, "https://") && !strings.HasPrefix(q.URL, "tls://") {
+		return fmt.Errorf("URL %q: a client certificate is shown in TLS: want https or tls", q.URL)
+	}
 	if q.Method != "" && !httpguts.ValidHeaderFieldName(q.Method) { // both are tokens (RFC 9110, section 5.6.2)
 		return fmt.Errorf("method %q: want a word without spaces, such as GET", q.Method)
 	}
@@ -153,7 +158,7 @@ func (q *Query) tls(t *target) *ClientTLS {
 	if !t.isTLS() {
 		return nil
 	}
-	out := &ClientTLS{SNI: q.SNI}
+	out := &ClientTLS{SNI: q.SNI, Certificate: q.Certificate}
 	if out.SNI == "" {
 		if _, err := netip.ParseAddr(t.host); err != nil {
 			out.SNI = t.host
@@ -190,6 +195,12 @@ func (w *World) client(from string) (*client, error) {
 		return &client{pod: p, namespace: p.Namespace, outside: true}, nil
 	}
 	return &client{pod: p, namespace: p.Namespace}, nil
+}
+
+// FromOutside reports whether who asks is a client outside.
+func (w *World) FromOutside(from string) bool {
+	c, err := w.client(from)
+	return err == nil && c.outside
 }
 
 // Find returns the first pod of a workload: web.shop, shop/web, or web where

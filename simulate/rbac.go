@@ -16,8 +16,9 @@ import (
 // alone.
 type access struct {
 	*exchange
-	http *HTTP // nil for a connection
-	md   metadata
+	http   *HTTP      // nil for a connection
+	client netip.Addr // whose it is
+	md     metadata
 }
 
 func (r *request) rbac(name string, t *rbac.RBAC) bool {
@@ -36,7 +37,7 @@ func (r *request) rbac(name string, t *rbac.RBAC) bool {
 	if t.GetMatcher() != nil || t.GetShadowMatcher() != nil {
 		r.hop.unknown("filter " + name + " decides by a matcher tree")
 	}
-	a := &access{r.exchange, r.http, r.md}
+	a := &access{r.exchange, r.http, r.client, r.md}
 	a.dry(name, t.GetShadowRulesStatPrefix(), t.GetShadowRules())
 	if decidesNothing(t.GetRules()) {
 		return true
@@ -50,7 +51,7 @@ func (r *request) rbac(name string, t *rbac.RBAC) bool {
 }
 
 func (e *exchange) networkRBAC(name string, t *network.RBAC) bool {
-	a := &access{e, nil, e.md}
+	a := &access{e, nil, e.conn.Source, e.md}
 	a.dry(name, t.GetShadowRulesStatPrefix(), t.GetShadowRules())
 	if decidesNothing(t.GetRules()) {
 		return true
@@ -204,7 +205,7 @@ func (a *access) principal(p *rbacpb.Principal) string {
 	case *rbacpb.Principal_DirectRemoteIp:
 		return inRange(i.DirectRemoteIp, a.conn.Source, "source")
 	case *rbacpb.Principal_RemoteIp:
-		return a.remote(i.RemoteIp)
+		return inRange(i.RemoteIp, a.client, "client")
 	case *rbacpb.Principal_Header:
 		if a.http == nil {
 			return "a connection has no headers"
@@ -240,6 +241,7 @@ func (a *access) authenticated(p *rbacpb.Principal_Authenticated) string {
 	if !ok {
 		a.hop.unknown("RBAC principal name")
 	}
+	match = match || slices.ContainsFunc(d.principals, func(n string) bool { m, _ := matchString(p.GetPrincipalName(), n); return m })
 	return yes(match, fmt.Sprintf("identity %s is not one that %s", orNone(d.Identity), describeString(p.GetPrincipalName())))
 }
 
@@ -253,20 +255,6 @@ func (a *access) filterState(p *rbacpb.Principal_FilterState) string {
 		return "cannot be decided"
 	}
 	return a.authenticated(&rbacpb.Principal_Authenticated{PrincipalName: p.FilterState.GetStringMatch()})
-}
-
-// remote tests the client's address as X-Forwarded-For tells it.
-func (a *access) remote(r *core.CidrRange) string {
-	if a.http != nil {
-		if xff, ok := a.http.get("x-forwarded-for"); ok {
-			a.hop.unknown("a rule about the client's address with X-Forwarded-For " + xff + ", which is taken to be the client's")
-			parts := strings.Split(xff, ",")
-			if ip, err := netip.ParseAddr(strings.TrimSpace(parts[len(parts)-1])); err == nil {
-				return inRange(r, ip, "client")
-			}
-		}
-	}
-	return inRange(r, a.conn.Source, "client")
 }
 
 // sourced tests metadata that filters left.

@@ -38,6 +38,7 @@ type hosted struct {
 	scheme, host, authority, sni string
 	port                         uint16
 	source                       netip.Addr
+	certificate                  *Certificate
 	http2                        bool
 }
 
@@ -46,7 +47,7 @@ func hostOf(q *Query) (hosted, error) {
 	if err != nil {
 		return hosted{}, err
 	}
-	h := hosted{scheme: t.scheme, host: t.host, port: t.port, sni: q.SNI, source: q.Source, http2: q.HTTP2}
+	h := hosted{scheme: t.scheme, host: t.host, port: t.port, sni: q.SNI, source: q.Source, http2: q.HTTP2, certificate: q.Certificate}
 	if request := q.http(t); request != nil {
 		h.authority = request.Authority
 	}

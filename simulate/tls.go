@@ -48,8 +48,8 @@ func (e *exchange) terminate(fc *listener.FilterChain) bool {
 		e.close("the chain wants TLS and the client speaks plaintext: the connection is closed")
 		return false
 	}
-	required := c.GetRequireClientCertificate().GetValue()
-	asked := required || c.GetCommonTlsContext().GetValidationContextType() != nil
+	check := e.checkOf(c)
+	required := check.required
 	if usesMeshCertificate(c.GetCommonTlsContext()) != t.Mesh {
 		// Certificates of other authorities are not known here.
 		if t.Mesh {
@@ -66,11 +66,25 @@ func (e *exchange) terminate(fc *listener.FilterChain) bool {
 		return false
 	}
 	e.hop.Downstream = &Security{Mode: TLS, SNI: t.SNI}
-	if asked && t.Identity != "" {
-		e.hop.Downstream.Mode, e.hop.Downstream.Identity = MTLS, t.Identity
-	} else if required {
-		e.hop.Downstream.Mode = MTLS
-		e.hop.unknown("the chain requires a client certificate, which is taken to be there and valid")
+	if t.Mesh {
+		if check.asks && t.Identity != "" {
+			e.hop.Downstream.Mode, e.hop.Downstream.Identity = MTLS, t.Identity
+		}
+		return true
+	}
+	return e.clientShows(check, t.Certificate)
+}
+
+// clientShows decides by the certificate of a client that is not of the mesh.
+func (e *exchange) clientShows(check *clientCheck, cert *Certificate) bool {
+	if why := check.refuses(cert); why != "" {
+		e.close(why + ": the handshake fails")
+		return false
+	}
+	if check.asks && cert != nil {
+		d := e.hop.Downstream
+		d.Mode, d.principals, d.certificate = MTLS, cert.principals(), cert
+		d.Identity = d.principals[0]
 	}
 	return true
 }

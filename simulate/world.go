@@ -1,12 +1,18 @@
 package simulate
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"istio.io/api/annotation"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/translate"
@@ -127,6 +133,9 @@ func (w *World) Proxy(p *Pod) *config.Proxy {
 	if p.Role == config.GatewayPod {
 		out.Type = config.Router
 	}
+	if own := w.ownSettings(p); own != "" {
+		out.Raw = map[string]string{"PROXY_CONFIG": own}
+	}
 	if len(out.IPs) == 0 {
 		out.IPs = []string{"192.0.2.2"}
 	}
@@ -135,6 +144,29 @@ func (w *World) Proxy(p *Pod) *config.Proxy {
 	}
 	out.ID = fmt.Sprintf("%s~%s~%s.%s~%s", out.Type, out.IPs[0], out.Name, out.Namespace, out.DNSDomain)
 	return out
+}
+
+// ownSettings is the ProxyConfig that a pod's proxy is started with, as it tells
+// the control plane; empty for that of the whole mesh, and for one that cannot
+// be read.
+func (w *World) ownSettings(p *Pod) string {
+	if _, annotated := p.Annotations[annotation.ProxyConfig.Name]; !annotated && w.Mesh.ProxyConfigs.Len() == 0 {
+		return ""
+	}
+	base := w.Mesh.Settings.Mesh.GetDefaultConfig()
+	pc, err := config.EffectiveProxyConfig(base, w.Mesh.ProxyConfigs, w.Mesh.RootNamespace(), p.Namespace, p.Labels, p.Annotations)
+	if err != nil || proto.Equal(pc, base) {
+		return ""
+	}
+	js, err := protojson.Marshal(pc)
+	if err != nil {
+		return ""
+	}
+	var canonical bytes.Buffer
+	if json.Compact(&canonical, js) != nil { // the library varies the space
+		return ""
+	}
+	return canonical.String()
 }
 
 // Config is what the pod's Envoy is sent; nil for a pod without one.
@@ -156,6 +188,10 @@ func (w *World) Config(p *Pod) *Config {
 		p.config = NewConfig(func(cluster string) *translate.Resource {
 			return w.endpoints(parts, cluster, viewer)
 		}, parts...)
+		p.config.secrets = func(name string) *translate.Resource {
+			r, _ := w.translator.Secret(w.Mesh, translate.ReaderOf(proxy), name)
+			return r
+		}
 	})
 	return p.config
 }

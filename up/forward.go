@@ -43,6 +43,12 @@ func (f *forwarder) aim(p *place, to netip.AddrPort) {
 	f.place, f.to = p, to
 }
 
+func (f *forwarder) target() netip.AddrPort {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.to
+}
+
 func (f *forwarder) accept() {
 	for {
 		c, err := f.listener.Accept()

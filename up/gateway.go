@@ -2,7 +2,9 @@ package up
 
 import (
 	"cmp"
+	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -145,11 +147,34 @@ func (m *Mesh) Gateways() []Gateway {
 // (namespace/name, or name alone) or of a gateway's pod. port is the
 // server's, 0 for the first.
 func (m *Mesh) Gateway(name string, port uint32) (string, error) {
-	for _, g := range m.Gateways() {
+	g, err := m.gatewayNamed(name, port)
+	if err != nil {
+		return "", err
+	}
+	return g.Address, nil
+}
+
+func (m *Mesh) gatewayNamed(name string, port uint32) (*gatewayPort, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, g := range m.gateways {
 		named := g.Pod == name || slices.ContainsFunc(g.Names, func(n string) bool { return n == name || afterSlash(n) == name })
 		if named && (port == 0 || g.Port == port) {
-			return g.Address, nil
+			return g, nil
 		}
 	}
-	return "", fmt.Errorf("no gateway %q serves port %d", name, port)
+	return nil, fmt.Errorf("no gateway %q serves port %d", name, port)
 }
+
+// DialGateway connects to a gateway's port, named as for Gateway, as a client
+// outside that has an address. ErrNoSuchClient if there can be none.
+func (m *Mesh) DialGateway(ctx context.Context, name string, port uint32, source netip.Addr) (net.Conn, error) {
+	g, err := m.gatewayNamed(name, port)
+	if err != nil {
+		return nil, err
+	}
+	return m.ground.dialFrom(ctx, source, g.forward.target())
+}
+
+// ClientsHaveAddresses reports whether DialGateway takes any source.
+func (m *Mesh) ClientsHaveAddresses() bool { return m.ground.interception() != config.NoneMode }

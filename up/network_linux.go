@@ -166,6 +166,21 @@ func (n *network) connect(pod netns.NsHandle, addr netip.Addr) error {
 	return nil
 }
 
+// addClient gives the world outside of the mesh an address. One that it has
+// already is no error.
+func (n *network) addClient(a netip.Addr) error {
+	hub, err := netlink.NewHandleAt(n.hub)
+	if err != nil {
+		return err
+	}
+	defer hub.Close()
+	lo, err := hub.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return hub.AddrReplace(lo, ipNet(netip.PrefixFrom(a, a.BitLen())))
+}
+
 // addAddresses gives a pod further addresses that everything in the mesh
 // reaches. Those that it has already are no error.
 func (n *network) addAddresses(pod netns.NsHandle, addrs []netip.Addr) error {

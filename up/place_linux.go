@@ -2,6 +2,7 @@ package up
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -41,8 +42,14 @@ type ground interface {
 	// sidecar is to get the pod's traffic.
 	place(addr netip.Addr, intercept bool) (*place, error)
 	interception() config.Interception
+	// dialFrom connects from outside of the mesh, as a client of that address.
+	dialFrom(ctx context.Context, source netip.Addr, to netip.AddrPort) (net.Conn, error)
 	close()
 }
+
+// ErrNoSuchClient says that clients outside cannot have an address of their own:
+// the pods share the machine's.
+var ErrNoSuchClient = errors.New("clients outside have an address of their own in network namespaces only (Linux, as root)")
 
 // The users of pods in network namespaces.
 const appUID = 1338
@@ -124,6 +131,18 @@ func listenBoth(at netip.AddrPort) (udp net.PacketConn, tcp net.Listener, err er
 	return udp, tcp, nil
 }
 
+func (g *namespaces) dialFrom(ctx context.Context, source netip.Addr, to netip.AddrPort) (c net.Conn, err error) {
+	if err := g.network.addClient(source); err != nil {
+		return nil, err
+	}
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))}
+	err = within(g.network.hub, func() error {
+		c, err = d.DialContext(ctx, "tcp", to.String())
+		return err
+	})
+	return c, err
+}
+
 func (g *namespaces) interception() config.Interception { return config.Redirect }
 func (g *namespaces) close()                            { g.network.close() }
 
@@ -199,6 +218,16 @@ func (g *loopback) resolver() (udp net.PacketConn, tcp net.Listener, at agent.Ad
 	udp, tcp, err = listenBoth(netip.AddrPortFrom(netip.MustParseAddr(host), port))
 	return udp, tcp, agent.Address{Host: host, Port: port}, err
 }
+
+func (g *loopback) dialFrom(ctx context.Context, source netip.Addr, to netip.AddrPort) (net.Conn, error) {
+	if source != localhost {
+		return nil, ErrNoSuchClient
+	}
+	return (&net.Dialer{}).DialContext(ctx, "tcp", to.String())
+}
+
+// localhost is where connections on loopback come from.
+var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 func (g *loopback) interception() config.Interception { return config.NoneMode }
 func (g *loopback) close()                            { _ = g.claim.Close() }

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"sigs.k8s.io/yaml"
 
 	"github.com/pilotfish-mesh/pilotfish/dashboard/report"
@@ -21,7 +24,7 @@ func newAsk() *cobra.Command {
 		out     outputFlag
 		q       simulate.Query
 		headers []string
-		jwt     string
+		shows   shown
 		explain bool
 	)
 	cmd := &cobra.Command{
@@ -39,7 +42,8 @@ client without a sidecar. URL is http://, https://, tcp:// or tls://.
 		Example: `  pilotfish ask --from web.shop http://reviews/api?x=1 -H 'x-user: qa'
   pilotfish ask --from gateway/istio-system/ingress https://shop.example.com/ --explain
   pilotfish ask --from web.shop tcp://db:5432 --config overlays/prod
-  pilotfish ask --from web.shop http://reviews/ --jwt claims.json -o json`,
+  pilotfish ask --from web.shop http://reviews/ --jwt claims.json -o json
+  pilotfish ask --from gateway/shop/partners https://api.example.com/ --client-cert partner.pem`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := out.check(); err != nil {
@@ -50,10 +54,8 @@ client without a sidecar. URL is http://, https://, tcp:// or tls://.
 			if q.Header, err = parseHeaders(headers); err != nil {
 				return err
 			}
-			if jwt != "" {
-				if q.Claims, err = readClaims(jwt); err != nil {
-					return err
-				}
+			if err := shows.addTo(&q); err != nil {
+				return err
 			}
 			m, err := c.load(cmd)
 			if err != nil {
@@ -79,7 +81,7 @@ client without a sidecar. URL is http://, https://, tcp:// or tls://.
 	f.StringVar(&q.From, "from", "", "who asks: a workload, gateway/NAMESPACE/NAME, or plain/NAMESPACE")
 	f.StringVarP(&q.Method, "request", "X", "", "method (default GET)")
 	f.StringArrayVarP(&headers, "header", "H", nil, `header, as "name: value"; may be repeated`)
-	f.StringVar(&jwt, "jwt", "", "file with the claims of the request's token, as JSON or YAML; it is in Authorization, or where {jwt} stands for it")
+	shows.add(f)
 	f.StringVar(&q.SNI, "sni", "", "server name of a TLS connection (default the URL's host)")
 	f.BoolVar(&q.HTTP2, "http2", false, "send HTTP/2")
 	f.BoolVar(&explain, "explain", false, "also say why what came before did not match")
@@ -134,6 +136,34 @@ func parseHeaders(list []string) (simulate.Header, error) {
 	return out, nil
 }
 
+// shown is what a client shows of itself.
+type shown struct{ jwt, cert, source string }
+
+func (s *shown) add(f *pflag.FlagSet) {
+	f.StringVar(&s.jwt, "jwt", "", "file with the claims of the request's token, as JSON or YAML; it is in Authorization, or where {jwt} stands for it")
+	f.StringVar(&s.cert, "client-cert", "", "file with the certificate that the client shows: a real one (PEM), or YAML with subjectAltNames, subject, untrusted, expired, revoked")
+	f.StringVar(&s.source, "source", "", "IP address of a client outside (default 203.0.113.1)")
+}
+
+func (s *shown) addTo(q *simulate.Query) (err error) {
+	if s.jwt != "" {
+		if q.Claims, err = readClaims(s.jwt); err != nil {
+			return err
+		}
+	}
+	if s.cert != "" {
+		if q.Certificate, err = readCertificate(s.cert); err != nil {
+			return err
+		}
+	}
+	if s.source != "" {
+		if q.Source, err = netip.ParseAddr(s.source); err != nil {
+			return usagef("--source %q: want an IP address", s.source)
+		}
+	}
+	return nil
+}
+
 // readClaims reads the payload of a token.
 func readClaims(file string) (map[string]any, error) {
 	b, err := os.ReadFile(file) //nolint:gosec // the user names it
@@ -149,4 +179,24 @@ func readClaims(file string) (map[string]any, error) {
 		return nil, couldNotRun{fmt.Errorf("--jwt %s: want an object of claims: %w", file, err)}
 	}
 	return claims, nil
+}
+
+// readCertificate reads a client's certificate: a real one, or what is in it.
+func readCertificate(file string) (*simulate.Certificate, error) {
+	b, err := os.ReadFile(file) //nolint:gosec // the user names it
+	if err != nil {
+		return nil, couldNotRun{fmt.Errorf("--client-cert: %w", err)}
+	}
+	if bytes.Contains(b, []byte("-----BEGIN ")) {
+		c, err := simulate.ParseCertificate(b)
+		if err != nil {
+			return nil, couldNotRun{fmt.Errorf("--client-cert %s: %w", file, err)}
+		}
+		return c, nil
+	}
+	c := &simulate.Certificate{}
+	if err := yaml.UnmarshalStrict(b, c); err != nil {
+		return nil, couldNotRun{fmt.Errorf("--client-cert %s: want a PEM certificate, or subjectAltNames, subject, untrusted, expired and revoked as YAML: %w", file, err)}
+	}
+	return c, nil
 }

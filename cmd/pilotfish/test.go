@@ -265,10 +265,9 @@ func (f *testFlags) pattern() *regexp.Regexp {
 }
 
 func (f *testFlags) runSuite(ctx context.Context, cmd *cobra.Command, s *suite) error {
-	if f.engine != "envoy" {
-		s.results = meshtest.Run(meshtest.Simulator{World: s.world}, s.world, s.cases, f.pattern())
-	}
+	sim := meshtest.Simulator{World: s.world}
 	if f.engine == "sim" {
+		s.results = meshtest.Run(sim, s.world, s.cases, f.pattern())
 		return nil
 	}
 	live, stop, err := f.startLive(ctx, cmd, s)
@@ -281,7 +280,10 @@ func (f *testFlags) runSuite(ctx context.Context, cmd *cobra.Command, s *suite) 
 		s.results = real
 		return nil
 	}
-	s.results = meshtest.Agreed(s.results, real)
+	if own, ok := live.(meshtest.Sourced); ok {
+		sim.Outside = own.Source()
+	}
+	s.results = meshtest.Agreed(meshtest.Run(sim, s.world, s.cases, f.pattern()), real)
 	return nil
 }
 

@@ -124,8 +124,8 @@ func (d dice) fields(of map[string][]string) object {
 
 func (d dice) source() object {
 	return d.fields(map[string][]string{
-		"ipBlocks":          {"127.0.0.0/8", "127.0.0.1", "10.0.0.0/8", "0.0.0.0/0"},
-		"remoteIpBlocks":    {"127.0.0.0/8", "10.0.0.0/8"},
+		"ipBlocks":          {"127.0.0.0/8", "127.0.0.1", "10.0.0.0/8", "0.0.0.0/0", "203.0.113.1", "198.51.100.0/24"},
+		"remoteIpBlocks":    {"127.0.0.0/8", "10.0.0.0/8", "203.0.113.1", "198.51.100.0/24", "192.0.2.9"},
 		"requestPrincipals": {"*", "iss-a/alice", "iss-a/*", "*/bob", "iss-b/alice"},
 		"principals":        {"*", "cluster.local/ns/a/sa/friend", "cluster.local/ns/b/*", "*/sa/gw"},
 		"namespaces":        {"a", "b", "*"},
@@ -151,7 +151,7 @@ func (d dice) condition() object {
 	values := map[string][]string{
 		"request.headers[x-a]": {"1", "o*", "*e", "*"}, "request.auth.claims[group]": {"admin", "d*", "*"},
 		"request.auth.claims[nested][level]": {"high", "low"}, "request.auth.principal": {"iss-a/alice", "iss-a/*", "*"},
-		"request.auth.audiences": {"aud-1", "aud-2"}, "request.auth.claims[perms]": {"read", "read write", "w*"}, "source.ip": {"127.0.0.1", "10.0.0.0/8"}, "remote.ip": {"127.0.0.0/8", "10.0.0.0/8"},
+		"request.auth.audiences": {"aud-1", "aud-2"}, "request.auth.claims[perms]": {"read", "read write", "w*"}, "source.ip": {"127.0.0.1", "10.0.0.0/8"}, "remote.ip": {"127.0.0.0/8", "10.0.0.0/8", "198.51.100.7", "192.0.2.0/24"},
 		"destination.ip": {"127.0.0.0/8", "10.0.0.0/8"}, "destination.port": {"10080", "80", "8080", "9000"}, "request.auth.presenter": {"app"}, "source.namespace": {"a", "b"}, "source.principal": {"cluster.local/ns/a/sa/friend", "*/sa/guest"},
 	}
 	key := d.one(keys...)
@@ -217,6 +217,9 @@ func (d dice) tokenRequest(_ []object) *asked {
 		h.Header = append(h.Header, simulate.Field{Name: "x-a", Value: d.one("1", "one", "2", "")})
 	}
 	if d.chance(20) {
+		h.Header = append(h.Header, simulate.Field{Name: "x-forwarded-for", Value: d.one("192.0.2.9", "198.51.100.7, 192.0.2.9", "192.0.2.9,198.51.100.7", "junk", "10.1.1.1,junk")})
+	}
+	if d.chance(20) {
 		h.Header = append(h.Header, simulate.Field{Name: "x-claim", Value: "forged"})
 	}
 	if d.chance(70) {
@@ -238,6 +241,9 @@ func (d dice) tokenRequest(_ []object) *asked {
 		}
 		if d.chance(20) {
 			h.Claims["azp"] = "app"
+		}
+		if d.chance(15) {
+			h.Claims[d.one("exp", "exp", "nbf")] = []int64{1000000000, 4102444800}[d.IntN(2)]
 		}
 		if d.chance(40) {
 			h.Claims["perms"] = d.one("read write", "read")

@@ -3,6 +3,7 @@ package judge
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -93,10 +94,21 @@ func (d wayDice) portly(rule object) {
 			to["port"] = object{"number": []int{80, 8880, 7070}[d.IntN(3)]}
 		}
 	}
+	if matches, ok := rule["match"].([]any); ok && d.chance(10) {
+		matches[0].(object)["headers"] = object{"x-forwarded-client-cert": d.headerTextOf(".*URI=spiffe://cluster.local/ns/a/sa/friend.*", ".*DNS=client.test.*", ".*Subject=\"CN=alice.*")}
+	}
 	if cors, ok := rule["corsPolicy"].(object); ok && d.chance(30) {
 		delete(cors, "allowOrigins")
 		cors["allowOrigin"] = []any{"http://ok.test"}
 	}
+}
+
+// headerTextOf is that a header is there, or is like one of these.
+func (d wayDice) headerTextOf(like ...string) any {
+	if d.chance(30) {
+		return object{"regex": "*"}
+	}
+	return object{"regex": d.one(like...)}
 }
 
 func (d wayDice) gateway() object {
@@ -114,12 +126,43 @@ func (d wayDice) gateway() object {
 	if d.chance(20) {
 		servers[4].(object)["tls"] = object{"mode": "AUTO_PASSTHROUGH"}
 	}
+	servers[5].(object)["tls"] = d.clientsTLS()
 	if d.chance(20) {
 		tls := servers[1].(object)["tls"].(object)
 		delete(tls, "credentialName")
 		tls["credentialNames"] = []any{"gw"}
 	}
 	return o
+}
+
+// clientNames are names in certificates of clients outside.
+var clientNames = []string{"spiffe://cluster.local/ns/a/sa/friend", "spiffe://other.local/ns/b/sa/guest", "client.test", "someone@client.test", "192.0.2.7"}
+
+// clientsTLS asks clients outside for certificates.
+func (d wayDice) clientsTLS() object {
+	tls := object{"mode": d.one("MUTUAL", "OPTIONAL_MUTUAL"), "credentialName": d.one("gw-clients", "gw-revokes")}
+	if d.chance(30) {
+		tls["subjectAltNames"] = d.some(clientNames...)
+	}
+	if d.chance(15) {
+		tls["insecureSkipVerify"] = true
+	}
+	if d.chance(15) {
+		tls["credentialName"], tls["caCertCredentialName"] = "gw", "authority"
+	}
+	return tls
+}
+
+// certificate is what a client outside shows; nil for nothing.
+func (d wayDice) certificate() *simulate.Certificate {
+	if d.chance(25) {
+		return nil
+	}
+	out := &simulate.Certificate{Subject: d.one("", "CN=alice", "CN=alice,O=example"), Untrusted: d.chance(12), Expired: d.chance(12), Revoked: d.chance(20)}
+	for range d.IntN(3) {
+		out.SubjectAltNames = append(out.SubjectAltNames, d.one(clientNames...))
+	}
+	return out
 }
 
 var modes = []string{"STRICT", "PERMISSIVE", "DISABLE", "UNSET"}
@@ -207,6 +250,9 @@ func (d wayDice) policies() []object {
 		ns := d.one("a", "a", "a", "b", "istio-system")
 		if d.chance(70) {
 			spec["selector"] = selecting(map[string]string{"a": "one", "b": "three", "istio-system": "one"}[ns])
+			if ns == "a" && d.chance(35) {
+				spec["selector"] = object{"matchLabels": object{"istio": "ingressgateway"}}
+			}
 		}
 		if !d.chance(10) {
 			var rules []any
@@ -275,6 +321,9 @@ func (d wayDice) delegating() []object {
 func (d wayDice) query() *simulate.Query {
 	q := &simulate.Query{From: d.one("a/friend", "a/friend", "b/guest", "a/bare", "gateway/a/gw", "gateway/a/gw")}
 	outside := strings.HasPrefix(q.From, "gateway/")
+	if outside && d.chance(50) {
+		q.Source = netip.MustParseAddr(d.one("198.51.100.7", "198.51.100.8"))
+	}
 	host := d.one("one", "one", "three", "two")
 	if full := map[string]string{"one": "one.a", "two": "two.a", "three": "three.b"}[host]; q.From == "b/guest" || host == "three" || d.chance(20) {
 		host = full + d.one("", ".svc.cluster.local")
@@ -293,8 +342,9 @@ func (d wayDice) query() *simulate.Query {
 		port = ""
 		host = d.one("one", "x.test", "w.v.test", "xx.test", "y.test", "unknown")
 		if d.chance(25) {
-			scheme, port = "https", d.one("", "", ":8444")
+			scheme, port = "https", d.one("", ":8444", ":8445", ":8445", ":8445")
 			q.SNI = d.one("x.test", "w.v.test", "unknown")
+			q.Certificate = d.certificate()
 		}
 	} else if q.From != "a/bare" && d.chance(20) {
 		host, port = d.one("x.test", "w.v.test", "y.test"), ""

@@ -24,7 +24,9 @@ func notSeen(field string) string {
 const (
 	ofTime         = "how long things take, which e2e/traffic measures"
 	ofChoice       = "which of equal endpoints is picked, and when one no longer is, which e2e/traffic counts"
-	ofCertificates = "a Query shows no certificate, and names no version or cipher; e2e/certs does"
+	ofCertificates = "certificates of servers outside, which e2e/certs has"
+	ofVersions     = "a Query names no version or cipher; e2e/certs does"
+	ofPins         = "hashes of one real certificate, which the test of package simulate and e2e/certs have"
 	ofCopies       = "what becomes of copies, which e2e/traffic counts"
 	ofAnswers      = "headers of answers, which the routes of TestAgreement and e2e/traffic look at"
 	ofGatewayAPI   = "Gateways of another API, which e2e/access has"
@@ -57,10 +59,9 @@ var notSeenFromOutside = map[string]string{
 
 	"Server.bind":                      "a gateway's pod has one address here",
 	"ServerTLSSettings.TLSCertificate": ofFiles, "ServerTLSSettings.tls_certificates": ofFiles, "ServerTLSSettings.server_certificate": ofFiles, "ServerTLSSettings.private_key": ofFiles,
-	"ServerTLSSettings.ca_certificates": ofFiles, "ServerTLSSettings.ca_crl": ofFiles, "ServerTLSSettings.ca_cert_credential_name": ofCertificates,
-	"ServerTLSSettings.cipher_suites": ofCertificates, "ServerTLSSettings.insecure_skip_verify": ofCertificates, "ServerTLSSettings.min_protocol_version": ofCertificates,
-	"ServerTLSSettings.max_protocol_version": ofCertificates, "ServerTLSSettings.mode=MUTUAL": ofCertificates, "ServerTLSSettings.mode=OPTIONAL_MUTUAL": ofCertificates,
-	"ServerTLSSettings.subject_alt_names": ofCertificates, "ServerTLSSettings.verify_certificate_hash": ofCertificates, "ServerTLSSettings.verify_certificate_spki": ofCertificates,
+	"ServerTLSSettings.ca_certificates": ofFiles, "ServerTLSSettings.ca_crl": ofFiles,
+	"ServerTLSSettings.cipher_suites": ofVersions, "ServerTLSSettings.min_protocol_version": ofVersions, "ServerTLSSettings.max_protocol_version": ofVersions,
+	"ServerTLSSettings.verify_certificate_hash": ofPins, "ServerTLSSettings.verify_certificate_spki": ofPins,
 }
 
 const ofFilters = "only an EnvoyFilter makes it"

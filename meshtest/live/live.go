@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"strconv"
@@ -93,11 +94,16 @@ func (e *Engine) Observe(q *simulate.Query, n int) (*simulate.Answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	said, err := e.world.Ask(q)
+	forwarded := err == nil && said.Hop.Sent == nil && said.Hop.Reply == nil // as a connection: nobody adds headers
 	seen := &observation{}
 	for i := 0; i < n || n > 1 && i < most && len(seen.kinds) > 1; i++ {
 		k, err := c.send()
 		if err != nil {
 			return nil, err
+		}
+		if forwarded {
+			k.result.Security = ""
 		}
 		seen.add(k)
 	}
@@ -110,7 +116,8 @@ type caller struct {
 	text   string // the URL
 	url    *url.URL
 	token  string
-	placed bool // the query says where the token is
+	shows  *tls.Certificate // nil: none
+	placed bool             // the query says where the token is
 	dial   up.DialFunc
 	// address is dialled; from outside of the mesh, that of the gateway.
 	address string
@@ -137,6 +144,11 @@ func (e *Engine) caller(q *simulate.Query) (*caller, error) {
 			return nil, err
 		}
 	}
+	if q.Certificate != nil {
+		if c.shows, err = e.issuer.certificate(q.Certificate); err != nil {
+			return nil, err
+		}
+	}
 	if strings.HasPrefix(q.From, "plain/") {
 		return nil, fmt.Errorf("%w: no pod is named that sends the requests", meshtest.ErrNotHere)
 	}
@@ -157,29 +169,58 @@ func (e *Engine) caller(q *simulate.Query) (*caller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("URL %q: port %q: %w", q.URL, port, err)
 	}
-	if _, err := e.gateway(gateway, 0); err != nil {
+	if _, err := e.gatewayName(gateway, 0); err != nil {
 		return nil, err
 	}
-	c.dial = (&net.Dialer{}).DialContext
-	if c.address, err = e.gateway(gateway, uint32(n)); err != nil { // nobody listens
-		c.dial = func(context.Context, string, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }
+	c.address = net.JoinHostPort(u.Hostname(), port)
+	c.dial = func(context.Context, string, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }
+	if _, err := e.gatewayName(gateway, uint32(n)); err == nil { // somebody listens
+		c.dial, err = e.outside(gateway, uint32(n), q.Source)
+		return c, err
 	}
 	return c, nil
 }
 
-// gateway is the address of a gateway's port, by the name of a Gateway or of
-// its workload.
-func (e *Engine) gateway(name string, port uint32) (string, error) {
-	at, err := e.mesh.Gateway(name, port)
+// Source implements meshtest.Sourced.
+func (e *Engine) Source() netip.Addr {
+	if e.mesh.ClientsHaveAddresses() {
+		return simulate.OutsideClient
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
+
+// outside dials a gateway as a client of that address, or of that of all
+// clients outside.
+func (e *Engine) outside(gateway string, port uint32, source netip.Addr) (up.DialFunc, error) {
+	if !source.IsValid() {
+		source = e.Source()
+	}
+	if source != e.Source() && !e.mesh.ClientsHaveAddresses() {
+		return nil, fmt.Errorf("%w: %w", meshtest.ErrNotHere, up.ErrNoSuchClient)
+	}
+	name, err := e.gatewayName(gateway, port)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return e.mesh.DialGateway(ctx, name, port, source)
+	}, nil
+}
+
+// gatewayName is the name by which the mesh knows a gateway that is named as a
+// Gateway or its workload, and that serves a port.
+func (e *Engine) gatewayName(name string, port uint32) (string, error) {
+	_, err := e.mesh.Gateway(name, port)
 	if err == nil {
-		return at, nil
+		return name, nil
 	}
 	for _, w := range e.mesh.Workloads() {
 		if name != w.Namespace+"/"+w.Name && name != w.Name || !w.Pods[0].Gateway {
 			continue
 		}
-		if at, err := e.mesh.Gateway(w.Namespace+"/"+w.Pods[0].Name, port); err == nil {
-			return at, nil
+		known := w.Namespace + "/" + w.Pods[0].Name
+		if _, err := e.mesh.Gateway(known, port); err == nil {
+			return known, nil
 		}
 	}
 	return "", err
@@ -192,5 +233,9 @@ func (c *caller) tls(protocols ...string) *tls.Config {
 	if sni == "" {
 		sni = c.url.Hostname()
 	}
-	return &tls.Config{ServerName: sni, NextProtos: protocols, InsecureSkipVerify: true} //nolint:gosec // a test of routing on this machine
+	out := &tls.Config{ServerName: sni, NextProtos: protocols, InsecureSkipVerify: true} //nolint:gosec // a test of routing on this machine
+	if c.shows != nil {                                                                  // whether the server names its authority or not
+		out.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.shows, nil }
+	}
+	return out
 }

@@ -146,7 +146,7 @@ func kindOf(resp *http.Response, body []byte) kind {
 				header = append(header, simulate.Field{Name: name, Value: v})
 			}
 		}
-		if a.Headers.Get("X-Forwarded-Client-Cert") != "" {
+		if cameByMeshTLS(a.Headers.Values("X-Forwarded-Client-Cert")) {
 			k.result.Security = simulate.MTLS
 		}
 		k.sent = simulate.SentOf(a.Method, a.Host, a.Path, header)
@@ -157,6 +157,13 @@ func kindOf(resp *http.Response, body []byte) kind {
 		reason = resp.Status
 	}
 	return kind{reply: &simulate.Reply{Status: resp.StatusCode, Reason: reason, Location: resp.Header.Get("Location"), Body: string(body)}}
+}
+
+// cameByMeshTLS reads what the last proxy says of its own connection: a gateway
+// tells of clients outside, too, but has no name in the mesh to tell them.
+func cameByMeshTLS(headers []string) bool {
+	all := strings.Join(headers, ",")
+	return strings.HasPrefix(all[strings.LastIndex(all, ",By=")+1:], "By=spiffe://")
 }
 
 func answeredBy(a *echo.Answer) kind {

@@ -36,14 +36,26 @@ func writeTexts(dir string, texts []file.Text, i *Issuer) error {
 	return nil
 }
 
-// Issuer signs the tokens of test requests, in place of those whose keys the
-// configuration names, with a key that lives in memory only.
-type Issuer struct{ key *rsa.PrivateKey }
+// Issuer signs the tokens and client certificates of test requests, in place of
+// those whose keys and authorities the configuration names, with keys that live
+// in memory only.
+type Issuer struct {
+	key       *rsa.PrivateKey
+	authority *authority
+	stranger  *authority // nobody trusts it
+}
 
-// NewIssuer makes a key.
+// NewIssuer makes the keys.
 func NewIssuer() (*Issuer, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	return &Issuer{key}, err
+	if err != nil {
+		return nil, err
+	}
+	out := &Issuer{key: key}
+	if out.authority, err = newAuthority("clients of tests"); err == nil {
+		out.stranger, err = newAuthority("a stranger")
+	}
+	return out, err
 }
 
 const keyID = "pilotfish-test"
@@ -72,10 +84,11 @@ func (i *Issuer) Token(claims map[string]any) (string, error) {
 	return text + "." + enc(sig), err
 }
 
-// trusted is a YAML text whose RequestAuthentications have the issuer's keys.
-// Other texts, and such that are no YAML, are as they were.
+// trusted is a YAML text whose RequestAuthentications have the issuer's keys,
+// and whose authorities are the issuer's. Other texts, and such that are no
+// YAML, are as they were.
 func (i *Issuer) trusted(text []byte) ([]byte, error) {
-	if !bytes.Contains(text, []byte("RequestAuthentication")) {
+	if !bytes.Contains(text, []byte("RequestAuthentication")) && !bytes.Contains(text, []byte("ca.crt")) && !bytes.Contains(text, []byte("cacert")) {
 		return text, nil
 	}
 	var out bytes.Buffer
@@ -104,6 +117,9 @@ func (i *Issuer) trust(doc any) {
 		for _, item := range items {
 			i.trust(item)
 		}
+	}
+	if o["apiVersion"] == "v1" && (o["kind"] == "Secret" || o["kind"] == "ConfigMap") {
+		i.vouch(o)
 	}
 	if kind, _ := o["kind"].(string); kind != "RequestAuthentication" || !strings.HasPrefix(fmt.Sprint(o["apiVersion"]), "security.istio.io/") {
 		return
