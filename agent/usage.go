@@ -45,7 +45,9 @@ func WriteUsage(w io.Writer, prefix string, pid int) {
 	if !ok {
 		return
 	}
-	_, _ = fmt.Fprintf(w, "# TYPE %[1]s_process_cpu_seconds_total counter\n%[1]s_process_cpu_seconds_total %.2[2]f\n"+
+	_, _ = fmt.Fprintf(w, "# HELP %[1]s_process_cpu_seconds_total Seconds of CPU that the process has taken.\n"+
+		"# TYPE %[1]s_process_cpu_seconds_total counter\n%[1]s_process_cpu_seconds_total %.2[2]f\n"+
+		"# HELP %[1]s_process_resident_memory_bytes Memory of the process, in bytes.\n"+
 		"# TYPE %[1]s_process_resident_memory_bytes gauge\n%[1]s_process_resident_memory_bytes %[3]d\n", prefix, cpu, resident)
 }
 

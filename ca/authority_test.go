@@ -155,6 +155,32 @@ func (good tokenOf) Review(_ context.Context, token string) (Caller, error) {
 	return Caller{Identity: shop}, nil
 }
 
+// Metrics say when the root and the chain of signers end, and how long that is.
+func TestMetricsOfExpiry(t *testing.T) {
+	now := time.Now()
+	a := newAuthority(t, Options{Now: func() time.Time { return now }})
+	registry := prometheus.NewRegistry()
+	NewMetrics(a, registry)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		got[f.GetName()] = f.GetMetric()[0].GetGauge().GetValue()
+	}
+	end := a.Root().roots[0].NotAfter
+	at, in := float64(end.Unix()), end.Sub(now).Seconds()
+	for name, want := range map[string]float64{ // one certificate is both
+		"citadel_server_root_cert_expiry_timestamp": at, "citadel_server_root_cert_expiry_seconds": in,
+		"citadel_server_cert_chain_expiry_timestamp": at, "citadel_server_cert_chain_expiry_seconds": in,
+	} {
+		if got[name] != want {
+			t.Errorf("%s is %g, want %g", name, got[name], want)
+		}
+	}
+}
+
 // A request that is refused gets a clear error and is counted by its reason, and
 // the next good one is signed.
 func TestRefusedRequests(t *testing.T) {

@@ -154,7 +154,7 @@ func TestRefusedDistribution(t *testing.T) {
 	envoytest.Eventually(t, 30*time.Second, func() string { return has("unguarded") })
 	envoytest.Eventually(t, 30*time.Second, func() string {
 		families, err := registry.Gather()
-		if err != nil || len(families) != 1 || families[0].GetMetric()[0].GetCounter().GetValue() < 2 {
+		if err != nil || len(families) != 1 || families[0].GetName() != "pilotfish_trust_bundle_write_failures_total" || families[0].GetMetric()[0].GetCounter().GetValue() < 2 {
 			return fmt.Sprintf("failures are not counted: %v %v", families, err)
 		}
 		return ""

@@ -101,9 +101,11 @@ func (k *keeping) refused(secret string) float64 {
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	for _, m := range families[0].GetMetric() {
-		if m.GetLabel()[0].GetValue() == secret {
-			return m.GetGauge().GetValue()
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "pilotfish_ca_secret_refused" && m.GetLabel()[0].GetValue() == secret {
+				return m.GetGauge().GetValue()
+			}
 		}
 	}
 	k.t.Fatalf("no gauge of Secret %s", secret)

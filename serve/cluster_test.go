@@ -538,9 +538,16 @@ func TestRestartWithoutServer(t *testing.T) {
 	if _, err := sign(t, conn, "", webID); err != nil {
 		t.Errorf("renewal with the certificate: %v", err)
 	}
+	const stale = "pilotfish_state_stale_seconds"
+	if n := second.metrics()[stale]; n <= 0 {
+		t.Errorf("%s is %g", stale, n)
+	}
 	s.Restart(t)
 	envoytest.Eventually(t, 60*time.Second, func() string {
 		_, body := get(t, readiness)
 		return strings.TrimPrefix(body, "ready\n")
 	})
+	if n := second.metrics()[stale]; n != 0 {
+		t.Errorf("%s is %g", stale, n)
+	}
 }

@@ -18,8 +18,9 @@ type planeMetrics struct {
 
 	uptime, registry, objects, triggers, problems *prometheus.Desc
 	updates, keys, keyFailures                    *prometheus.Desc
-	noIP, notReady, rejected                      *prometheus.Desc
+	noInstances, noIP, notReady, rejected         *prometheus.Desc
 	byCode                                        []codeMetric
+	tally                                         tally
 }
 
 // codeMetric is the number of objects with a problem of some codes.
@@ -40,10 +41,11 @@ func newPlaneMetrics(p *Plane) *planeMetrics {
 		triggers: d("pilot_push_triggers", "Changes of the mesh, by what in it had changed.", "type"),
 		problems: d("pilotfish_problems", "Problems of the configuration at present, by severity, code and kind of the object.",
 			"severity", "code", "kind"),
-		updates:  d("pilot_inbound_updates", "Changes that came into effect, by sort.", "type"),
-		noIP:     d("pilot_no_ip", "Workloads at present that are ready and have no address."),
-		notReady: d("pilot_endpoint_not_ready", "Workloads at present that have an address and are not ready."),
-		rejected: d("pilot_total_rejected_configs", "Objects at present of which a part is wrong and not in effect."),
+		updates:     d("pilot_inbound_updates", "Changes that came into effect, by sort.", "type"),
+		noInstances: d("pilot_eds_no_instances", "Ports of services at present without an endpoint that can be used."),
+		noIP:        d("pilot_no_ip", "Workloads at present that are ready and have no address."),
+		notReady:    d("pilot_endpoint_not_ready", "Workloads at present that have an address and are not ready."),
+		rejected:    d("pilot_total_rejected_configs", "Objects at present of which a part is wrong and not in effect."),
 		byCode: []codeMetric{
 			{d("pilot_vservice_dup_domain", "VirtualServices at present that name a host which another one has."), []string{"HostClaimed", "DuplicateDomain"}},
 			{d("pilot_duplicate_envoy_clusters", "ServiceEntries at present with a host that another object defines otherwise."), []string{"HostTaken"}},
@@ -59,7 +61,7 @@ func newPlaneMetrics(p *Plane) *planeMetrics {
 // Describe implements prometheus.Collector.
 func (m *planeMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.uptime, m.registry, m.objects, m.triggers, m.problems, m.updates, m.keys, m.keyFailures, m.noIP, m.notReady, m.rejected,
+		m.uptime, m.registry, m.objects, m.triggers, m.problems, m.updates, m.keys, m.keyFailures, m.noInstances, m.noIP, m.notReady, m.rejected,
 	} {
 		out <- d
 	}
@@ -136,31 +138,15 @@ func (m *planeMetrics) Collect(out chan<- prometheus.Metric) {
 		gauge(c.desc, float64(len(these)))
 	}
 	gauge(m.rejected, float64(inError(problems)))
-	noIP, notReady := workloadsWithout(m.plane.Store.Mesh())
-	gauge(m.noIP, float64(noIP))
-	gauge(m.notReady, float64(notReady))
+	now := m.tally.of(m.plane.Store.Mesh())
+	gauge(m.noInstances, float64(now.noInstances))
+	gauge(m.noIP, float64(now.noIP))
+	gauge(m.notReady, float64(now.notReady))
 	if m.plane.keys != nil {
 		fetched, failed := m.plane.keys.Attempts()
 		counter(m.keys, fetched)
 		counter(m.keyFailures, failed)
 	}
-}
-
-// workloadsWithout counts the workloads that are ready without an address, and
-// those that have one and are not ready.
-func workloadsWithout(m *config.Mesh) (address, readiness int) {
-	if m == nil {
-		return 0, 0
-	}
-	for w := range m.Workloads.All() {
-		switch {
-		case len(w.IPs) == 0 && w.Ready:
-			address++
-		case len(w.IPs) > 0 && !w.Ready:
-			readiness++
-		}
-	}
-	return address, readiness
 }
 
 // inError counts the objects with an error.

@@ -302,6 +302,9 @@ func TestRegistration(t *testing.T) {
 		}
 		return ""
 	})
+	if n := two.metrics()["auto_registration_updates_total"]; n != 2 {
+		t.Errorf("the machine came back %g times to the second replica, want 2", n)
+	}
 	metrics := ""
 	for _, r := range []*replica{one, two} {
 		_, text := get(t, "http://"+r.at["serving metrics and debug pages"]+"/metrics")

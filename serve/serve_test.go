@@ -137,7 +137,7 @@ func runFolder(t *testing.T, a serve.Authority, folder string) map[string]string
 	done := make(chan error, 1)
 	go func() {
 		done <- serve.Run(ctx, serve.Options{
-			Config: []string{folder}, XDSAddress: any, SecureXDSAddress: any, MonitoringAddress: any, Authority: a, Log: zap.New(log),
+			Config: []string{folder}, InternalKeys: true, XDSAddress: any, SecureXDSAddress: any, MonitoringAddress: any, Authority: a, Log: zap.New(log),
 		})
 	}()
 	t.Cleanup(func() {

@@ -192,17 +192,31 @@ func TestNewLeaderReadsNothing(t *testing.T) {
 	w.client.Apply(t, object("later"))
 	w.says("virtualservices", "later", told)
 	w.says("serviceentries", "later", told)
-	_, metrics := get(t, "http://"+two.at["serving metrics and debug pages"]+"/metrics")
-	reads := -1
-	for _, line := range strings.Split(metrics, "\n") {
-		if n, ok := strings.CutPrefix(line, "pilotfish_status_reads_total "); ok {
-			if reads, err = strconv.Atoi(n); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	metrics := two.metrics()
+	reads := metrics["pilotfish_status_reads_total"]
 	// The two new ones, each perhaps before its own writing was seen.
 	if reads < 2 || reads > 4 {
-		t.Errorf("%d objects were read; %d say all along what they should", reads, 2*len(names))
+		t.Errorf("%v objects were read; %d say all along what they should", reads, 2*len(names))
 	}
+	written := metrics[`pilotfish_status_writes_total{result="written"}`]
+	if written < 2 || written > reads || metrics[`pilotfish_status_writes_total{result="failed"}`] > 0 {
+		t.Errorf("%v of the %v that were read were written", written, reads)
+	}
+}
+
+// metrics are those of the replica, by name and labels.
+func (r *replica) metrics() map[string]float64 {
+	r.t.Helper()
+	_, text := get(r.t, "http://"+r.at["serving metrics and debug pages"]+"/metrics")
+	out := map[string]float64{}
+	for line := range strings.Lines(text) {
+		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
+			n, err := strconv.ParseFloat(strings.TrimSpace(line[i:]), 64)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			out[line[:i]] = n
+		}
+	}
+	return out
 }

@@ -88,6 +88,14 @@ func TestFullDisk(t *testing.T) {
 				t.Errorf("%s: the module has %d bytes, %v", path, len(b), err)
 			}
 		}
+		var metrics strings.Builder
+		server.WriteMetrics(&metrics)
+		if want := `istio_agent_wasm_remote_fetch_count{result="success"} 2`; !strings.Contains(metrics.String(), want) {
+			t.Errorf("metrics lack %s: %s", want, &metrics)
+		}
+		if none := `pilotfish_agent_module_failures_total{reason="fetch"} 0`; strings.Contains(metrics.String(), none) {
+			t.Error("the failures are not counted")
+		}
 		if left, _ := filepath.Glob(filepath.Join(d.Dir, "modules", "fetching-*")); len(left) > 0 {
 			t.Errorf("left behind: %v", left)
 		}

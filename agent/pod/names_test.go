@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,6 +46,29 @@ spec:
   ports: [{number: 80, name: http, protocol: HTTP}]
 `)
 	await("outside.example.com.", "240.0.0.9")
+
+	// A name of nobody, and a server for such names that does not answer.
+	if _, err := client.LookupHost(t.Context(), "nobody.example.org."); err == nil {
+		t.Error("nobody has an address")
+	}
+	_, body, err := get("http://" + podIP + ":15020/stats/prometheus")
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := func(name string) int {
+		t.Helper()
+		_, after, _ := strings.Cut(body, "\n"+name+" ")
+		line, _, _ := strings.Cut(after, "\n")
+		n, err := strconv.Atoi(line)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		return n
+	}
+	all, upstream, failed := counted("istio_agent_dns_requests_total"), counted("istio_agent_dns_upstream_requests_total"), counted("istio_agent_dns_upstream_failures_total")
+	if upstream < 1 || failed != upstream || all < upstream+3 {
+		t.Errorf("%d questions, %d of which went on, %d of which had no answer", all, upstream, failed)
+	}
 }
 
 func errText(err error) string {

@@ -63,4 +63,8 @@ func TestCrashedEnvoyIsStartedAgain(t *testing.T) {
 	if !strings.Contains(r.log.String(), "starting it again") {
 		t.Error("the log does not tell")
 	}
+	_, body, err := get("http://" + podIP + ":15020/stats/prometheus")
+	if err != nil || !strings.Contains(body, "\npilotfish_agent_proxy_restarts_total 1\n") {
+		t.Errorf("the start is not counted: %v", err)
+	}
 }

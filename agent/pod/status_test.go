@@ -2,11 +2,13 @@ package pod_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/agent/pod"
 	"github.com/pilotfish-mesh/pilotfish/ca"
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
+	"github.com/pilotfish-mesh/pilotfish/e2e/promtest"
 )
 
 // listen opens a port of the application on the pod's address.
@@ -117,6 +120,8 @@ func TestProbesOfTheApplication(t *testing.T) {
 	}
 }
 
+var update = flag.Bool("update", false, "write docs/metrics.md anew")
+
 // One scrape holds the metrics of all three, and lacks only those that fail.
 func TestMetricsAreMerged(t *testing.T) {
 	answer := "app_requests_total 7\n# EOF\n"
@@ -135,7 +140,8 @@ func TestMetricsAreMerged(t *testing.T) {
 	go forward(l, podIP+":"+port)
 	t.Cleanup(func() { _ = l.Close() })
 	w := newWorld(t, ca.Options{})
-	r := w.start(w.options(nil, `ISTIO_PROMETHEUS_ANNOTATIONS={"scrape":"true","path":"/m","port":"`+port+`"}`))
+	w.file("/etc/resolv.conf", "nameserver 127.0.0.77\n")
+	r := w.start(w.options(nil, `ISTIO_PROMETHEUS_ANNOTATIONS={"scrape":"true","path":"/m","port":"`+port+`"}`, "ISTIO_META_DNS_CAPTURE=true"))
 	w.awaitReady(r)
 	scrape := func() string {
 		status, body, err := get("http://" + podIP + ":15020/stats/prometheus")
@@ -148,10 +154,18 @@ func TestMetricsAreMerged(t *testing.T) {
 	for _, want := range []string{"\napp_requests_total 7\n", "\nenvoy_server_live", "\nistio_agent_num_outgoing_requests{request_type=\"csr\"} 1\n",
 		"\nistio_agent_cert_expiry_seconds{resource_name=\"default\"} ", "\nistio_agent_cert_expiry_seconds{resource_name=\"ROOTCA\"} ",
 		"\nistio_agent_process_resident_memory_bytes ", "\npilotfish_proxy_process_cpu_seconds_total ", "\nistio_agent_startup_duration_seconds ",
+		"\nistio_agent_outgoing_latency{request_type=\"csr\"} ", "\nistio_agent_scrapes_total 1\n", "\nistio_agent_num_failed_outgoing_requests{request_type=\"csr\"} 0\n",
+		"\npilotfish_agent_cert_lifetime_seconds 86", "\nistio_agent_wasm_remote_fetch_count{result=\"success\"} 0\n",
+		"\nistio_agent_process_cpu_seconds_total ", "\npilotfish_proxy_process_resident_memory_bytes ",
 		"\nistio_build{component=\"proxy\",tag=\"test\"} 1\n"} {
 		if !strings.Contains("\n"+body, want) {
 			t.Errorf("no %q in the merged metrics", strings.TrimSpace(want))
 		}
+	}
+	own := ownMetrics(body)
+	promtest.Page(t, "../..", "agent", *update, own)
+	for _, name := range promtest.Untested(t, "../..", own, "alerts_test.go") {
+		t.Errorf("no test names %s", name)
 	}
 	if strings.Contains(body, "# EOF") {
 		t.Error("an end mark within the metrics")
@@ -163,6 +177,30 @@ func TestMetricsAreMerged(t *testing.T) {
 	if body = scrape(); !strings.Contains(body, `istio_agent_scrape_failures_total{type="application"} 1`) {
 		t.Error("the failure is not counted")
 	}
+}
+
+var (
+	help      = regexp.MustCompile(`(?m)^# HELP ((?:istio_agent|pilotfish)_\w+) (.*)$`)
+	labelName = regexp.MustCompile(`(\w+)="`)
+)
+
+// ownMetrics are the agent's in a text of metrics.
+func ownMetrics(text string) []promtest.Metric {
+	var out []promtest.Metric
+	for _, m := range help.FindAllStringSubmatch(text, -1) {
+		metric := promtest.Metric{Name: m[1], Help: m[2]}
+		if series := regexp.MustCompile(`(?m)^` + m[1] + `(?:_bucket)?\{(.*)\}`).FindStringSubmatch(text); series != nil {
+			var names []string
+			for _, l := range labelName.FindAllStringSubmatch(series[1], -1) {
+				if l[1] != "le" {
+					names = append(names, l[1])
+				}
+			}
+			metric.Labels = strings.Join(names, ", ")
+		}
+		out = append(out, metric)
+	}
+	return out
 }
 
 func forward(l net.Listener, to string) {

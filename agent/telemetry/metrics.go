@@ -268,8 +268,10 @@ func (m *Metrics) Write(w io.Writer) {
 	for _, h := range histograms {
 		with(h.of, h.name, "histogram", func(s *series) { h.get(s).write(w, h.name, s.labels) })
 	}
-	head(w, "pilotfish_agent_metrics_dropped_total", "counter")
-	_, _ = fmt.Fprintf(w, "pilotfish_agent_metrics_dropped_total %d\n", m.dropped)
+	const dropped = "pilotfish_agent_metrics_dropped_total"
+	_, _ = fmt.Fprintf(w, "# HELP %s Requests and connections that are in no metric, since there are too many series.\n", dropped)
+	head(w, dropped, "counter")
+	_, _ = fmt.Fprintf(w, "%s %d\n", dropped, m.dropped)
 }
 
 func head(w io.Writer, name, kind string) { _, _ = fmt.Fprintf(w, "# TYPE %s %s\n", name, kind) }

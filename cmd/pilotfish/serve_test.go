@@ -85,6 +85,8 @@ func TestServePages(t *testing.T) {
 		"/config/?from=default/myapp-v1&url=http://myapp/": `connects to`,
 		"/version":          `"version":"unknown"`,
 		"/metrics":          `pilot_services 2`,
+		"/metrics?":         `pilot_info{version="unknown"} 1`,
+		"/metrics?build":    `istio_build{component="pilot",tag="unknown"} 1`,
 		"/debug/registryz?": `"clusterVIPs"`,
 	} {
 		if code, body := page(t, at+path); code != 200 || !strings.Contains(body, want) {

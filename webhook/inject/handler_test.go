@@ -33,8 +33,9 @@ func counts(t *testing.T, r *prometheus.Registry) map[string]float64 {
 	}
 	out := map[string]float64{}
 	for _, f := range families {
-		if c := f.GetMetric()[0].GetCounter(); c.GetValue() > 0 {
-			out[f.GetName()] = c.GetValue()
+		m := f.GetMetric()[0]
+		if n := m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount()); n > 0 {
+			out[f.GetName()] = n
 		}
 	}
 	return out
@@ -54,13 +55,13 @@ func TestHandler(t *testing.T) {
 		message    string
 		patched    string // a path of the patch
 	}{
-		"a pod":            {"/inject", reviewOf("CREATE", "pods", somePod), "success_total", "", "/spec/initContainers"},
-		"below the path":   {"/inject/cluster/east/net/n--slash--1", reviewOf("CREATE", "pods", somePod), "success_total", "", `n/1`},
-		"an update":        {"/inject", reviewOf("UPDATE", "pods", somePod), "skip_total", "", ""},
-		"another resource": {"/inject", reviewOf("CREATE", "services", `{}`), "skip_total", "", ""},
-		"opted out":        {"/inject", reviewOf("CREATE", "pods", strings.Replace(somePod, `"app":"a"`, `"sidecar.istio.io/inject":"false"`, 1)), "skip_total", "", ""},
-		"no pod":           {"/inject", reviewOf("CREATE", "pods", `7`), "failure_total", "injection of the sidecar failed: the request's object is no pod", ""},
-		"a broken pod": {"/inject", reviewOf("CREATE", "pods", `{"spec":{"containers":7}}`), "failure_total",
+		"a pod":            {"/inject", reviewOf("CREATE", "pods", somePod), "sidecar_injection_success_total", "", "/spec/initContainers"},
+		"below the path":   {"/inject/cluster/east/net/n--slash--1", reviewOf("CREATE", "pods", somePod), "sidecar_injection_success_total", "", `n/1`},
+		"an update":        {"/inject", reviewOf("UPDATE", "pods", somePod), "sidecar_injection_skip_total", "", ""},
+		"another resource": {"/inject", reviewOf("CREATE", "services", `{}`), "sidecar_injection_skip_total", "", ""},
+		"opted out":        {"/inject", reviewOf("CREATE", "pods", strings.Replace(somePod, `"app":"a"`, `"sidecar.istio.io/inject":"false"`, 1)), "sidecar_injection_skip_total", "", ""},
+		"no pod":           {"/inject", reviewOf("CREATE", "pods", `7`), "sidecar_injection_failure_total", "injection of the sidecar failed: the request's object is no pod", ""},
+		"a broken pod": {"/inject", reviewOf("CREATE", "pods", `{"spec":{"containers":7}}`), "sidecar_injection_failure_total",
 			"injection of the sidecar failed: the pod does not read as one: json: cannot unmarshal number into Go struct field PodSpec.spec.containers of type []v1.Container", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -80,7 +81,7 @@ func TestHandler(t *testing.T) {
 			if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 				t.Fatal(err, w.Body)
 			}
-			if d := cmp.Diff(map[string]float64{"sidecar_injection_requests_total": 1, "sidecar_injection_" + c.counted: 1}, counts(t, registry)); d != "" {
+			if d := cmp.Diff(map[string]float64{"sidecar_injection_requests_total": 1, c.counted: 1, "sidecar_injection_time_seconds": 1}, counts(t, registry)); d != "" {
 				t.Error(d)
 			}
 			if got.Response.Status.Message != c.message || got.Response.Allowed != (c.message == "") {
@@ -121,6 +122,7 @@ func TestWhatIsNoReviewIsCounted(t *testing.T) {
 	}
 	want := map[string]float64{
 		"sidecar_injection_requests_total": float64(len(bad)) + 1, "sidecar_injection_failure_total": float64(len(bad)), "sidecar_injection_success_total": 1,
+		"sidecar_injection_time_seconds": float64(len(bad)) + 1,
 	}
 	if d := cmp.Diff(want, counts(t, registry)); d != "" {
 		t.Error(d)
