@@ -102,7 +102,7 @@ func (p *Pages) Monitoring() http.Handler {
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, r, versions{p.Build, p.Build.istio()}) })
 	mux.Handle("/debug/", p.debugFor())
 	if p.Page != nil {
-		mux.Handle("/config/", p.proven(http.StripPrefix("/config", p.Page(p.Plane.Store.Mesh))))
+		mux.Handle("/config/", p.proven(http.StripPrefix("/config", p.Page(p.Plane.InEffect))))
 	}
 	if p.Pprof {
 		mux.Handle("/debug/pprof/", p.proven(http.HandlerFunc(pprof.Index)))

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -44,6 +45,10 @@ type Plane struct {
 	watch   []chan struct{}
 	between problemsBetween
 	reports []func() []config.Problem
+	told    struct { // by InEffect
+		effect *translate.Effect
+		mesh   *config.Mesh
+	}
 }
 
 // NewPlane wires sources to a Server. Where two sources hold one object, the
@@ -171,6 +176,27 @@ func signal(c chan struct{}) {
 	case c <- struct{}{}:
 	default:
 	}
+}
+
+// InEffect is what of the newest Mesh is in effect, with a problem for each
+// change that waits; nil before there is one. It is the same until something
+// changes.
+func (p *Plane) InEffect() *config.Mesh {
+	e := p.relayed.effect.Load()
+	if e == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.told.effect != e {
+		p.told.effect, p.told.mesh = e, e.Mesh()
+		if waits := e.Problems(); len(waits) > 0 {
+			b := config.NewBuilder(e.Mesh())
+			b.SetProblems(append(slices.Clone(e.Mesh().Problems), waits...))
+			p.told.mesh = b.Mesh()
+		}
+	}
+	return p.told.mesh
 }
 
 // Watch returns a channel of capacity 1 that receives a value after each

@@ -45,7 +45,7 @@ func (m *Mesh) servePage(ctx context.Context) {
 	options := m.pageOptions()
 	page := dashboard.New(options)
 	mux.Handle("/", page)
-	live := report.NewLive(options.Title, m.plane.Store.Mesh, m.tests)
+	live := report.NewLive(options.Title, m.plane.InEffect, m.tests)
 	live.Above = true
 	mux.Handle("/config/", http.StripPrefix("/config", live))
 	// The debug pages tell as much as the page: other sites must not read them.
