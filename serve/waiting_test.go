@@ -67,6 +67,7 @@ func TestPageIsAboutWhatIsInEffect(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- plane.Run(ctx) }()
+	t.Cleanup(plane.Server.Close)
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -15,6 +15,7 @@ type Answer struct {
 	Connects string // the address and who has it; or empty
 	Hops     []Hop
 	Results  []Line
+	Way      *Way
 }
 
 // Hop is what one Envoy does.
@@ -43,6 +44,7 @@ func AnswerOf(a *simulate.Answer, explain bool) *Answer {
 	}
 	t.hop(a.Hop)
 	t.results(a)
+	t.out.Way = wayOf(a)
 	return t.out
 }
 

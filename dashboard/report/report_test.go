@@ -161,6 +161,10 @@ func TestOneFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	shared, err := after.Ask(&simulate.Query{From: "shop/front", URL: "http://reviews/"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	tests := cases(t)
 	tests.Results = meshtest.Run(meshtest.Simulator{World: after}, after, tests.Cases[:3], nil)
 	tests.Coverage = meshtest.Cover(after.Mesh, tests.Results)
@@ -174,7 +178,7 @@ func TestOneFile(t *testing.T) {
 	finding := meshtest.Finding{Problem: config.Problem{Severity: config.Warning, Code: "RouteShadowed", Message: "<script>alert(1)</script>" + strings.Repeat("long", 60), File: "a.yaml", Line: 3}}
 	dir := t.TempDir()
 	for name, p := range map[string]*report.Page{
-		"ask": {Answer: report.AnswerOf(a, true)}, "diff": {Diff: &report.Diff{Difference: meshtest.Diff(before, after)}}, "test": {Tests: tests},
+		"ask": {Answer: report.AnswerOf(a, true)}, "ask-shared": {Answer: report.AnswerOf(shared, false)}, "diff": {Diff: &report.Diff{Difference: meshtest.Diff(before, after)}}, "test": {Tests: tests},
 		"calls": {Calls: everyKind()}, "many-calls": {Calls: made(20, 2)},
 		"lint": {Findings: &report.Findings{List: []meshtest.Finding{finding}}}, "nothing": {Findings: &report.Findings{}, Diff: &report.Diff{Difference: &meshtest.Difference{}}, Calls: &report.Calls{}},
 	} {
@@ -193,7 +197,7 @@ func TestOneFile(t *testing.T) {
 	s := httptest.NewServer(http.FileServer(http.Dir(dir)))
 	t.Cleanup(s.Close)
 	browser := browsertest.Start(t)
-	for _, name := range []string{"ask", "diff", "test", "lint", "calls", "many-calls", "nothing"} {
+	for _, name := range []string{"ask", "ask-shared", "diff", "test", "lint", "calls", "many-calls", "nothing"} {
 		for at, look := range looks {
 			tab := browser.Open(t, s.URL+"/"+name+".html", look)
 			tab.Do(chromedp.Evaluate[chromedp.Void](`document.querySelectorAll('details').forEach(d => d.open = true)`))
