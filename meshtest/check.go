@@ -38,7 +38,8 @@ func (e *Expect) check(a *simulate.Answer) []string {
 // visible is what of an expectation real requests can show.
 func (e *Expect) visible() *Expect {
 	out := *e
-	out.Route, out.VirtualHost, out.Retries, out.Timeout, out.Mirror, out.matched = nil, nil, nil, nil, nil, nil
+	out.Route, out.VirtualHost, out.Retries, out.Timeout, out.Mirror = nil, nil, nil, nil, nil
+	out.matched, out.delegate, out.response = nil, nil, nil
 	if out.Fault != nil {
 		out.Fault = &FaultExpect{Abort: e.Fault.Abort, AbortPercent: e.Fault.AbortPercent}
 	}
@@ -101,6 +102,15 @@ func (c *checker) routing(e *Expect) {
 		is := c.hop.Route != nil && c.hop.Route.Name != ""
 		if is != *e.matched {
 			c.fail("wantMatch", "want %t, is %t", *e.matched, is)
+		}
+	}
+	if e.delegate != nil {
+		is := "none"
+		if d := c.hop.Route; d != nil && d.Written() != nil {
+			is = d.Written().Object.Namespace + "/" + d.Written().Object.Name
+		}
+		if is != *e.delegate && !strings.HasSuffix(is, "/"+*e.delegate) {
+			c.fail("delegate", "want %s, is %s", *e.delegate, is)
 		}
 	}
 	if e.Redirect != nil {
@@ -167,6 +177,7 @@ func (c *checker) behaviour(e *Expect) {
 			c.headers(e.Headers, sent)
 		}
 	}
+	c.answered(e.response, sent)
 	for name, want := range e.Mirror {
 		is := 0.0
 		for _, m := range c.hop.Mirrors {
@@ -207,6 +218,26 @@ func (c *checker) headers(want map[string]*string, sent *simulate.Sent) {
 			c.fail("headers."+name, "want none, is %q", is)
 		case w != nil && is != *w:
 			c.fail("headers."+name, "want %q, is %q", *w, is)
+		}
+	}
+}
+
+// answered compares what is done to headers of the answer.
+func (c *checker) answered(want map[string]*string, sent *simulate.Sent) {
+	for _, name := range sortedKeys(want) {
+		done := "nothing"
+		if sent != nil {
+			for _, change := range sent.Response {
+				if strings.EqualFold(change.Name, name) {
+					done = strings.TrimSpace(change.Op + " " + change.Value)
+				}
+			}
+		}
+		switch w := want[name]; {
+		case w == nil && done != "remove":
+			c.fail("headers.response."+name, "want remove, is %s", done)
+		case w != nil && (done == "remove" || !strings.HasSuffix(done, " "+*w)):
+			c.fail("headers.response."+name, "want %q, is %s", *w, done)
 		}
 	}
 }

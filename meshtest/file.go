@@ -125,7 +125,11 @@ type Expect struct {
 	// Reachable: some application gets the request; false: none does.
 	Reachable *bool `yaml:"reachable"`
 
-	matched *bool // some route takes the request; of istio-config-validator
+	// Of istio-config-validator: some route takes the request, a VirtualService
+	// that another one delegates to does, and headers of the answer.
+	matched  *bool
+	delegate *string
+	response map[string]*string
 }
 
 // FaultExpect is a fault that is injected.
@@ -379,7 +383,8 @@ func (s Shares) sum() (n float64) {
 func (e *Expect) empty() bool {
 	return e.Route == nil && e.VirtualHost == nil && e.To == nil && e.Not == nil && e.Authz == nil && e.MTLS == nil &&
 		e.Retries == nil && e.Timeout == nil && e.Status == nil && e.Redirect == nil && e.Path == nil && e.Host == nil &&
-		e.Headers == nil && e.Mirror == nil && e.Fault == nil && e.Body == nil && e.Reachable == nil && e.matched == nil
+		e.Headers == nil && e.Mirror == nil && e.Fault == nil && e.Body == nil && e.Reachable == nil && e.matched == nil &&
+		e.delegate == nil && e.response == nil
 }
 
 // unknownKeys reports keys that an object does not have.

@@ -109,8 +109,11 @@ func runCase(e Engine, w *simulate.World, c *Case) *Result {
 	q := c.query()
 	if c.From.Gateway == anyGateway {
 		from, ok := w.Serves(q)
-		if !ok {
-			from = c.From.String()
+		if !ok && q.From == c.From.String() {
+			if e := &c.Expect; e.Not == nil && (e.matched == nil || *e.matched) {
+				r.Failed = []string{"wantMatch: no VirtualService has a rule in effect for the host of " + q.URL}
+			}
+			return r
 		}
 		q.From = from
 	}

@@ -36,10 +36,61 @@ type validatorCase struct {
 		URI       string `yaml:"uri"`
 		Authority string `yaml:"authority"`
 	} `yaml:"rewrite"`
-	Fault   *yaml.Node `yaml:"fault"`
-	Headers *yaml.Node `yaml:"headers"`
-	// Delegate names a VirtualService; its own routes decide.
-	Delegate *yaml.Node `yaml:"delegate"`
+	Fault *struct {
+		Abort *struct {
+			Status     int             `yaml:"httpStatus"`
+			Percentage *validatorShare `yaml:"percentage"`
+		} `yaml:"abort"`
+		Delay *struct {
+			Fixed      string          `yaml:"fixedDelay"`
+			Percentage *validatorShare `yaml:"percentage"`
+		} `yaml:"delay"`
+	} `yaml:"fault"`
+	Headers *struct {
+		Request  validatorHeaders `yaml:"request"`
+		Response validatorHeaders `yaml:"response"`
+	} `yaml:"headers"`
+	// Delegate is the VirtualService whose rules decide.
+	Delegate *struct {
+		Name      string `yaml:"name"`
+		Namespace string `yaml:"namespace"`
+	} `yaml:"delegate"`
+}
+
+type validatorShare struct {
+	Value float64 `yaml:"value"`
+}
+
+// percent is that of the requests; without one it is all of them.
+func (s *validatorShare) percent() *float64 {
+	all := 100.0
+	if s != nil {
+		all = s.Value
+	}
+	return &all
+}
+
+type validatorHeaders struct {
+	Set    map[string]string `yaml:"set"`
+	Add    map[string]string `yaml:"add"`
+	Remove []string          `yaml:"remove"`
+}
+
+// expected are values by name; nil for none.
+func (h *validatorHeaders) expected() map[string]*string {
+	out := map[string]*string{}
+	for _, values := range []map[string]string{h.Add, h.Set} {
+		for name, v := range values {
+			out[name] = &v
+		}
+	}
+	for _, name := range h.Remove {
+		out[name] = nil
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
 }
 
 // validatorCases reads the tests of istio-config-validator: each stands for
@@ -117,6 +168,7 @@ func (v *validatorCase) expect() Expect {
 			e.Path = &r.URI
 		}
 	}
+	v.expectRest(&e)
 	if e.empty() {
 		yes := v.WantMatch
 		e.matched = &yes
@@ -126,4 +178,33 @@ func (v *validatorCase) expect() Expect {
 		return Expect{Not: &e}
 	}
 	return e
+}
+
+// expectRest is about faults, headers and delegates. Of requests that are all
+// answered by the proxy on purpose, nothing is sent on.
+func (v *validatorCase) expectRest(e *Expect) {
+	if h := v.Headers; h != nil {
+		e.Headers, e.response = h.Request.expected(), h.Response.expected()
+	}
+	if d := v.Delegate; d != nil {
+		e.delegate = &d.Name
+		if d.Namespace != "" {
+			name := d.Namespace + "/" + d.Name
+			e.delegate = &name
+		}
+	}
+	f := v.Fault
+	if f == nil {
+		return
+	}
+	e.Fault = &FaultExpect{}
+	if d := f.Delay; d != nil {
+		e.Fault.Delay, e.Fault.DelayPercent = &d.Fixed, d.Percentage.percent()
+	}
+	if a := f.Abort; a != nil {
+		e.Fault.Abort, e.Fault.AbortPercent = &a.Status, a.Percentage.percent()
+		if *e.Fault.AbortPercent >= 100 {
+			e.To, e.Headers, e.response, e.Path, e.Host = nil, nil, nil, nil, nil
+		}
+	}
 }

@@ -120,7 +120,7 @@ func TestHelp(t *testing.T) {
 
 func (tr *transcript) run(t *testing.T) {
 	dir := t.TempDir()
-	for _, from := range []string{"shop", "tests", "tests-broken", "validator", "annotate", "lint", "lint-envoy", "lint-envoys", "fix", "bad-input"} {
+	for _, from := range []string{"shop", "tests", "tests-broken", "validator", "validator-wrong", "annotate", "lint", "lint-envoy", "lint-envoys", "fix", "bad-input"} {
 		if err := os.CopyFS(filepath.Join(dir, filepath.Base(from)), os.DirFS(filepath.Join(testFolder, "testdata", from))); err != nil {
 			t.Fatal(err)
 		}

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/pilotfish-mesh/pilotfish/simulate"
-	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
 // Way is an answer as a drawing: from the client at the left, through what
@@ -130,12 +129,12 @@ func through(at *wayStep, h *simulate.Hop, depth int) {
 
 // clusterText is the subset and host of a cluster.
 func clusterText(name string) string {
-	_, _, subset, host, ok := translate.ParseCluster(name)
-	if !ok || host == "" {
+	parts := strings.Split(name, "|") // direction, port, subset, host
+	if len(parts) != 4 || parts[3] == "" {
 		return name
 	}
-	short, _, _ := strings.Cut(host, ".svc.")
-	return strings.TrimSpace(subset + " " + short)
+	short, _, _ := strings.Cut(parts[3], ".svc.")
+	return strings.TrimSpace(parts[2] + " " + short)
 }
 
 func toEndpoints(cluster *wayStep, d *simulate.Destination, depth int) {
