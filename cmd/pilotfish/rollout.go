@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -77,7 +79,12 @@ meanwhile, or not to be rolled back.`,
   pilotfish rollout vs/myapp --to v2 --mode blue-green --mirror-first --prometheus URL
   pilotfish rollout vs/myapp --to v2 --mode mirror --steps 10,100 --prometheus URL
   pilotfish rollout vs/myapp --abort`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("want one object, vs/NAME, not %d", len(args))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
 	}
 	f.add(cmd)
@@ -122,6 +129,9 @@ func (f *rolloutFlags) planOf(object string) error {
 	if !ok {
 		kind, name = "vs", object
 	}
+	if name == "" {
+		return usagef("%q: want vs/NAME", object)
+	}
 	switch strings.ToLower(kind) {
 	case "vs", "virtualservice", "virtualservices", "virtualservice.networking.istio.io":
 	default:
@@ -147,8 +157,31 @@ func (f *rolloutFlags) planOf(object string) error {
 	if err := p.Check(); err != nil {
 		return usageError{err}
 	}
+	return f.checkSurroundings()
+}
+
+// checkSurroundings finds before anything is changed what would only show after
+// it: nobody to ask, and nowhere to write to.
+func (f *rolloutFlags) checkSurroundings() error {
 	if f.prometheus == "" {
 		return usagef("--prometheus is missing: the URL of a Prometheus that scrapes the proxies")
+	}
+	if u, err := url.Parse(f.prometheus); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return usagef("--prometheus %q: want a URL such as http://prometheus.example.com:9090", f.prometheus)
+	}
+	for _, h := range f.headers {
+		if name, _, ok := strings.Cut(h, ":"); !ok || strings.TrimSpace(name) == "" {
+			return usagef(`--prometheus-header: want "NAME: VALUE"`) // not what it is: it may be a token
+		}
+	}
+	if f.report == "" {
+		return nil
+	}
+	if at, err := os.Stat(f.report); err == nil && at.IsDir() {
+		return usagef("--report %s: is a folder", f.report)
+	}
+	if at, err := os.Stat(filepath.Dir(f.report)); err != nil || !at.IsDir() {
+		return usagef("--report %s: there is no folder %s", f.report, filepath.Dir(f.report))
 	}
 	return nil
 }
@@ -186,6 +219,9 @@ func (f *rolloutFlags) run(cmd *cobra.Command, object string) error {
 		return err
 	}
 	c, err := kube.ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		return couldNotRun{errors.New("no cluster: neither --kubeconfig nor KUBECONFIG nor ~/.kube/config says where it is")}
+	}
 	if err != nil {
 		return couldNotRun{err}
 	}
@@ -218,10 +254,7 @@ func (f *rolloutFlags) build(c *rest.Config) (*rollout.Rollout, error) {
 	}
 	header := http.Header{}
 	for _, h := range f.headers {
-		key, value, ok := strings.Cut(h, ":")
-		if !ok {
-			return nil, fmt.Errorf(`--prometheus-header: want "NAME: VALUE"`)
-		}
+		key, value, _ := strings.Cut(h, ":")
 		header.Add(strings.TrimSpace(key), strings.TrimSpace(value))
 	}
 	r.Metrics, err = rollout.NewMetrics(f.prometheus, header)
