@@ -66,7 +66,7 @@ run: build envoy ## Start the canary example on this machine and print its page'
 	@ENVOY="$$(tools/envoy.sh)" bin/pilotfish up $(CANARY) --load
 
 .PHONY: test
-test: prerequisites envoy old-envoy cluster-binaries otelcol ratelimit ## Run everything that CI runs, but for lint
+test: prerequisites envoy old-envoy cluster-binaries otelcol otelcol-contrib ratelimit ## Run everything that CI runs, but for lint
 	$(GO) vet ./...
 	ENVOY="$$(tools/envoy.sh)" $(GO) test -timeout 30m $$($(GO) list ./... | grep -v '/e2e/mesh$$')
 	ENVOY="$$(tools/envoy.sh)" $(GO) test -timeout 40m ./e2e/mesh # alone: it loads the machine and measures

@@ -29,7 +29,7 @@ locate() {
 	helm) module=helm package=helm.sh/helm/v4/cmd/helm ;;
 	rollouts-controller) module=rollouts package=github.com/argoproj/argo-rollouts/cmd/rollouts-controller ;;
 	coredns) module=coredns package=github.com/coredns/coredns ;;
-	otelcol) module=otelcol package=. ;;
+	otelcol | otelcol-contrib) module=$1 package=. ;;
 	ratelimit) module=ratelimit package=. ;;
 	floor) module=floor package=. ;;
 	etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;

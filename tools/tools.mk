@@ -2,7 +2,7 @@
 # beside this file. Included by the top-level Makefile; paths are relative to
 # the repository's root.
 
-.PHONY: kube-binaries cluster-binaries otelcol ratelimit floor istioctl golangci-lint envoy old-envoy
+.PHONY: kube-binaries cluster-binaries otelcol otelcol-contrib ratelimit floor istioctl golangci-lint envoy old-envoy
 
 kube-binaries: ## Build etcd and kube-apiserver for the tests of discovery (minutes, once)
 	@tools/build.sh etcd kube-apiserver >/dev/null
@@ -12,6 +12,9 @@ cluster-binaries: kube-binaries ## Build the rest of a one-node cluster, Istio's
 
 otelcol: ## Build the OpenTelemetry collector for the tests of traces and logs
 	@tools/build.sh otelcol >/dev/null
+
+otelcol-contrib: ## Build the one with receivers of SkyWalking and Datadog
+	@tools/build.sh otelcol-contrib >/dev/null
 
 ratelimit: ## Build Envoy's rate limit service for the tests of rate limits
 	@tools/build.sh ratelimit >/dev/null

@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -46,14 +48,84 @@ service:
 // startCollector builds it, which is cached, and runs it until the test ends.
 func startCollector(t *testing.T) *collector {
 	t.Helper()
-	out, err := exec.Command("../../tools/build.sh", "otelcol").Output()
-	if err != nil {
-		t.Fatalf("tools/build.sh otelcol: %v", err)
-	}
 	c := &collector{t: t, otlp: envoytest.FreePort(t), zipkin: envoytest.FreePort(t), dir: t.TempDir()}
+	c.run("otelcol", fmt.Sprintf(collectorConfig, c.otlp, c.zipkin, c.file("traces"), c.file("logs")), c.otlp, c.zipkin)
+	return c
+}
+
+const contribConfig = `
+receivers:
+  skywalking: {protocols: {grpc: {endpoint: "127.0.0.1:%d"}}}
+  datadog: {endpoint: "127.0.0.1:%d"}
+exporters:
+  file/traces: {path: %q, flush_interval: 50ms}
+service:
+  telemetry: {metrics: {level: none}}
+  pipelines:
+    traces: {receivers: [skywalking, datadog], exporters: [file/traces]}
+`
+
+// startContrib is startCollector for the protocols of SkyWalking and Datadog,
+// which go to the two ports.
+func startContrib(t *testing.T) (c *collector, skywalking, datadog int) {
+	t.Helper()
+	c = &collector{t: t, dir: t.TempDir()}
+	sky, dog := envoytest.FreePort(t), envoytest.FreePort(t)
+	c.run("otelcol-contrib", fmt.Sprintf(contribConfig, sky, dog, c.file("traces")), sky, dog)
+	return c, forward(t, sky), dog
+}
+
+// forward passes connections to 127.0.0.1 on to a port of a server that takes
+// those to all addresses, where those of the mesh want the same port.
+func forward(t *testing.T, to int) (port int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	open := []io.Closer{l}
+	running.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(to)))
+			if err != nil {
+				_ = in.Close()
+				continue
+			}
+			mu.Lock()
+			open = append(open, in, out)
+			mu.Unlock()
+			running.Go(func() { _, _ = io.Copy(out, in) })
+			running.Go(func() { _, _ = io.Copy(in, out) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		mu.Lock()
+		for _, c := range open {
+			_ = c.Close()
+		}
+		mu.Unlock()
+		running.Wait()
+	})
+	return portOf(t, l.Addr().String())
+}
+
+// run runs a collector until the test ends, once it takes connections at ports.
+func (c *collector) run(tool, settings string, ports ...int) {
+	t := c.t
+	t.Helper()
+	out, err := exec.Command("../../tools/build.sh", tool).Output()
+	if err != nil {
+		t.Fatalf("tools/build.sh %s: %v", tool, err)
+	}
 	config := filepath.Join(c.dir, "collector.yaml")
-	text := fmt.Sprintf(collectorConfig, c.otlp, c.zipkin, c.file("traces"), c.file("logs"))
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var said bytes.Buffer
@@ -71,7 +143,7 @@ func startCollector(t *testing.T) *collector {
 		}
 	})
 	envoytest.Eventually(t, stage.Patience, func() string {
-		for _, port := range []int{c.otlp, c.zipkin} {
+		for _, port := range ports {
 			conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 			if err != nil {
 				return err.Error()
@@ -80,7 +152,6 @@ func startCollector(t *testing.T) *collector {
 		}
 		return ""
 	})
-	return c
 }
 
 func (c *collector) file(kind string) string { return filepath.Join(c.dir, kind+".json") }
@@ -128,7 +199,10 @@ func lines(t *testing.T, file string) [][]byte {
 }
 
 // spans are those of requests whose path holds a text.
-func (c *collector) spans(path string) []span {
+func (c *collector) spans(path string) []span { return c.all("http.url", path) }
+
+// all are the spans that have a text in an attribute.
+func (c *collector) all(attribute, text string) []span {
 	c.t.Helper()
 	var out []span
 	for _, line := range lines(c.t, c.file("traces")) {
@@ -145,7 +219,7 @@ func (c *collector) spans(path string) []span {
 			for _, ss := range rs.ScopeSpans {
 				for _, s := range ss.Spans {
 					s.service = rs.Resource.Attributes.get("service.name")
-					if strings.Contains(s.Attributes.get("http.url"), path) {
+					if strings.Contains(s.Attributes.get(attribute), text) {
 						out = append(out, s)
 					}
 				}

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Receivers of the protocols that the OpenTelemetry collector here does not
-// take. Each reads what Envoy sends and refuses what is not the protocol's.
+// Receivers that show what OpenTelemetry's of the same protocols leave out.
+// Each reads what Envoy sends and refuses what is not the protocol's.
 
 // skySpan is one of SkyWalking's spans with what its segment says (the messages
 // SegmentObject, SpanObject and SegmentReference of its protocol, version 3).

@@ -91,3 +91,57 @@ func TestTracesInDatadog(t *testing.T) {
 		t.Errorf("the application got %v, want the trace and the server's span %d", h, server.id)
 	}
 }
+
+// TestSkyWalkingInCollector: OpenTelemetry's receiver of SkyWalking's protocol
+// makes one trace of what both sidecars report.
+func TestSkyWalkingInCollector(t *testing.T) {
+	c, port, _ := startContrib(t)
+	dir := stage.Copy(t, "../../examples/tracing-skywalking")
+	file := filepath.Join(dir, "telemetry.yaml")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage.Write(t, file, strings.Replace(string(b), "grpc: 11800", fmt.Sprintf("grpc: %d", port), 1))
+	s := stage.Start(t, dir, up.Loopback)
+	s.Inside("curl", "http://httpbin:8000").Get(t, "/collected")
+	envoytest.Eventually(t, stage.Patience, func() string {
+		all := c.all("url", "/collected")
+		services, traces := map[string]bool{}, map[string]bool{}
+		for _, x := range all {
+			services[x.service], traces[x.Trace] = true, true
+			if x.Attributes.get("environment") != "example" {
+				t.Errorf("%+v has no tag", x)
+			}
+		}
+		if !services["curl.default"] || !services["httpbin.default"] || len(traces) != 1 {
+			return fmt.Sprintf("spans of both sidecars in one trace are wanted: %+v", all)
+		}
+		return ""
+	})
+}
+
+// TestDatadogInCollector: OpenTelemetry's receiver of the protocol of Datadog's
+// agent makes one trace of what both sidecars report.
+func TestDatadogInCollector(t *testing.T) {
+	c, _, port := startContrib(t)
+	text := strings.NewReplacer("tracing: [otel]", "tracing: [dd]",
+		"    - name: otel", "    - name: dd\n      datadog: {service: collector.example.com, port: 9411}\n    - name: otel").Replace(otlpTracing)
+	s := mesh(t, &collector{t: t, otlp: 4317, zipkin: port}, up.Loopback, text)
+	s.Inside("curl", "http://web:8080").Get(t, "/collected", "X-User", "jane")
+	envoytest.Eventually(t, stage.Patience, func() string {
+		var client, server span
+		for _, x := range c.all("url.full", "/collected") {
+			switch x.service {
+			case "curl.default":
+				client = x
+			case "web.default":
+				server = x
+			}
+		}
+		if client.ID == "" || server.Parent != client.ID || server.Trace != client.Trace || client.Attributes.get("user") != "jane" {
+			return fmt.Sprintf("spans of both sidecars in one trace are wanted: %+v", c.all("url.full", "/collected"))
+		}
+		return ""
+	})
+}
