@@ -33,6 +33,9 @@ func newcomer(t *testing.T) (w *world, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	toEnd.Lock()
+	toEnd.folders = append(toEnd.folders, top)
+	toEnd.Unlock()
 	dir = filepath.Join(top, "cluster")
 	w = &world{root: root, kubeconfig: filepath.Join(dir, "kubeconfig")}
 	node, err := cluster.New(dir, w.tools())
@@ -50,7 +53,6 @@ func newcomer(t *testing.T) (w *world, dir string) {
 		if err := node.Down(context.Background()); err != nil {
 			t.Error(err)
 		}
-		_ = os.RemoveAll(top)
 	})
 	return w, dir
 }

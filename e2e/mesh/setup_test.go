@@ -59,10 +59,12 @@ var (
 		installed bool
 	}
 
-	// toEnd are the nodes that must not outlive the tests.
+	// toEnd are the nodes, and the folders that they were in, which must not
+	// outlive the tests.
 	toEnd struct {
 		sync.Mutex
-		nodes []*cluster.Node
+		nodes   []*cluster.Node
+		folders []string
 	}
 )
 
@@ -98,6 +100,9 @@ func testMain(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, "a cluster leaves something behind:", err)
 			code = 1
 		}
+	}
+	for _, f := range toEnd.folders {
+		_ = os.RemoveAll(f)
 	}
 	return code
 }
