@@ -376,13 +376,14 @@ func decidedBy(a *simulate.Answer) string {
 	if a == nil {
 		return ""
 	}
+	route := a.Hop.Route.Written()
 	for i := range a.Results {
-		if r := &a.Results[i]; !r.Delivered && r.Source != nil {
+		if r := &a.Results[i]; !r.Delivered && r.Source != nil && (route == nil || r.Source.Object != route.Object) {
 			return r.Source.Object.String()
 		}
 	}
-	if s := a.Hop.Route.Written(); s != nil {
-		return fmt.Sprintf("%s route %s", s.Object, a.Hop.Route.Name)
+	if route != nil {
+		return fmt.Sprintf("%s route %s", route.Object, a.Hop.Route.Name)
 	}
 	if s := a.Hop.HostSource(); s != nil {
 		return s.Object.String()

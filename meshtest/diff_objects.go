@@ -22,6 +22,11 @@ func changedObjects(before, after *config.Mesh) []ObjectChange {
 	out = compareSpecs(out, before, after, func(m *config.Mesh) *config.Index[*config.AuthorizationPolicy] { return &m.AuthorizationPolicies })
 	out = compareSpecs(out, before, after, func(m *config.Mesh) *config.Index[*config.Telemetry] { return &m.Telemetries })
 	out = compareSpecs(out, before, after, func(m *config.Mesh) *config.Index[*config.EnvoyFilter] { return &m.EnvoyFilters })
+	out = compareSpecs(out, before, after, func(m *config.Mesh) *config.Index[*config.WorkloadEntry] { return &m.WorkloadEntries })
+	out = compareSpecs(out, before, after, func(m *config.Mesh) *config.Index[*config.WorkloadGroup] { return &m.WorkloadGroups })
+	out = compareSpecs(out, before, after, func(m *config.Mesh) *config.Index[*config.ProxyConfig] { return &m.ProxyConfigs })
+	out = compareSpecs(out, before, after, func(m *config.Mesh) *config.Index[*config.TrafficExtension] { return &m.TrafficExtensions })
+	out = compareSpecs(out, before, after, func(m *config.Mesh) *config.Index[*config.WasmPlugin] { return &m.WasmPlugins })
 	if !proto.Equal(before.Settings.Mesh, after.Settings.Mesh) {
 		key := config.Key{Kind: "ConfigMap", Namespace: "istio-system", Name: "istio"}
 		out = append(out, ObjectChange{Object: key, Change: "changed", File: after.Settings.File, Line: after.Settings.Line,

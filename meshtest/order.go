@@ -15,6 +15,8 @@ type Order struct {
 	// if none was found.
 	Any   bool         `json:"any"`
 	Steps []config.Key `json:"steps"`
+	// Untried are changes beside, whose place in the order is not known.
+	Untried []config.Key `json:"untried,omitempty"`
 	// Danger is what another order does wrong, or why there is no safe one.
 	Danger string `json:"danger,omitempty"`
 	// Witness is a request that fails then.
@@ -48,6 +50,12 @@ func SafeOrder(d *Difference, before, after *simulate.World) *Order {
 		out.Any = false
 		out.Danger = fmt.Sprintf("%d changes have more orders than are tried", n)
 	}
+	if others := notOrdered(before.Mesh, after.Mesh); len(others) > 0 && n+len(others) > 1 {
+		out.Any, out.Untried = false, others
+		if out.Danger == "" {
+			out.Danger = changeList(others) + " too, and in which place of the order is not tried"
+		}
+	}
 	path, ok := o.search(0, nil)
 	if !ok {
 		out.Any, out.Steps = false, nil
@@ -57,6 +65,23 @@ func SafeOrder(d *Difference, before, after *simulate.World) *Order {
 		out.Steps = append(out.Steps, d.Objects[i].Object)
 	}
 	return out
+}
+
+// changeList names a few changes.
+func changeList(keys []config.Key) string {
+	const few = 3
+	var names []string
+	for _, k := range keys[:min(few, len(keys))] {
+		names = append(names, k.String())
+	}
+	text := strings.Join(names, ", ")
+	if len(keys) > few {
+		text += fmt.Sprintf(" and %d more", len(keys)-few)
+	}
+	if len(keys) == 1 {
+		return text + " changes"
+	}
+	return text + " change"
 }
 
 type ordering struct {

@@ -123,9 +123,17 @@ func (e *exchange) checkOf(c *tls.DownstreamTlsContext) *clientCheck {
 	}
 	out.asks = out.required || common.GetValidationContextType() != nil
 	out.revokes = out.revokes || out.GetCrl() != nil
+	if out.skips() {
+		return out
+	}
 	// What a certificate must have besides makes Envoy require one.
 	out.required = out.required || out.pins() || len(out.GetMatchTypedSubjectAltNames())+len(out.GetMatchSubjectAltNames()) > 0 //nolint:staticcheck // the field in use
 	return out
+}
+
+// skips reports whether any certificate will do.
+func (c *clientCheck) skips() bool {
+	return c.GetTrustChainVerification() == tls.CertificateValidationContext_ACCEPT_UNTRUSTED
 }
 
 func (c *clientCheck) pins() bool {
@@ -139,7 +147,7 @@ func (c *clientCheck) refuses(cert *Certificate) string {
 		return ""
 	case cert == nil && c.required:
 		return "the server requires a client certificate and the client has none"
-	case cert == nil || c.GetTrustChainVerification() == tls.CertificateValidationContext_ACCEPT_UNTRUSTED:
+	case cert == nil || c.skips():
 		return ""
 	}
 	if why := c.distrusts(cert); why != "" {

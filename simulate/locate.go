@@ -74,7 +74,7 @@ func (w *World) locateWay(h *Hop) {
 		h.patchedBy(p)
 	}
 	if h.VirtualHost != nil && h.VirtualHost.Source == nil {
-		h.VirtualHost.Source, h.rest = w.restOf(h), h.Side == "outbound"
+		h.VirtualHost.Source, h.rest = w.restOf(h), h.Side != "inbound"
 	}
 	if h.Route != nil && h.Route.Name != "" && h.Route.Source == nil && h.VirtualHost != nil {
 		h.Route.Source, h.Route.implied = h.VirtualHost.Source, true

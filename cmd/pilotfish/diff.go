@@ -328,6 +328,8 @@ func (t *diffText) order(o *meshtest.Order) {
 	case o.Any:
 		t.title("Any order of applying is safe")
 		return
+	case len(o.Steps) == 0 && len(o.Untried) > 0:
+		t.title("Which order is safe is not known")
 	case len(o.Steps) == 0:
 		t.title("No safe order was found: apply all at once")
 	default:

@@ -143,3 +143,43 @@ func TestSafeOrder(t *testing.T) {
 		}
 	})
 }
+
+// TestOrderNotTried: where services, workloads or certificates change beside,
+// no order is said to be safe.
+func TestOrderNotTried(t *testing.T) {
+	timeout := func(of string) string {
+		return object("networking", "VirtualService", "myapp", "{hosts: [myapp], http: [{route: [{destination: {host: myapp}}], timeout: "+of+"}]}")
+	}
+	more := func(port string) string {
+		return "apiVersion: v1\nkind: Service\nmetadata: {name: more}\nspec: {selector: {app: myapp}, ports: [{name: http, port: " + port + ", targetPort: 8080}]}\n"
+	}
+	deployment := func(version string) string {
+		return "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: more}\nspec: {selector: {matchLabels: {app: more}}, template: {metadata: {labels: {app: more, version: " + version + "}}, spec: {containers: [{name: c, image: c}]}}}\n"
+	}
+	secret := func(value string) string {
+		return "apiVersion: v1\nkind: Secret\nmetadata: {name: more}\nstringData: {a: " + value + "}\n"
+	}
+	for name, c := range map[string]struct {
+		change change
+		want   string
+	}{
+		"Service":           {change{"VirtualService": {timeout("5s"), timeout("3s")}, "more": {more("80"), more("81")}}, "Service default/more"},
+		"a new Service":     {change{"VirtualService": {timeout("5s"), timeout("3s")}, "more": {"", more("81")}}, "Service default/more"},
+		"Deployment":        {change{"VirtualService": {timeout("5s"), timeout("3s")}, "more": {deployment("v1"), deployment("v2")}}, "Deployment default/more"},
+		"Secret":            {change{"VirtualService": {timeout("5s"), timeout("3s")}, "more": {secret("b"), secret("c")}}, "Secret default/more"},
+		"Service alone":     {change{"more": {more("80"), more("81")}}, ""},
+		"moved in its file": {change{"VirtualService": {timeout("5s"), timeout("3s")}, "more": {more("80"), "# a comment\n" + more("80")}}, ""},
+		"WorkloadEntry":     {change{"VirtualService": {timeout("5s"), timeout("3s")}, "more": {"", object("networking", "WorkloadEntry", "more", "{address: 10.9.9.9, labels: {app: myapp}}")}}, "WorkloadEntry default/more"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := c.change.order(t)
+			var untried []string
+			for _, k := range o.Untried {
+				untried = append(untried, k.String())
+			}
+			if got := strings.Join(untried, " "); o.Any != (got == "") || got != c.want {
+				t.Errorf("any order %t, not tried %q, want %q (%s)", o.Any, got, c.want, o.Danger)
+			}
+		})
+	}
+}
