@@ -74,7 +74,10 @@ func At(m *Meta, field string, s Severity, code, format string, args ...any) Pro
 func (p Problem) String() string {
 	var b strings.Builder
 	if p.File != "" {
-		fmt.Fprintf(&b, "%s:%d:", p.File, p.Line)
+		b.WriteString(p.File + ":")
+		if p.Line > 0 { // otherwise it is about the whole file
+			fmt.Fprintf(&b, "%d:", p.Line)
+		}
 		if p.Column > 0 {
 			fmt.Fprintf(&b, "%d:", p.Column)
 		}

@@ -1,6 +1,8 @@
 package file_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -45,5 +47,27 @@ func TestMemoryIsAsReadAnew(t *testing.T) {
 	}
 	if shared["DestinationRule"] == 0 || shared["AuthorizationPolicy"] == 0 {
 		t.Errorf("what is shared: %v", shared)
+	}
+}
+
+// Of a file in UTF-16 not only the first document would be read.
+func TestUTF16(t *testing.T) {
+	for _, mark := range []string{"\xff\xfe", "\xfe\xff"} {
+		_, problems := file.Parse("a.yaml", []byte(mark+"a\x00:\x00"))
+		if len(problems) != 1 || problems[0].String() != "a.yaml:1: error: is UTF-16: save the file as UTF-8 (MalformedYAML)" {
+			t.Errorf("%x: %v", mark, problems)
+		}
+	}
+}
+
+// What is about a whole file names no line.
+func TestUnreadableFileHasNoLine(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink("x.yaml", filepath.Join(dir, "x.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	_, problems, err := file.ReadTexts(dir)
+	if want := filepath.Join(dir, "x.yaml") + ": error: cannot be read: too many levels of symbolic links (Unreadable)"; err != nil || len(problems) != 1 || problems[0].String() != want {
+		t.Errorf("%v %v, want %s", problems, err, want)
 	}
 }

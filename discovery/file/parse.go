@@ -62,6 +62,12 @@ type reader struct {
 }
 
 func (r *reader) stream(data []byte) []document {
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		// YAML may be that, but no document after the first would be found.
+		return []document{{broken: true, problems: []config.Problem{{
+			Severity: config.Error, Code: "MalformedYAML", Message: "is UTF-16: save the file as UTF-8", File: r.file, Line: 1,
+		}}}}
+	}
 	var out []document
 	for _, c := range split(data) {
 		if r.memory == nil {
