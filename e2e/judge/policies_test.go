@@ -245,7 +245,7 @@ func (d dice) tokenRequest(_ []object) *asked {
 		if d.chance(15) {
 			h.Claims[d.one("exp", "exp", "nbf")] = []int64{1000000000, 4102444800}[d.IntN(2)]
 		}
-		if d.chance(40) {
+		if d.chance(65) {
 			h.Claims["perms"] = d.one("read write", "read")
 		}
 	}

@@ -277,7 +277,7 @@ func (d wayDice) tokens() object {
 	if d.chance(40) {
 		r["outputClaimToHeaders"] = []any{object{"header": "x-claim", "claim": d.one("group", "sub", "nested.level")}}
 	}
-	if d.chance(50) {
+	if d.chance(80) {
 		r["spaceDelimitedClaims"] = []any{"perms"}
 	}
 	if d.chance(30) {
