@@ -1,5 +1,10 @@
 package config
 
+import (
+	"fmt"
+	"slices"
+)
+
 // ProxyType is the first part of a node id.
 type ProxyType string
 
@@ -104,6 +109,16 @@ func (p *Proxy) IPv6Only() bool {
 		}
 	}
 	return len(p.IPs) > 0
+}
+
+// EnvoyBefore reports whether the proxy's Envoy is of an older release than
+// major.minor. One that does not say its version is not.
+func (p *Proxy) EnvoyBefore(major, minor int) bool {
+	var is [2]int
+	if n, _ := fmt.Sscanf(p.EnvoyVersion, "%d.%d.", &is[0], &is[1]); n != 2 {
+		return false
+	}
+	return slices.Compare(is[:], []int{major, minor}) < 0
 }
 
 // HasExtension reports whether the proxy's Envoy was built with an extension.

@@ -138,6 +138,7 @@ type proxySection struct {
 	Modules        bool              `json:"modules"`
 	Telemetry      bool              `json:"telemetry"`
 	ServiceCluster string            `json:"serviceCluster"`
+	Envoy          string            `json:"envoy"` // its version
 	Version        string            `json:"version"`
 	ProxyConfig    string            `json:"proxyConfig"` // JSON, as in metadata PROXY_CONFIG
 	Local          *struct {
@@ -175,7 +176,7 @@ func makeProxy(s proxySection) *config.Proxy {
 		Interception: config.Interception(or(s.Interception, "REDIRECT")), Locality: config.ParseLocality(s.Locality),
 		Network: s.Network, NodeName: s.Node, Cluster: or(s.Cluster, "Kubernetes"), Workload: name,
 		Unprivileged: s.Unprivileged, DNSCapture: s.DNSCapture, Extensions: s.Extensions, Certificates: s.Certificates,
-		Telemetry: s.Telemetry, ServiceCluster: s.ServiceCluster,
+		Telemetry: s.Telemetry, ServiceCluster: s.ServiceCluster, EnvoyVersion: s.Envoy,
 		Generator: s.Generator, Modules: s.Modules, Raw: map[string]string{},
 	}
 	if len(p.IPs) == 0 {

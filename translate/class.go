@@ -56,6 +56,9 @@ type Traits struct {
 	// TLSMode: the workload's label says that it takes mesh TLS. Inbound side of
 	// gRPC servers only.
 	TLSMode bool
+	// PlainTags: the Envoy knows no tags that are formats (CustomTag.value, since
+	// 1.37), and rejects listeners that have one.
+	PlainTags bool
 	// Modules: an agent fetches Wasm modules for the proxy.
 	Modules bool
 	// SetsState: the Envoy has no Istio filters, but can set filter state for a
@@ -176,7 +179,8 @@ func traitsOf(p *config.Proxy) Traits {
 		DNSCapture:    p.DNSCapture,
 		IstioFilters:  p.HasExtension("istio.stats"),
 		Certificates:  p.Certificates,
-		Telemetry:     p.Telemetry,
+		Telemetry:     p.Telemetry && !p.EnvoyBefore(1, 37), // its log has such tags
+		PlainTags:     p.EnvoyBefore(1, 37),
 		Modules:       p.Modules,
 		SetsState:     p.HasExtension(stateFilter) && !p.HasExtension("istio.stats"),
 		DNSCluster:    p.HasExtension(dnsClusterName),

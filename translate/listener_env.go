@@ -29,7 +29,7 @@ type listenerEnv struct {
 func newListenerEnv(s *Scope) listenerEnv {
 	t := s.Class.Traits
 	h := config.NewHasher().Hash(s.Settings.Hash).Uint(uint64(s.Class.Side))
-	h.Str(string(t.Interception), t.ProxyConfig, t.ServiceCluster).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.IstioFilters).Bool(t.DNSCapture).Bool(t.Certificates).Bool(t.SetsState).Bool(t.Telemetry).Bool(t.FollowsParent).Bool(t.Modules).Bool(t.Unproven)
+	h.Str(string(t.Interception), t.ProxyConfig, t.ServiceCluster).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.IstioFilters).Bool(t.DNSCapture).Bool(t.Certificates).Bool(t.SetsState).Bool(t.Telemetry).Bool(t.FollowsParent).Bool(t.PlainTags).Bool(t.Modules).Bool(t.Unproven)
 	s.policies.addTo(h)
 	s.telemetry.addTo(h)
 	addExtensions(h, s.extensions)

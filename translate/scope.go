@@ -140,7 +140,7 @@ func (s *Scope) hash() config.Hash {
 	t := &c.Traits
 	h.Uint(uint64(c.Side)).Str(c.Namespace, c.Labels)
 	h.Str(string(t.Interception), t.DNSDomain, t.Addresses, t.Local.Outbound, t.Local.App, t.Generator, t.EnvoyVersion, t.ServiceCluster, t.Ports, t.ProxyConfig)
-	h.Uint(uint64(t.Local.PortBase)).Bool(t.Local.OwnResolver).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.Unprivileged).Bool(t.DNSCapture).Bool(t.IstioFilters).Bool(t.Certificates).Bool(t.SetsState).Bool(t.DNSCluster).Bool(t.Telemetry).Bool(t.FollowsParent).Bool(t.TLSMode).Bool(t.Modules)
+	h.Uint(uint64(t.Local.PortBase)).Bool(t.Local.OwnResolver).Bool(t.IPv6Only).Bool(t.DualStack).Bool(t.Unprivileged).Bool(t.DNSCapture).Bool(t.IstioFilters).Bool(t.Certificates).Bool(t.SetsState).Bool(t.DNSCluster).Bool(t.Telemetry).Bool(t.FollowsParent).Bool(t.PlainTags).Bool(t.TLSMode).Bool(t.Modules)
 	addExtensions(h, s.extensions)
 	t.Near.addTo(h)
 	h.Hash(s.Settings.Hash)

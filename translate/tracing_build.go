@@ -5,6 +5,7 @@ import (
 
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	uuid "github.com/envoyproxy/go-control-plane/envoy/extensions/request_id/uuid/v3"
+	tags "github.com/envoyproxy/go-control-plane/envoy/type/tracing/v3"
 	xdstype "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 	telemetry "istio.io/api/telemetry/v1alpha1"
@@ -80,8 +81,19 @@ func (t *listenerTexts) longestPath(out *hcm.HttpConnectionManager_Tracing, prov
 	}
 }
 
-// spanTags adds Istio's tags, and the rule's or else ProxyConfig's.
+// spanTags adds Istio's tags, and the rule's or else ProxyConfig's, as far as the
+// Envoy knows their kinds.
 func (t *listenerTexts) spanTags(out *hcm.HttpConnectionManager_Tracing, istio bool, own map[string]*telemetry.Tracing_CustomTag) {
+	t.allSpanTags(out, istio, own)
+	if t.env.traits.PlainTags {
+		out.CustomTags = slices.DeleteFunc(out.CustomTags, func(tag *tags.CustomTag) bool {
+			_, format := tag.GetType().(*tags.CustomTag_Value)
+			return format
+		})
+	}
+}
+
+func (t *listenerTexts) allSpanTags(out *hcm.HttpConnectionManager_Tracing, istio bool, own map[string]*telemetry.Tracing_CustomTag) {
 	if istio {
 		out.CustomTags = append(out.CustomTags, istioTags...)
 		if slices.ContainsFunc(t.env.policies.access.policies, dryRun) {
