@@ -65,7 +65,9 @@ func start(t *testing.T, o up.Options) (*up.Mesh, *notes) {
 	t.Helper()
 	said := &notes{}
 	o.Note = said.add
-	o.Envoy = envoytest.Binary(t)
+	if o.Envoy == "" {
+		o.Envoy = envoytest.Binary(t)
+	}
 	m, err := up.Start(context.Background(), o)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said.text())
