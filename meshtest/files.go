@@ -1,27 +1,35 @@
 package meshtest
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
 // Files are the test files at or below a path; a file itself is one, whatever
-// its name.
-func Files(path string) ([]string, error) {
+// its name. Folders that cannot be read are problems; the error is for a path
+// that does not exist.
+func Files(path string) ([]string, []config.Problem, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !info.IsDir() {
-		return []string{path}, nil
+		return []string{path}, nil, nil
 	}
 	var out []string
+	var problems []config.Problem
 	err = filepath.WalkDir(path, func(at string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
-			return err
+			problems = append(problems, Unreadable(at, err))
+			if d.IsDir() {
+				return filepath.SkipDir
+			}
 		case d.IsDir() && at != path && strings.HasPrefix(d.Name(), "."):
 			return filepath.SkipDir
 		case !d.IsDir() && (strings.HasSuffix(at, "_test.yaml") || strings.HasSuffix(at, "_test.yml")):
@@ -29,5 +37,13 @@ func Files(path string) ([]string, error) {
 		}
 		return nil
 	})
-	return out, err
+	return out, problems, err
+}
+
+// Unreadable is the problem of a file or folder that an error is about.
+func Unreadable(at string, err error) config.Problem {
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return config.Problem{Severity: config.Error, Code: "Unreadable", File: at, Message: "cannot be read: " + err.Error()}
 }

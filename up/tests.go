@@ -15,14 +15,15 @@ import (
 func (m *Mesh) tests() *report.Tests {
 	out := &report.Tests{}
 	for _, at := range m.options.Paths {
-		files, err := meshtest.Files(at)
+		files, problems, err := meshtest.Files(at)
 		if err != nil {
 			out.Problems = append(out.Problems, config.Problem{Severity: config.Error, Message: err.Error(), File: at})
 		}
+		out.Problems = append(out.Problems, problems...)
 		for _, name := range files {
 			data, err := os.ReadFile(name)
 			if err != nil {
-				out.Problems = append(out.Problems, config.Problem{Severity: config.Error, Message: err.Error(), File: name})
+				out.Problems = append(out.Problems, meshtest.Unreadable(name, err))
 				continue
 			}
 			tests, problems := meshtest.Parse(name, data)

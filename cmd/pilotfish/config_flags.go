@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,37 @@ type configFlags struct {
 	paths      []string
 	kubeconfig string
 	context    string
+	stdin      remembered
+}
+
+// remembered is standard input, which can be read once and may be the
+// configuration of several states, suites and runs.
+type remembered struct {
+	read bool
+	data []byte
+	err  error
+}
+
+// again is a reader of all that from holds, or held.
+func (r *remembered) again(from io.Reader) io.Reader { return &rereader{of: r, from: from} }
+
+type rereader struct {
+	of   *remembered
+	from io.Reader
+	at   int
+}
+
+func (r *rereader) Read(p []byte) (int, error) {
+	if !r.of.read {
+		r.of.read = true
+		r.of.data, r.of.err = io.ReadAll(r.from)
+	}
+	if r.at < len(r.of.data) {
+		n := copy(p, r.of.data[r.at:])
+		r.at += n
+		return n, nil
+	}
+	return 0, cmp.Or(r.of.err, io.EOF)
 }
 
 const configHelp = `The configuration is that of --config: folders and files of YAML, kustomize
@@ -66,7 +98,7 @@ func (f *configFlags) options(stdin io.Reader, revision string, paths []string) 
 	if len(paths) == 0 && (f.kubeconfig == "" || revision != "") {
 		paths = []string{"."}
 	}
-	o := inputs.Options{Paths: paths, Revision: revision, Stdin: stdin, Validate: translate.Check}
+	o := inputs.Options{Paths: paths, Revision: revision, Stdin: f.stdin.again(stdin), Validate: translate.Check}
 	if f.kubeconfig == "" {
 		return o, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -35,6 +36,9 @@ Exit codes: 0 nothing differs, 1 something does, 2 could not run.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.out.check(); err != nil {
 				return err
+			}
+			if args[0] == "-" && slices.Contains(append([]string{old, new}, f.config.paths...), "-") {
+				return usagef("standard input is the log: it cannot be the configuration, too")
 			}
 			states := []string{old, new}
 			if new == "" {
@@ -77,6 +81,9 @@ Exit codes: 0 nothing differs, 1 something does, 2 could not run.`,
 }
 
 func isPath(s string) bool {
+	if s == "-" {
+		return true
+	}
 	_, err := os.Stat(s)
 	return err == nil
 }

@@ -201,14 +201,16 @@ func (f *testFlags) verdict(stderr io.Writer, r *testRun) error {
 func (f *testFlags) read(cmd *cobra.Command, args []string, r *testRun) error {
 	byPaths := map[string]*suite{}
 	for _, arg := range args {
-		files, err := meshtest.Files(arg)
+		files, problems, err := meshtest.Files(arg)
 		if err != nil {
 			return couldNotRun{err}
 		}
+		r.problems = append(r.problems, problems...)
 		for _, name := range files {
 			data, err := os.ReadFile(name) //nolint:gosec // the user names it
 			if err != nil {
-				return couldNotRun{err}
+				r.problems = append(r.problems, meshtest.Unreadable(name, err))
+				continue
 			}
 			tests, problems := meshtest.Parse(name, data)
 			r.problems = append(r.problems, problems...)
@@ -221,26 +223,58 @@ func (f *testFlags) read(cmd *cobra.Command, args []string, r *testRun) error {
 			byPaths[key].cases = append(byPaths[key].cases, tests.Cases...)
 		}
 	}
+	var loaded []*suite
 	for _, s := range r.suites {
-		m, err := f.config.loadAt(cmd, "", s.paths)
-		if err != nil {
+		switch err := f.loadSuite(cmd, s, r); {
+		case err == nil:
+			loaded = append(loaded, s)
+		case len(r.suites) == 1 || cmd.Context().Err() != nil:
 			return err
+		default: // the others are run all the same
+			r.problems = append(r.problems, inputFailed(err))
 		}
-		for _, p := range m.Problems {
-			if p.Severity == config.Error || p.Code == "DefinedTwice" {
-				r.problems = append(r.problems, p)
-			}
-		}
-		if slices.ContainsFunc(s.cases, (*meshtest.Case).AnyClient) {
-			m = simulate.Completed(m)
-		}
-		if f.cover && f.config.kubeconfig != "" {
-			if m, r.written, err = meshtest.Written(m); err != nil {
-				return couldNotRun{err}
-			}
-		}
-		s.mesh, s.world = m, simulate.NewWorld(m)
 	}
+	r.suites = loaded
+	if len(f.config.paths) > 0 && byPaths[strings.Join(f.config.paths, "\n")] == nil {
+		f.unused(cmd, r)
+	}
+	return nil
+}
+
+// unused reports what is wrong with a configuration that no test file is about.
+func (f *testFlags) unused(cmd *cobra.Command, r *testRun) {
+	if err := f.loadSuite(cmd, &suite{paths: f.config.paths}, r); err != nil {
+		r.problems = append(r.problems, inputFailed(err))
+	}
+	if len(r.suites) > 0 {
+		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "pilotfish: --config %s: nothing is tested with it, since each test file names a configuration of its own\n",
+			strings.Join(f.config.paths, ", "))
+	}
+}
+
+func inputFailed(err error) config.Problem {
+	return config.Problem{Severity: config.Error, Code: "InputFailed", Message: err.Error()}
+}
+
+func (f *testFlags) loadSuite(cmd *cobra.Command, s *suite, r *testRun) error {
+	m, err := f.config.loadAt(cmd, "", s.paths)
+	if err != nil {
+		return err
+	}
+	for _, p := range m.Problems {
+		if p.Severity == config.Error || p.Code == "DefinedTwice" {
+			r.problems = append(r.problems, p)
+		}
+	}
+	if slices.ContainsFunc(s.cases, (*meshtest.Case).AnyClient) {
+		m = simulate.Completed(m)
+	}
+	if f.cover && f.config.kubeconfig != "" {
+		if m, r.written, err = meshtest.Written(m); err != nil {
+			return couldNotRun{err}
+		}
+	}
+	s.mesh, s.world = m, simulate.NewWorld(m)
 	return nil
 }
 

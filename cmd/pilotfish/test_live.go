@@ -14,11 +14,6 @@ import (
 
 // startLive runs the mesh of a suite with real Envoys. stop ends it.
 func (f *testFlags) startLive(ctx context.Context, cmd *cobra.Command, s *suite) (engine meshtest.Engine, stop func(), err error) {
-	for _, p := range s.paths {
-		if p == "-" {
-			return nil, nil, errors.New("--engine envoy reads the configuration once more, and standard input is read: write it to a file")
-		}
-	}
 	if f.config.kubeconfig != "" || len(s.paths) == 0 {
 		return nil, nil, errors.New("--engine envoy runs files, not a live cluster")
 	}
@@ -26,7 +21,7 @@ func (f *testFlags) startLive(ctx context.Context, cmd *cobra.Command, s *suite)
 	if f.verbose {
 		note = func(line string) { _, _ = fmt.Fprintln(cmd.ErrOrStderr(), line) }
 	}
-	o, err := f.config.options(nil, "", s.paths)
+	o, err := f.config.options(cmd.InOrStdin(), "", s.paths)
 	if err != nil {
 		return nil, nil, err
 	}

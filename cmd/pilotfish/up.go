@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -45,6 +46,9 @@ as that workload's application does, through its sidecar.`,
   pilotfish up examples/canary --mode loopback`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if slices.Contains(args, "-") {
+				return usagef("\"-\": up watches what it reads, which standard input cannot be: give it folders or files")
+			}
 			o.Paths, o.Build = args, buildInfo()
 			o.Mode = up.Mode(mode)
 			if noRoot {
