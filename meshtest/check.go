@@ -29,8 +29,10 @@ func (e *Expect) check(a *simulate.Answer) []string {
 	if e.To != nil {
 		c.shares(e.To)
 	}
-	if e.Not != nil && len(e.Not.check(a)) == 0 {
-		c.fail("not", "it is so: %s", e.Not.text())
+	for _, not := range append([]*Expect{e.Not}, e.alsoNot...) {
+		if not != nil && len(not.check(a)) == 0 {
+			c.fail("not", "it is so: %s", not.text())
+		}
 	}
 	return c.failed
 }
@@ -47,13 +49,26 @@ func (e *Expect) visible() *Expect {
 		on := "on"
 		out.MTLS = &on
 	}
-	if out.Not != nil {
-		out.Not = out.Not.visible()
-		if out.Not.empty() || len(out.Not.set()) != len(e.Not.set()) {
-			out.Not = nil // what is left of it says something else
+	out.Not, out.alsoNot = e.Not.wholly(), nil
+	for _, not := range e.alsoNot {
+		if not = not.wholly(); not != nil {
+			out.alsoNot = append(out.alsoNot, not)
 		}
 	}
 	return &out
+}
+
+// wholly is what is visible if that is all; nil otherwise, since what is left
+// says something else.
+func (e *Expect) wholly() *Expect {
+	if e == nil {
+		return nil
+	}
+	out := e.visible()
+	if out.empty() || len(out.set()) != len(e.set()) || out.response == nil && e.response != nil {
+		return nil
+	}
+	return out
 }
 
 // off reports whether a percentage is another than the wanted one: for real
@@ -461,6 +476,16 @@ func (e *Expect) text() string {
 	var out []string
 	for _, k := range sortedKeys(m) {
 		out = append(out, fmt.Sprintf("%s %v", k, m[k]))
+	}
+	if e.delegate != nil {
+		out = append(out, "delegate "+*e.delegate)
+	}
+	for _, name := range sortedKeys(e.response) {
+		if v := e.response[name]; v != nil {
+			out = append(out, fmt.Sprintf("headers.response.%s %s", name, *v))
+		} else {
+			out = append(out, fmt.Sprintf("headers.response.%s removed", name))
+		}
 	}
 	return strings.Join(out, ", ")
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"sort"
 	"strings"
 	"time"
@@ -125,8 +126,9 @@ type Expect struct {
 	// Reachable: some application gets the request; false: none does.
 	Reachable *bool `yaml:"reachable"`
 
-	// Of istio-config-validator: some route takes the request, a VirtualService
+	// Of istio-config-validator: more that is not so, each by itself, some route takes the request, a VirtualService
 	// that another one delegates to does, and headers of the answer.
+	alsoNot  []*Expect
 	matched  *bool
 	delegate *string
 	response map[string]*string
@@ -204,26 +206,19 @@ func (p *parser) fault(line int, code, format string, args ...any) {
 // document reads one YAML document.
 func (p *parser) document(n *yaml.Node) {
 	if n.Kind != yaml.MappingNode {
-		p.fault(n.Line, "InvalidTest", "want an object with tests")
+		p.faultAt(n, "", "is %s: want an object with tests", nodeWords(n))
 		return
 	}
+	p.twice(n, "")
 	if list := child(n, "testCases"); list != nil {
 		p.validatorCases(list)
 		return
 	}
 	p.unknownKeys(n, "", "config", "tests")
-	if c := child(n, "config"); c != nil {
-		if err := c.Decode(&p.file.Config); err != nil {
-			var one string
-			if c.Decode(&one) != nil {
-				p.fault(c.Line, "InvalidTest", "config: want a list of paths")
-			}
-			p.file.Config = []string{one}
-		}
-	}
+	p.config(child(n, "config"))
 	list := child(n, "tests")
 	if list == nil || list.Kind != yaml.SequenceNode {
-		p.fault(n.Line, "InvalidTest", "tests: want a list of tests")
+		p.notAList(n, list, "tests")
 		return
 	}
 	for _, t := range list.Content {
@@ -231,17 +226,38 @@ func (p *parser) document(n *yaml.Node) {
 	}
 }
 
+// config reads one path or several.
+func (p *parser) config(n *yaml.Node) {
+	switch {
+	case n == nil:
+	case n.Kind == yaml.ScalarNode:
+		p.file.Config = []string{n.Value}
+	default:
+		p.decode("", &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{{Value: "config"}, n}}, "config", &p.file.Config)
+	}
+}
+
+// notAList reports a field of n that should be a list of tests.
+func (p *parser) notAList(n, list *yaml.Node, key string) {
+	if list == nil {
+		p.faultAt(n, key, "is missing: want a list of tests")
+		return
+	}
+	p.faultAt(list, key, "is %s: want a list of tests", nodeWords(list))
+}
+
 // test reads one test. A table makes one case of each row, whose fields go
 // before the test's own.
 func (p *parser) test(n *yaml.Node) {
 	if n.Kind != yaml.MappingNode {
-		p.fault(n.Line, "InvalidTest", "want a test with name, from, request and expect")
+		p.faultAt(n, "tests", "has %s in it: want tests with name, from, request and expect", nodeWords(n))
 		return
 	}
 	before := len(p.problems)
+	p.twice(n, "")
 	p.unknownKeys(n, "", "name", "from", "request", "forall", "expect", "table")
 	base := &Case{Line: n.Line, file: p.file.Name}
-	p.fields(n, base)
+	p.fields("", n, base)
 	rows := child(n, "table")
 	if rows == nil {
 		if p.complete(base, len(p.problems) > before) {
@@ -249,15 +265,24 @@ func (p *parser) test(n *yaml.Node) {
 		}
 		return
 	}
+	if rows.Kind != yaml.SequenceNode || len(rows.Content) == 0 {
+		p.faultAt(rows, "table", "is %s: want a list of rows with from, request and expect", nodeWords(rows))
+		return
+	}
 	for i, row := range rows.Content {
+		if row.Kind != yaml.MappingNode {
+			p.faultAt(row, "table", "has %s in it: want rows with from, request and expect", nodeWords(row))
+			continue
+		}
 		before := len(p.problems)
 		c := &Case{Line: row.Line, file: p.file.Name}
-		p.quietly(func() { p.fields(n, c) }) // its mistakes are reported already
+		p.quietly(func() { p.fields("", n, c) }) // its mistakes are reported already
 		c.Name = fmt.Sprintf("%s/%d", base.Name, i+1)
+		p.twice(row, "table")
 		p.unknownKeys(row, "table.", "name", "from", "request", "expect")
 		own := &Case{file: p.file.Name}
-		p.fields(row, own)
-		p.fields(row, c)
+		p.quietly(func() { p.fields("table.", row, own) }) // the same is read once more
+		p.fields("table.", row, c)
 		if own.Name != "" {
 			c.Name = base.Name + "/" + own.Name
 		}
@@ -275,57 +300,29 @@ func (p *parser) quietly(f func()) {
 }
 
 // fields decodes what a node sets of a case.
-func (p *parser) fields(n *yaml.Node, c *Case) {
-	p.decode(n, "name", &c.Name)
-	p.decode(n, "from", &c.From, fromKeys...)
-	p.decode(n, "request", &c.Request, "url", "method", "headers", "jwt", "sni", "http2", "clientCertificate")
-	p.inner(n, "request", "clientCertificate", "subjectAltNames", "subject", "untrusted", "expired", "revoked")
+func (p *parser) fields(path string, n *yaml.Node, c *Case) {
+	p.decode(path, n, "name", &c.Name)
+	p.decode(path, n, "from", &c.From)
+	p.decode(path, n, "request", &c.Request)
 	if child(n, "forall") != nil {
 		c.Forall = &Forall{}
-		p.decode(n, "forall", c.Forall, "from", "to")
-		p.inner(n, "forall", "from", fromKeys...)
-		p.inner(n, "forall", "to", "namespace", "service")
+		p.decode(path, n, "forall", c.Forall)
 	}
-	p.decode(n, "expect", &c.Expect, expectKeys...)
-	if e := child(n, "expect"); e != nil {
-		p.decode(e, "not", new(Expect), expectKeys...)
-		p.decode(e, "fault", new(FaultExpect), "delay", "delayPercent", "abort", "abortPercent")
-	}
+	p.decode(path, n, "expect", &c.Expect)
 }
 
-var fromKeys = []string{"workload", "namespace", "gateway", "plain", "address"}
-
-var expectKeys = []string{
-	"route", "virtualHost", "to", "not", "authz", "mtls", "retries", "timeout", "status", "redirect", "path", "host",
-	"headers", "mirror", "fault", "body", "reachable",
-}
-
-func (p *parser) decode(n *yaml.Node, key string, into any, keys ...string) {
+func (p *parser) decode(path string, n *yaml.Node, key string, into any) {
 	v := child(n, key)
 	if v == nil {
 		return
 	}
-	if len(keys) > 0 && v.Kind == yaml.MappingNode {
-		p.unknownKeys(v, key+".", keys...)
-	}
-	if err := v.Decode(into); err != nil {
-		msg := strings.TrimPrefix(err.Error(), "yaml: unmarshal errors:\n  ")
-		line := v.Line
-		if _, rest, ok := strings.Cut(msg, ": "); ok && strings.HasPrefix(msg, "line ") {
-			line, msg = yamlLine(fmt.Errorf("%s", msg)), rest
-		}
-		p.fault(line, "InvalidTest", "%s: %s", key, strings.ReplaceAll(msg, "\n  ", "; "))
-	}
-}
-
-// inner reports the keys that an object inside of another does not have.
-func (p *parser) inner(n *yaml.Node, outer, key string, known ...string) {
-	in := child(n, outer)
-	if in == nil {
+	before := len(p.problems)
+	shape{p, true}.check(path+key, v, reflect.TypeOf(into))
+	if len(p.problems) > before {
 		return
 	}
-	if v := child(in, key); v != nil {
-		p.unknownKeys(v, outer+"."+key+".", known...)
+	if err := v.Decode(into); err != nil {
+		p.faultAt(v, path+key, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 }
 
@@ -383,7 +380,7 @@ func (s Shares) sum() (n float64) {
 func (e *Expect) empty() bool {
 	return e.Route == nil && e.VirtualHost == nil && e.To == nil && e.Not == nil && e.Authz == nil && e.MTLS == nil &&
 		e.Retries == nil && e.Timeout == nil && e.Status == nil && e.Redirect == nil && e.Path == nil && e.Host == nil &&
-		e.Headers == nil && e.Mirror == nil && e.Fault == nil && e.Body == nil && e.Reachable == nil && e.matched == nil &&
+		e.Headers == nil && e.Mirror == nil && e.Fault == nil && e.Body == nil && e.Reachable == nil && e.alsoNot == nil && e.matched == nil &&
 		e.delegate == nil && e.response == nil
 }
 

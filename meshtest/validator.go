@@ -2,6 +2,8 @@ package meshtest
 
 import (
 	"fmt"
+	"reflect"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -96,11 +98,20 @@ func (h *validatorHeaders) expected() map[string]*string {
 // validatorCases reads the tests of istio-config-validator: each stands for
 // every combination of its authorities, methods and URIs.
 func (p *parser) validatorCases(list *yaml.Node) {
+	if list.Kind != yaml.SequenceNode {
+		p.faultAt(list, "testCases", "is %s: want a list of tests", nodeWords(list))
+		return
+	}
 	for _, n := range list.Content {
 		p.unknownKeys(n, "", "description", "wantMatch", "request", "route", "redirect", "rewrite", "fault", "headers", "delegate")
 		var v validatorCase
+		before := len(p.problems)
+		shape{parser: p}.check("", n, reflect.TypeFor[validatorCase]()) // whose other fields are for their tool
+		if len(p.problems) > before {
+			continue
+		}
 		if err := n.Decode(&v); err != nil {
-			p.fault(n.Line, "InvalidTest", "%v", err)
+			p.faultAt(n, "", "%s", strings.TrimPrefix(err.Error(), "yaml: "))
 			continue
 		}
 		methods, uris := v.Request.Method, v.Request.URI
@@ -134,10 +145,32 @@ func (p *parser) validatorCases(list *yaml.Node) {
 const anyGateway = "*"
 
 // expect is what the tool's test demands, by clusters: the destinations need
-// not exist.
+// not exist. The tool tests each part by itself: if it wants no match, each must
+// differ.
 func (v *validatorCase) expect() Expect {
-	var e Expect
-	want := Shares{}
+	var all Expect
+	var each []*Expect
+	for _, part := range []func(*Expect){v.route, v.redirect, v.rewrite, v.headers, v.delegate, v.fault} {
+		var e Expect
+		if part(&e); !e.empty() {
+			part(&all)
+			each = append(each, &e)
+		}
+	}
+	switch {
+	case len(each) == 0:
+		return Expect{matched: &v.WantMatch}
+	case !v.WantMatch:
+		return Expect{Not: each[0], alsoNot: each[1:]}
+	}
+	if f := all.Fault; f != nil && f.AbortPercent != nil && *f.AbortPercent >= 100 {
+		// The proxy answers every request on purpose: nothing is sent on.
+		all.To, all.Headers, all.response, all.Path, all.Host = nil, nil, nil, nil, nil
+	}
+	return all
+}
+
+func (v *validatorCase) route(e *Expect) {
 	for _, r := range v.Route {
 		share := r.Weight
 		if share == 0 {
@@ -148,11 +181,14 @@ func (v *validatorCase) expect() Expect {
 		if port != 0 {
 			name = translate.OutboundCluster(port, r.Destination.Subset, r.Destination.Host)
 		}
-		want[name] += share
+		if e.To == nil {
+			e.To = Shares{}
+		}
+		e.To[name] += share
 	}
-	if len(want) > 0 {
-		e.To = want
-	}
+}
+
+func (v *validatorCase) redirect(e *Expect) {
 	if r := v.Redirect; r != nil {
 		to := r.URI
 		if r.Authority != "" {
@@ -160,32 +196,28 @@ func (v *validatorCase) expect() Expect {
 		}
 		e.Redirect = &to
 	}
-	if r := v.Rewrite; r != nil {
-		if r.Authority != "" {
-			e.Host = &r.Authority
-		}
-		if r.URI != "" {
-			e.Path = &r.URI
-		}
-	}
-	v.expectRest(&e)
-	if e.empty() {
-		yes := v.WantMatch
-		e.matched = &yes
-		return e
-	}
-	if !v.WantMatch {
-		return Expect{Not: &e}
-	}
-	return e
 }
 
-// expectRest is about faults, headers and delegates. Of requests that are all
-// answered by the proxy on purpose, nothing is sent on.
-func (v *validatorCase) expectRest(e *Expect) {
+func (v *validatorCase) rewrite(e *Expect) {
+	r := v.Rewrite
+	if r == nil {
+		return
+	}
+	if r.Authority != "" {
+		e.Host = &r.Authority
+	}
+	if r.URI != "" {
+		e.Path = &r.URI
+	}
+}
+
+func (v *validatorCase) headers(e *Expect) {
 	if h := v.Headers; h != nil {
 		e.Headers, e.response = h.Request.expected(), h.Response.expected()
 	}
+}
+
+func (v *validatorCase) delegate(e *Expect) {
 	if d := v.Delegate; d != nil {
 		e.delegate = &d.Name
 		if d.Namespace != "" {
@@ -193,6 +225,9 @@ func (v *validatorCase) expectRest(e *Expect) {
 			e.delegate = &name
 		}
 	}
+}
+
+func (v *validatorCase) fault(e *Expect) {
 	f := v.Fault
 	if f == nil {
 		return
@@ -203,8 +238,5 @@ func (v *validatorCase) expectRest(e *Expect) {
 	}
 	if a := f.Abort; a != nil {
 		e.Fault.Abort, e.Fault.AbortPercent = &a.Status, a.Percentage.percent()
-		if *e.Fault.AbortPercent >= 100 {
-			e.To, e.Headers, e.response, e.Path, e.Host = nil, nil, nil, nil, nil
-		}
 	}
 }
