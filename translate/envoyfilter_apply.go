@@ -62,6 +62,9 @@ func (b *build) patch() {
 			used[i] = true
 			b.addExtension(p)
 		}
+		if namesNoFilter(p.spec) {
+			continue
+		}
 		b.applied = append(b.applied, Applied{Filter: &p.filter.Meta, Patch: p.index, To: p.spec.GetApplyTo().String(), Matched: used[i]})
 	}
 }

@@ -121,19 +121,36 @@ func checkPatchMatch(r *Report, p *networking.EnvoyFilter_EnvoyConfigObjectPatch
 	}
 }
 
+// patchedFilter is the name of the filter that a patch is about, "-" if it is
+// about something else, and the field that says so.
+func patchedFilter(p *networking.EnvoyFilter_EnvoyConfigObjectPatch) (where, name string) {
+	filter := p.GetMatch().GetListener().GetFilterChain().GetFilter()
+	switch p.GetApplyTo() {
+	case networking.EnvoyFilter_NETWORK_FILTER:
+		return "match.listener.filterChain.filter.name", filter.GetName()
+	case networking.EnvoyFilter_HTTP_FILTER:
+		return "match.listener.filterChain.filter.subFilter.name", filter.GetSubFilter().GetName()
+	case networking.EnvoyFilter_LISTENER_FILTER:
+		return "match.listener.listenerFilter", p.GetMatch().GetListener().GetListenerFilter()
+	}
+	return "", "-"
+}
+
+// namesNoFilter reports whether a patch does nothing since it does not say to
+// which filter, which checkPatchName tells.
+func namesNoFilter(p *networking.EnvoyFilter_EnvoyConfigObjectPatch) bool {
+	_, name := patchedFilter(p)
+	switch p.GetPatch().GetOperation() {
+	case networking.EnvoyFilter_Patch_REMOVE, networking.EnvoyFilter_Patch_REPLACE:
+		return name == ""
+	}
+	return false
+}
+
 // checkPatchName: some operations need to know which element of a list is
 // meant, and what is added needs a name.
 func checkPatchName(r *Report, p *networking.EnvoyFilter_EnvoyConfigObjectPatch, value proto.Message) {
-	filter := p.GetMatch().GetListener().GetFilterChain().GetFilter()
-	where, name := "", "-"
-	switch p.GetApplyTo() {
-	case networking.EnvoyFilter_NETWORK_FILTER:
-		where, name = "match.listener.filterChain.filter.name", filter.GetName()
-	case networking.EnvoyFilter_HTTP_FILTER:
-		where, name = "match.listener.filterChain.filter.subFilter.name", filter.GetSubFilter().GetName()
-	case networking.EnvoyFilter_LISTENER_FILTER:
-		where, name = "match.listener.listenerFilter", p.GetMatch().GetListener().GetListenerFilter()
-	}
+	where, name := patchedFilter(p)
 	switch o := p.GetPatch().GetOperation(); o {
 	case networking.EnvoyFilter_Patch_MERGE, networking.EnvoyFilter_Patch_MERGE_AND_REPLACE_LIST:
 		if name == "" {
