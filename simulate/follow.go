@@ -170,7 +170,8 @@ func (w *way) serve(p *Pod, to netip.AddrPort, conn *Conn, hops int) *Hop {
 		plain.TLS = nil
 		without := cfg.Ask(inboundPort(w.Mesh), &plain)
 		h.Strict = without.Reply != nil && without.Reply.Status == 0 && len(without.Filters) == 0
-		if h.Reply == nil && h.Downstream != nil && h.Downstream.Passthrough {
+		// A chain of HTTP has refused it by itself.
+		if h.Reply == nil && h.Sent == nil && h.Downstream != nil && h.Downstream.Passthrough {
 			h.To, h.Reply = nil, &Reply{
 				Reason: "the client speaks mesh mTLS and the server's sidecar leaves it to the application: the handshake fails", Source: h.Chain.Source,
 			}
