@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery/file"
 	"github.com/pilotfish-mesh/pilotfish/discovery/inputs"
 	"github.com/pilotfish-mesh/pilotfish/translate"
 )
@@ -122,13 +123,19 @@ func tellProblems(to io.Writer, m *config.Mesh) bool {
 	any := false
 	var c columns
 	for _, p := range m.Problems {
-		if p.Severity == config.Error || p.Code == "DefinedTwice" {
+		if isTold(&p) {
 			any = any || p.Severity == config.Error
 			c.set(&p)
 			_, _ = fmt.Fprintln(to, p)
 		}
 	}
 	return any
+}
+
+// isTold reports whether a problem is about what is read, and how, and not about
+// what it says, which is for lint.
+func isTold(p *config.Problem) bool {
+	return p.Severity == config.Error || p.Code == "DefinedTwice" || p.Code == file.OverlayCode
 }
 
 // outputFlag is -o.

@@ -262,7 +262,7 @@ func (f *testFlags) loadSuite(cmd *cobra.Command, s *suite, r *testRun) error {
 		return err
 	}
 	for _, p := range m.Problems {
-		if p.Severity == config.Error || p.Code == "DefinedTwice" {
+		if isTold(&p) {
 			r.problems = append(r.problems, p)
 		}
 	}

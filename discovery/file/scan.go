@@ -96,6 +96,9 @@ func (w *walker) dir(path string, above []string) {
 		w.problems = append(w.problems, ChartProblem(path))
 		return
 	}
+	if slices.ContainsFunc(items, func(i fs.DirEntry) bool { return slices.Contains(kustomizations, i.Name()) }) {
+		w.problems = append(w.problems, OverlayProblem(path))
+	}
 	above = append(slices.Clip(above), real)
 	for _, item := range items {
 		name := item.Name()
@@ -127,6 +130,22 @@ func ChartProblem(path string) config.Problem {
 		Message: "is a Helm chart, whose templates are no YAML yet: it is left out. Read what \"helm template\" prints for it",
 	}
 }
+
+// kustomizations are the names of kustomize's recipes.
+var kustomizations = []string{"kustomization.yaml", "kustomization.yml", "Kustomization"}
+
+// OverlayProblem is what is said of a folder below the one that is read which
+// is an overlay or base of kustomize: its recipe has no effect there, as with
+// kubectl apply -R, and its patches look like objects.
+func OverlayProblem(path string) config.Problem {
+	return config.Problem{
+		Severity: config.Warning, Code: OverlayCode, File: path,
+		Message: "has a kustomization, which does not count in a folder that is read as plain files: name this folder itself to have it built",
+	}
+}
+
+// OverlayCode is that of OverlayProblem.
+const OverlayCode = "KustomizationIgnored"
 
 func (w *walker) file(path string, info fs.FileInfo) {
 	if w.listed[path] {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"sigs.k8s.io/kustomize/api/konfig"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -70,6 +71,12 @@ func textsAt(files map[string][]byte, at string, name func(string) string) ([]fi
 	charts := chartsAt(files, at)
 	for _, chart := range charts {
 		problems = append(problems, file.ChartProblem(name(chart)))
+	}
+	for n := range files {
+		if isIn(n, at) && !strings.Contains("/"+n, "/.") && slices.Contains(konfig.RecognizedKustomizationFileNames(), path.Base(n)) &&
+			!slices.ContainsFunc(charts, func(chart string) bool { return isIn(n, chart) }) {
+			problems = append(problems, file.OverlayProblem(name(path.Dir(n))))
+		}
 	}
 	found := false
 	for n, data := range files {
