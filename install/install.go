@@ -201,7 +201,11 @@ func (c *Cluster) await(ctx context.Context, deployment string, timeout time.Dur
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w\n%s", deployment, ctx.Err(), c.why(context.WithoutCancel(ctx), last))
+			why := c.why(context.WithoutCancel(ctx), last)
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return fmt.Errorf("%s is not ready after %v%s", deployment, timeout, why)
+			}
+			return fmt.Errorf("%s is not ready: %w%s", deployment, ctx.Err(), why)
 		case <-tick.C:
 		}
 	}
@@ -223,34 +227,38 @@ func progress(d *appsv1.Deployment) string {
 	return fmt.Sprintf("%d of %d replicas are ready", min(d.Status.UpdatedReplicas, d.Status.AvailableReplicas), wanted(d))
 }
 
-// why is what the pods of a Deployment wait for.
+// why is what the pods of a Deployment wait for, each on a line of its own after
+// what is said before.
 func (c *Cluster) why(ctx context.Context, d *appsv1.Deployment) string {
 	if d == nil || d.Spec.Selector == nil {
 		return ""
 	}
 	pods, err := c.kube.CoreV1().Pods(Namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(d.Spec.Selector)})
 	if err != nil {
-		return err.Error()
+		return "\n  " + err.Error()
 	}
 	out := ""
+	if len(pods.Items) == 0 {
+		out = "\n  there are no pods of it"
+	}
 	for _, cond := range d.Status.Conditions {
 		if cond.Status == corev1.ConditionFalse || cond.Type == appsv1.DeploymentReplicaFailure {
-			out += fmt.Sprintf("  %s: %s\n", cond.Reason, cond.Message)
+			out += fmt.Sprintf("\n  %s: %s", cond.Reason, cond.Message)
 		}
 	}
 	for _, p := range pods.Items {
 		for _, s := range append(p.Status.InitContainerStatuses, p.Status.ContainerStatuses...) {
 			if w := s.State.Waiting; w != nil {
-				out += fmt.Sprintf("  pod %s, container %s: %s %s\n", p.Name, s.Name, w.Reason, w.Message)
+				out += fmt.Sprintf("\n  pod %s, container %s: %s %s", p.Name, s.Name, w.Reason, w.Message)
 			} else if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
-				out += fmt.Sprintf("  pod %s, container %s: ended with %d %s\n", p.Name, s.Name, t.ExitCode, t.Message)
+				out += fmt.Sprintf("\n  pod %s, container %s: ended with %d %s", p.Name, s.Name, t.ExitCode, t.Message)
 			} else if !s.Ready && s.State.Running != nil {
-				out += fmt.Sprintf("  pod %s, container %s: runs and is not ready; see kubectl logs -n %s %s\n", p.Name, s.Name, Namespace, p.Name)
+				out += fmt.Sprintf("\n  pod %s, container %s: runs and is not ready; see kubectl logs -n %s %s", p.Name, s.Name, Namespace, p.Name)
 			}
 		}
 		for _, cond := range p.Status.Conditions {
 			if cond.Type == corev1.PodScheduled && cond.Status != corev1.ConditionTrue {
-				out += fmt.Sprintf("  pod %s: %s\n", p.Name, cond.Message)
+				out += fmt.Sprintf("\n  pod %s: %s", p.Name, cond.Message)
 			}
 		}
 	}

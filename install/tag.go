@@ -100,7 +100,7 @@ func (c *Cluster) GenerateTag(ctx context.Context, name, revision string) (strin
 // validation is nil if the revision has none.
 func (c *Cluster) tagged(ctx context.Context, name, revision string) (*admissionv1.MutatingWebhookConfiguration, *admissionv1.ValidatingWebhookConfiguration, error) {
 	if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
-		return nil, nil, fmt.Errorf("tag %q: %s", name, strings.Join(problems, "; "))
+		return nil, nil, fmt.Errorf("tag %q: want at most %d lower-case letters, digits and hyphens, with no hyphen at either end", name, validation.DNS1123LabelMaxLength)
 	}
 	hooks, selector := c.kube.AdmissionregistrationV1(), metav1.ListOptions{LabelSelector: revisionLabel + "=" + revision + ",!" + tagLabel}
 	injecting, err := hooks.MutatingWebhookConfigurations().List(ctx, selector)
@@ -204,7 +204,7 @@ func (c *Cluster) Tags(ctx context.Context) ([]Tag, error) {
 	}
 	var out []Tag
 	for _, h := range hooks.Items {
-		t := Tag{Name: h.Labels[tagLabel], Revision: h.Labels[revisionLabel]}
+		t := Tag{Name: h.Labels[tagLabel], Revision: h.Labels[revisionLabel], Namespaces: []string{}}
 		selector := revisionLabel + "=" + t.Name
 		if t.Name == defaultTag {
 			selector = "istio-injection=enabled"
@@ -234,7 +234,7 @@ func (c *Cluster) RemoveTag(ctx context.Context, name string, force bool) error 
 		return fmt.Errorf("there is no tag %q", name)
 	}
 	if n := tags[i].Namespaces; len(n) > 0 && !force {
-		return fmt.Errorf("namespaces use tag %q: %v; --force removes it nevertheless", name, n)
+		return fmt.Errorf("namespaces use tag %q: %s; --force removes it nevertheless", name, strings.Join(n, ", "))
 	}
 	if err := c.kube.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(ctx, tagPrefix+name, metav1.DeleteOptions{}); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,11 +45,11 @@ func (c *Cluster) Uninstall(ctx context.Context, revision string, purge, force b
 		}
 	}
 	if purge && revision == "" {
-		others, err := c.otherRevisions()
+		all, err := c.controlPlanes()
 		if err != nil {
 			return err
 		}
-		names = append(names, others...)
+		names = append(names, slices.DeleteFunc(all, func(name string) bool { return name == controlPlane })...)
 	}
 	for _, name := range names {
 		if err := c.remove(name); err != nil {
@@ -56,14 +57,40 @@ func (c *Cluster) Uninstall(ctx context.Context, revision string, purge, force b
 		}
 	}
 	if !purge {
-		c.say("Istio's CRDs with the objects of users, and the signing key, stay; --purge removes them too.")
-		return c.injectedPods(ctx)
+		return errors.Join(c.tellLeft(ctx), c.injectedPods(ctx))
 	}
 	return errors.Join(c.purge(ctx), c.injectedPods(ctx))
 }
 
-// otherRevisions are the releases of control planes with a revision's name.
-func (c *Cluster) otherRevisions() ([]string, error) {
+// tellLeft says what stays, unless a control plane does that needs it.
+func (c *Cluster) tellLeft(ctx context.Context) error {
+	running, err := c.controlPlanes()
+	if err != nil || len(running) > 0 {
+		return err
+	}
+	var left []string
+	kinds, err := c.crds.ApiextensionsV1().CustomResourceDefinitions().List(ctx, metav1.ListOptions{LabelSelector: crdSelector})
+	if err != nil {
+		return err
+	}
+	if len(kinds.Items) > 0 {
+		left = append(left, "Istio's CRDs with the objects of users")
+	}
+	_, err = c.kube.CoreV1().Secrets(Namespace).Get(ctx, rootSecret, metav1.GetOptions{})
+	switch {
+	case err == nil:
+		left = append(left, "the signing key")
+	case !apierrors.IsNotFound(err):
+		return err
+	}
+	if len(left) > 0 {
+		c.say("What stays, and goes with --purge: %s.", strings.Join(left, ", "))
+	}
+	return nil
+}
+
+// controlPlanes are the releases of control planes.
+func (c *Cluster) controlPlanes() ([]string, error) {
 	cfg, err := c.helm()
 	if err != nil {
 		return nil, err
@@ -77,7 +104,7 @@ func (c *Cluster) otherRevisions() ([]string, error) {
 	var names []string
 	for _, one := range all {
 		r, ok := one.(*release.Release)
-		if ok && r.Chart != nil && r.Chart.Metadata != nil && r.Chart.Metadata.Name == controlPlane && r.Name != controlPlane {
+		if ok && r.Chart != nil && r.Chart.Metadata != nil && r.Chart.Metadata.Name == controlPlane {
 			names = append(names, r.Name)
 		}
 	}
@@ -168,7 +195,7 @@ func (c *Cluster) purge(ctx context.Context) error {
 			return err
 		}
 	}
-	c.say("✔ CRDs, tags, trust bundles and the signing key removed; namespace %s stays", Namespace)
+	c.say("✔ CRDs, tags, trust bundles and the signing key are gone; namespace %s stays", Namespace)
 	return nil
 }
 
@@ -192,8 +219,12 @@ func (c *Cluster) purgeKinds(ctx context.Context) error {
 		}
 	}
 	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, kindsEnd, true, func(ctx context.Context) (bool, error) {
-		list, err = kinds.List(ctx, istio)
-		return err == nil && len(list.Items) == 0, err
+		now, err := kinds.List(ctx, istio)
+		if err != nil {
+			return false, err
+		}
+		list = now
+		return len(list.Items) == 0, nil
 	})
 	if wait.Interrupted(err) && ctx.Err() == nil {
 		var left []string

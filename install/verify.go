@@ -2,8 +2,10 @@ package install
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,9 +24,11 @@ import (
 
 // Verify looks at an installation the way its users do: a pod is injected, a
 // wrong object is refused, both without a trace. It says each verdict and
-// returns an error if one is bad.
-func (c *Cluster) Verify(ctx context.Context, revision string) error {
+// returns an error if one is bad. For as long as settling all of them may be bad:
+// right after an upgrade a leader is on its way, or an endpoint.
+func (c *Cluster) Verify(ctx context.Context, revision string, settling time.Duration) error {
 	bad := 0
+	end := time.Now().Add(settling)
 	for _, check := range []struct {
 		name string
 		f    func(context.Context, string) (string, error)
@@ -39,7 +43,7 @@ func (c *Cluster) Verify(ctx context.Context, revision string) error {
 		{"validation", c.checkValidation},
 		{"gateway", c.checkGateway},
 	} {
-		said, err := c.settled(ctx, revision, check.f)
+		said, err := c.settled(ctx, revision, end, check.f)
 		if err != nil {
 			bad++
 			c.say("✘ %s: %v", check.name, err)
@@ -54,24 +58,17 @@ func (c *Cluster) Verify(ctx context.Context, revision string) error {
 	return nil
 }
 
-// settling is how long a check may fail before its verdict counts: right after
-// an upgrade a leader is on its way, or an endpoint.
-const settling = 20 * time.Second
-
-func (c *Cluster) settled(ctx context.Context, revision string, f func(context.Context, string) (string, error)) (string, error) {
-	end := time.NewTimer(settling)
-	defer end.Stop()
+// settled is the verdict of a check that may be bad until the end.
+func (c *Cluster) settled(ctx context.Context, revision string, end time.Time, f func(context.Context, string) (string, error)) (string, error) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		said, err := f(ctx, revision)
-		if err == nil {
-			return said, nil
+		if err == nil || !time.Now().Before(end) {
+			return said, err
 		}
 		select {
 		case <-ctx.Done():
-			return said, err
-		case <-end.C:
 			return said, err
 		case <-tick.C:
 		}
@@ -131,7 +128,7 @@ func (c *Cluster) checkDeployment(ctx context.Context, revision string) (string,
 		return "", err
 	}
 	if !rolledOut(d) {
-		return "", fmt.Errorf("%s: %s\n%s", d.Name, progress(d), c.why(ctx, d))
+		return "", fmt.Errorf("%s: %s%s", d.Name, progress(d), c.why(ctx, d))
 	}
 	return fmt.Sprintf("%s, %s", progress(d), d.Spec.Template.Spec.Containers[0].Image), nil
 }
@@ -154,7 +151,7 @@ func (c *Cluster) checkService(ctx context.Context, revision string) (string, er
 	if n == 0 {
 		return "", fmt.Errorf("%s.%s.svc has no endpoint", name, Namespace)
 	}
-	return fmt.Sprintf("%s.%s.svc has %d endpoints", name, Namespace, n), nil
+	return fmt.Sprintf("%s.%s.svc has %s", name, Namespace, count(n, "endpoint")), nil
 }
 
 func (c *Cluster) checkLeader(ctx context.Context, revision string) (string, error) {
@@ -184,7 +181,7 @@ func (c *Cluster) checkBundle(ctx context.Context, _ string) (string, error) {
 	if n == 0 {
 		return "", fmt.Errorf("ConfigMap default/%s has no certificate", bundleConfig)
 	}
-	return fmt.Sprintf("ConfigMap %s has %d roots", bundleConfig, n), nil
+	return fmt.Sprintf("ConfigMap %s has %s", bundleConfig, count(n, "root")), nil
 }
 
 func (c *Cluster) checkWebhooks(ctx context.Context, revision string) (string, error) {
@@ -202,7 +199,7 @@ func (c *Cluster) checkWebhooks(ctx context.Context, revision string) (string, e
 	}
 	var untrusted []string
 	look := func(name string, config admissionv1.WebhookClientConfig) {
-		if len(config.CABundle) == 0 {
+		if len(config.CABundle) == 0 && !slices.Contains(untrusted, name) {
 			untrusted = append(untrusted, name)
 		}
 	}
@@ -222,13 +219,14 @@ func (c *Cluster) checkWebhooks(ctx context.Context, revision string) (string, e
 	if len(untrusted) > 0 {
 		return "", fmt.Errorf("the leader has not given them a CA bundle: %s", strings.Join(untrusted, ", "))
 	}
-	return fmt.Sprintf("%d configurations", len(mutating.Items)+len(validating.Items)), nil
+	return count(len(mutating.Items)+len(validating.Items), "configuration"), nil
 }
 
 func (c *Cluster) checkInjection(ctx context.Context, revision string) (string, error) {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "verify-", Namespace: Namespace, Labels: map[string]string{"sidecar.istio.io/inject": "true"}},
-		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
+		// Injection asks for tokens of an account, also where nothing fills in the default one.
+		Spec: corev1.PodSpec{ServiceAccountName: "default", Containers: []corev1.Container{{Name: "app", Image: "app"}}},
 	}
 	if revision != "" {
 		pod.Labels = map[string]string{revisionLabel: revision}
@@ -245,25 +243,37 @@ func (c *Cluster) checkInjection(ctx context.Context, revision string) (string, 
 	return "", fmt.Errorf("a pod that asks for a sidecar gets none")
 }
 
-// checkValidation applies an object that is wrong, in a dry run.
+// checkValidation applies an object that is wrong, in a dry run. Its CRD has
+// nothing against it, so that only the control plane can refuse it.
 func (c *Cluster) checkValidation(ctx context.Context, revision string) (string, error) {
+	hooks, err := c.kube.AdmissionregistrationV1().ValidatingWebhookConfigurations().List(ctx,
+		metav1.ListOptions{LabelSelector: revisionLabel + "=" + cmp.Or(revision, defaultTag)})
+	if err != nil {
+		return "", err
+	}
+	if len(hooks.Items) == 0 {
+		return "none is installed", nil
+	}
 	wrong := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
 		"metadata": map[string]any{"generateName": "verify-", "namespace": Namespace},
 		"spec": map[string]any{
 			"hosts": []any{"verify.invalid"},
-			"http":  []any{map[string]any{"timeout": "-1s", "route": []any{map[string]any{"destination": map[string]any{"host": "verify.invalid"}, "weight": int64(-1)}}}},
+			"http": []any{map[string]any{
+				"match": []any{map[string]any{"uri": map[string]any{"regex": "("}}},
+				"route": []any{map[string]any{"destination": map[string]any{"host": "verify.invalid"}}},
+			}},
 		},
 	}}
 	if revision != "" {
 		wrong.SetLabels(map[string]string{revisionLabel: revision})
 	}
 	resource := schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"}
-	_, err := c.dynamic.Resource(resource).Namespace(Namespace).Create(ctx, wrong, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	_, err = c.dynamic.Resource(resource).Namespace(Namespace).Create(ctx, wrong, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	switch {
 	case err == nil:
-		return "", fmt.Errorf("a VirtualService with a negative timeout is let in")
-	case apierrors.IsInternalError(err):
+		return "", fmt.Errorf("a VirtualService with a wrong regular expression is let in")
+	case !strings.Contains(err.Error(), "validation.istio.io\" denied the request"):
 		return "", err
 	}
 	return "a wrong object is refused", nil
@@ -278,7 +288,14 @@ func (c *Cluster) checkGateway(ctx context.Context, _ string) (string, error) {
 		return "", err
 	}
 	if !rolledOut(d) {
-		return "", fmt.Errorf("%s: %s\n%s", d.Name, progress(d), c.why(ctx, d))
+		return "", fmt.Errorf("%s: %s%s", d.Name, progress(d), c.why(ctx, d))
 	}
 	return progress(d), nil
+}
+
+func count(n int, of string) string {
+	if n != 1 {
+		of += "s"
+	}
+	return fmt.Sprintf("%d %s", n, of)
 }

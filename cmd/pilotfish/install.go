@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -57,6 +59,9 @@ func (f *chartFlags) options() (install.Options, error) {
 	}
 	if f.revision != "" {
 		o.Values["revision"] = f.revision
+	}
+	if err := o.Check(); err != nil {
+		return o, usageError{err}
 	}
 	return o, nil
 }
@@ -113,7 +118,7 @@ With --revision the control plane gets a name and takes only what is labelled wi
 			if err := c.Install(cmd.Context(), o); err != nil || timeout == 0 {
 				return err
 			}
-			return c.Verify(cmd.Context(), charts.revision)
+			return c.Verify(cmd.Context(), charts.revision, settling)
 		},
 	}
 	cluster.add(cmd)
@@ -146,9 +151,13 @@ func newUninstall() *cobra.Command {
 	return cmd
 }
 
+// settling is longer than a leader's Lease and then the first writes of a new one.
+const settling = 30 * time.Second
+
 func newVerify() *cobra.Command {
 	var cluster clusterFlags
 	var revision string
+	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Tell whether pilotfish works in a cluster",
@@ -158,11 +167,12 @@ func newVerify() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.Verify(cmd.Context(), revision)
+			return c.Verify(cmd.Context(), revision, timeout)
 		},
 	}
 	cluster.add(cmd)
 	cmd.Flags().StringVar(&revision, "revision", "", "the control plane of this revision")
+	cmd.Flags().DurationVar(&timeout, "timeout", settling, "how long to wait for what is still on its way; 0: tell what is now")
 	return cmd
 }
 
@@ -250,7 +260,7 @@ func newTagList() *cobra.Command {
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			_, _ = fmt.Fprintln(w, "TAG\tREVISION\tNAMESPACES")
 			for _, t := range tags {
-				_, _ = fmt.Fprintf(w, "%s\t%s\t%v\n", t.Name, t.Revision, t.Namespaces)
+				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", t.Name, t.Revision, cmp.Or(strings.Join(t.Namespaces, ", "), "<none>"))
 			}
 			return w.Flush()
 		},

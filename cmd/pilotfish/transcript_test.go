@@ -228,6 +228,7 @@ var varies = []struct {
 	is   string
 }{
 	{regexp.MustCompile(` time="[0-9.]+"`), ` time="0"`},
+	{regexp.MustCompile(` applied \([0-9.]+m?s\)`), " applied (0s)"},
 	{regexp.MustCompile(`Go 1\.[0-9.]+, \w+/\w+`), "Go 1.X, OS/ARCH"},
 	{regexp.MustCompile(`("?go"?: "?)1\.[0-9.]+`), "${1}1.X"},
 	{regexp.MustCompile(`("?platform"?: "?)\w+/\w+`), "${1}OS/ARCH"},

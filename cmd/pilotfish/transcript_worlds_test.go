@@ -1,10 +1,15 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 	"github.com/pilotfish-mesh/pilotfish/e2e/kubetest"
@@ -15,6 +20,8 @@ import (
 var worlds = map[string]func(t *testing.T) map[string]string{
 	"cluster": clusterWorld,
 	"envoy":   envoyWorld,
+	"install": installWorld,
+	"verify":  verifyWorld,
 	"live":    liveWorld,
 	"wait":    waitWorld,
 }
@@ -22,6 +29,31 @@ var worlds = map[string]func(t *testing.T) map[string]string{
 // clusterWorld is an API server.
 func clusterWorld(t *testing.T) map[string]string {
 	return map[string]string{"KUBECONFIG": kubetest.Shared(t).Kubeconfig()}
+}
+
+// installWorld is an API server of its own, because it is installed to, with
+// another's control plane of revision foreign. Nothing runs pods in it.
+func installWorld(t *testing.T) map[string]string {
+	server := kubetest.Start(t)
+	server.Client(t).Apply(t, `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: istiod-foreign, namespace: istio-system, labels: {app: istiod}}
+spec:
+  selector: {matchLabels: {app: istiod}}
+  template:
+    metadata: {labels: {app: istiod}}
+    spec: {containers: [{name: discovery, image: docker.io/istio/pilot:1.27.0}]}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio.io/rev: prod}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: web, labels: {istio.io/rev: prod}}
+`)
+	return map[string]string{"KUBECONFIG": server.Kubeconfig()}
 }
 
 // liveWorld is an API server with an application.
@@ -70,4 +102,64 @@ func waitWorld(t *testing.T) map[string]string {
 	connectProxy(t.Context(), t, ads, "b", func(string) string { return "no routes here" })
 	until(": 1 of 2 proxies have it", "no routes here")
 	return map[string]string{"URL": url}
+}
+
+// verifyWorld is an API server with an installation that works. What it misses
+// stands in: a process for the pods, the statuses and the EndpointSlice that
+// controllers and a kubelet would write, and the process's address in the
+// webhooks, because nothing leads to addresses of Services.
+func verifyWorld(t *testing.T) map[string]string {
+	t.Setenv("HOME", t.TempDir()) // for what clients remember of an API server
+	server := kubetest.Start(t)
+	if code, _, stderr := run("install", "--timeout", "0s", "--kubeconfig", server.Kubeconfig()); code != exitOK {
+		t.Fatal(stderr)
+	}
+	client := server.Client(t)
+	for name, replicas := range map[string]int64{"istiod": 2, "istio-ingressgateway": 1} {
+		changeObject(t, client, schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}, "istio-system", name,
+			func(o map[string]any) {
+				o["status"] = map[string]any{
+					"observedGeneration": int64(100), "replicas": replicas, "updatedReplicas": replicas,
+					"readyReplicas": replicas, "availableReplicas": replicas,
+				}
+			}, "status")
+	}
+	client.Apply(t, `
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: istiod-1, namespace: istio-system, labels: {kubernetes.io/service-name: istiod}}
+addressType: IPv4
+endpoints: [{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}]
+`)
+	webhooks := fmt.Sprintf("localhost:%d", envoytest.FreePort(t))
+	for kind, name := range map[string]string{"mutatingwebhookconfigurations": "istio-sidecar-injector", "validatingwebhookconfigurations": "istio-validator-istio-system"} {
+		r := schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: kind}
+		changeObject(t, client, r, "", name, func(o map[string]any) {
+			for _, hook := range o["webhooks"].([]any) {
+				config := hook.(map[string]any)["clientConfig"].(map[string]any)
+				path := config["service"].(map[string]any)["path"].(string)
+				config["url"] = "https://" + webhooks + path
+				delete(config, "service")
+			}
+		})
+	}
+	startServe(t, "--kubeconfig", server.Kubeconfig(), "--read-only=false", "--identity", "istiod-1", "--webhook-address", webhooks)
+	return map[string]string{"KUBECONFIG": server.Kubeconfig()}
+}
+
+// changeObject writes an object again until nobody has written it in between.
+func changeObject(t *testing.T, client *kubetest.Client, r schema.GroupVersionResource, namespace, name string, change func(map[string]any), subresources ...string) {
+	t.Helper()
+	objects := client.Resource(r, namespace)
+	if err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		o, err := objects.Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		change(o.Object)
+		_, err = objects.Update(t.Context(), o, metav1.UpdateOptions{}, subresources...)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
