@@ -1,8 +1,8 @@
 package config
 
 import (
-	"fmt"
-	"slices"
+	"strconv"
+	"strings"
 )
 
 // ProxyType is the first part of a node id.
@@ -114,11 +114,11 @@ func (p *Proxy) IPv6Only() bool {
 // EnvoyBefore reports whether the proxy's Envoy is of an older release than
 // major.minor. One that does not say its version is not.
 func (p *Proxy) EnvoyBefore(major, minor int) bool {
-	var is [2]int
-	if n, _ := fmt.Sscanf(p.EnvoyVersion, "%d.%d.", &is[0], &is[1]); n != 2 {
-		return false
-	}
-	return slices.Compare(is[:], []int{major, minor}) < 0
+	first, rest, _ := strings.Cut(p.EnvoyVersion, ".")
+	second, _, _ := strings.Cut(rest, ".")
+	m, err := strconv.Atoi(first)
+	n, err2 := strconv.Atoi(second)
+	return err == nil && err2 == nil && (m < major || m == major && n < minor)
 }
 
 // HasExtension reports whether the proxy's Envoy was built with an extension.

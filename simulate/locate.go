@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -168,12 +169,7 @@ func (h *Hop) patchedBy(p *Part) {
 }
 
 func containsSource(list []*Source, s *Source) bool {
-	for _, have := range list {
-		if have.Object == s.Object {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(list, func(have *Source) bool { return have.Object == s.Object })
 }
 
 // extensionName is the form of the names of filters that extensions made.

@@ -2,12 +2,12 @@ package simulate
 
 import (
 	"strconv"
-	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/translate"
 )
 
 // subsetRule is the DestinationRule behind a cluster, of several for its host
@@ -23,12 +23,11 @@ func (w *World) destinationRule(h *Hop, d *Destination) *subsetRule {
 	if d.Source == nil || d.Source.Object.Kind != "DestinationRule" || h.pod == nil {
 		return nil
 	}
-	parts := strings.Split(d.Cluster, "|") // outbound|80|v1|host
-	if len(parts) != 4 {
+	_, port, subset, _, ok := translate.ParseCluster(d.Cluster)
+	if !ok {
 		return nil
 	}
-	port, _ := strconv.ParseUint(parts[1], 10, 32)
-	out := &subsetRule{subset: -1, port: uint32(port)}
+	out := &subsetRule{subset: -1, port: port}
 	keys := []config.Key{d.Source.Object}
 	for _, p := range h.pod.config.parts {
 		if r := p.resources.Clusters.Get(d.Cluster); r != nil {
@@ -46,7 +45,7 @@ func (w *World) destinationRule(h *Hop, d *Destination) *subsetRule {
 			out.rule = rule
 		}
 		for i, s := range rule.Spec.GetSubsets() {
-			if s.GetName() == parts[2] && out.subset < 0 {
+			if s.GetName() == subset && out.subset < 0 {
 				out.rule, out.subset = rule, i
 			}
 		}

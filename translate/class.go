@@ -170,6 +170,7 @@ func (ix *Index) Classes(p *config.Proxy) []Class {
 }
 
 func traitsOf(p *config.Proxy) Traits {
+	plain := p.EnvoyBefore(1, 37)
 	t := Traits{
 		Interception:  p.Interception,
 		DNSDomain:     p.DNSDomain,
@@ -179,8 +180,8 @@ func traitsOf(p *config.Proxy) Traits {
 		DNSCapture:    p.DNSCapture,
 		IstioFilters:  p.HasExtension("istio.stats"),
 		Certificates:  p.Certificates,
-		Telemetry:     p.Telemetry && !p.EnvoyBefore(1, 37), // its log has such tags
-		PlainTags:     p.EnvoyBefore(1, 37),
+		Telemetry:     p.Telemetry && !plain, // its log has such tags
+		PlainTags:     plain,
 		Modules:       p.Modules,
 		SetsState:     p.HasExtension(stateFilter) && !p.HasExtension("istio.stats"),
 		DNSCluster:    p.HasExtension(dnsClusterName),

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/discovery/file"
+	"github.com/pilotfish-mesh/pilotfish/discovery/inputs"
 	"github.com/pilotfish-mesh/pilotfish/meshtest"
 	"github.com/pilotfish-mesh/pilotfish/simulate"
 )
@@ -231,7 +232,7 @@ func (f *testFlags) read(cmd *cobra.Command, args []string, r *testRun) error {
 		case len(r.suites) == 1 || cmd.Context().Err() != nil:
 			return err
 		default: // the others are run all the same
-			r.problems = append(r.problems, inputFailed(err))
+			r.problems = append(r.problems, inputs.Failed(err))
 		}
 	}
 	r.suites = loaded
@@ -244,16 +245,12 @@ func (f *testFlags) read(cmd *cobra.Command, args []string, r *testRun) error {
 // unused reports what is wrong with a configuration that no test file is about.
 func (f *testFlags) unused(cmd *cobra.Command, r *testRun) {
 	if err := f.loadSuite(cmd, &suite{paths: f.config.paths}, r); err != nil {
-		r.problems = append(r.problems, inputFailed(err))
+		r.problems = append(r.problems, inputs.Failed(err))
 	}
 	if len(r.suites) > 0 {
 		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "pilotfish: --config %s: nothing is tested with it, since each test file names a configuration of its own\n",
 			strings.Join(f.config.paths, ", "))
 	}
-}
-
-func inputFailed(err error) config.Problem {
-	return config.Problem{Severity: config.Error, Code: "InputFailed", Message: err.Error()}
 }
 
 func (f *testFlags) loadSuite(cmd *cobra.Command, s *suite, r *testRun) error {

@@ -44,7 +44,12 @@ type wayStep struct {
 }
 
 func newStep(label, text string, source *simulate.Source) *wayStep {
-	s := &wayStep{step: Step{Label: label, Text: text, Title: label + ": " + text}}
+	return newStepOf(label, text, text, source)
+}
+
+// newStepOf is a step whose text is short for something.
+func newStepOf(label, text, whole string, source *simulate.Source) *wayStep {
+	s := &wayStep{step: Step{Label: label, Text: text, Title: label + ": " + whole}}
 	if source != nil {
 		s.step.Title += " (" + source.String() + ")"
 	}
@@ -115,11 +120,7 @@ func through(at *wayStep, h *simulate.Hop, depth int) {
 			toApplication(at, h, d)
 			continue
 		}
-		cluster := at.then(newStep("cluster", clusterText(d.Cluster), d.Source))
-		cluster.step.Title = "cluster: " + d.Cluster
-		if d.Source != nil {
-			cluster.step.Title += " (" + d.Source.String() + ")"
-		}
+		cluster := at.then(newStepOf("cluster", clusterText(d.Cluster), d.Cluster, d.Source))
 		if len(h.To) > 1 {
 			cluster.step.Label += ", " + Percent(d.Percent)
 		}

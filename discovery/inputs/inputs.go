@@ -109,7 +109,7 @@ func Texts(ctx context.Context, o Options) ([]file.Text, []config.Problem, error
 			return nil, nil, err
 		}
 		if err != nil { // the other paths are read all the same
-			p = append(p, config.Problem{Severity: config.Error, Code: "InputFailed", Message: err.Error()})
+			p = append(p, Failed(err))
 		}
 		texts = append(texts, t...)
 		problems = append(problems, p...)
@@ -178,4 +178,9 @@ func LoadBare(ctx context.Context, o Options) (*config.Mesh, map[config.Key]Plac
 	store.Replace(file.Name, changes, append(problems, more...))
 	store.Synced(file.Name)
 	return store.Mesh(), places, nil
+}
+
+// Failed is a Problem that says why a configuration could not be read.
+func Failed(err error) config.Problem {
+	return config.Problem{Severity: config.Error, Code: "InputFailed", Message: err.Error()}
 }
