@@ -26,9 +26,10 @@ var worlds = map[string]func(t *testing.T) map[string]string{
 	"wait":    waitWorld,
 }
 
-// clusterWorld is an API server.
+// clusterWorld is an API server of its own: nothing is in it, not even the CRDs
+// that other tests leave in the shared one.
 func clusterWorld(t *testing.T) map[string]string {
-	return map[string]string{"KUBECONFIG": kubetest.Shared(t).Kubeconfig()}
+	return map[string]string{"KUBECONFIG": kubetest.Start(t).Kubeconfig()}
 }
 
 // installWorld is an API server of its own, because it is installed to, with
