@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 
@@ -84,7 +85,16 @@ func (r *reader) stream(data []byte) []document {
 	return out
 }
 
+// plains are not in use.
+var plains = sync.Pool{New: func() any { return new(plain) }}
+
 func (r *reader) chunk(c chunk) []document {
+	if p, ok := plains.Get().(*plain); ok {
+		defer plains.Put(p)
+		if root := p.document(c.text); root != nil {
+			return r.document(root, c.line-1)
+		}
+	}
 	var root yaml.Node
 	if err := yaml.Unmarshal(c.text, &root); err != nil {
 		line, msg := syntaxFault(c.text, err)
