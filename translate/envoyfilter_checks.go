@@ -62,6 +62,9 @@ func checkPatch(r *Report, m proto.Message) {
 		r.ErrorAt("patch.operation", "ValueInvalid", "is %s, which cannot be done to %s; want one of %s", p.GetPatch().GetOperation(), p.GetApplyTo(), strings.Join(names, ", "))
 		return
 	}
+	for _, f := range unreadFields(p) {
+		r.WarnAt("patch.value"+f.path, "UnknownField", "is no field of %s; it is left out", f.of)
+	}
 	value, err := patchValue(p)
 	if err == nil && p.GetApplyTo() == networking.EnvoyFilter_BOOTSTRAP {
 		err = checkBootstrap(p.GetPatch().GetOperation(), value)

@@ -40,11 +40,7 @@ func faultOf(md protoreflect.MessageDescriptor, v *structpb.Struct, whole error)
 		if name == "" {
 			return out
 		}
-		fields := describedBy(md, v).Fields()
-		fd := fields.ByJSONName(name)
-		if fd == nil {
-			fd = fields.ByName(protoreflect.Name(name))
-		}
+		fd := fieldOf(describedBy(md, v), name)
 		if fd == nil {
 			return out // unknown, which the text says
 		}

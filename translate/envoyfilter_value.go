@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	bootstrap "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -62,10 +63,25 @@ func patchValue(p *networking.EnvoyFilter_EnvoyConfigObjectPatch) (proto.Message
 	if p.GetPatch().GetValue() == nil {
 		return nil, errors.New("is not set; want the Envoy configuration to put in")
 	}
-	if err := readAs(m, p.GetPatch().GetValue()); err != nil {
-		return nil, faultOf(m.ProtoReflect().Descriptor(), p.GetPatch().GetValue(), err)
+	md := m.ProtoReflect().Descriptor()
+	value := new(istioJSON).message("", md, p.GetPatch().GetValue())
+	if err := readAs(m, value); err != nil {
+		return nil, faultOf(md, value, err)
 	}
 	return m, nil
+}
+
+// unreadFields are the fields of a patch's value that Envoy does not have, so that
+// patchValue leaves them out; in order.
+func unreadFields(p *networking.EnvoyFilter_EnvoyConfigObjectPatch) []unknownField {
+	m := patchedMessage(p.GetApplyTo())
+	if m == nil || p.GetPatch().GetOperation() == networking.EnvoyFilter_Patch_REMOVE {
+		return nil
+	}
+	var j istioJSON
+	j.message("", m.ProtoReflect().Descriptor(), p.GetPatch().GetValue())
+	slices.SortFunc(j.unknown, func(a, b unknownField) int { return strings.Compare(a.path, b.path) })
+	return j.unknown
 }
 
 // merge lays a patch's value over dst, which becomes what the patch means;

@@ -106,15 +106,22 @@ type inlineRoutes struct {
 	// port, not the application's.
 	virtualHost string
 	operation   string
+	// retries are of requests that the application has seen nothing of: it may
+	// have closed a connection at the moment at which one was sent on it.
+	retries bool
 }
 
 func (r *inlineRoutes) addTo(h config.Hasher) {
-	h.Str(r.cluster, r.virtualHost, r.operation)
+	h.Str(r.cluster, r.virtualHost, r.operation).Bool(r.retries)
 }
 
 func (r *inlineRoutes) routeConfiguration() *route.RouteConfiguration {
 	// The caller's side has set the deadlines; this side adds none.
 	none := durationpb.New(0)
+	var retry *route.RetryPolicy
+	if r.retries {
+		retry = &route.RetryPolicy{RetryOn: "reset-before-request", NumRetries: wrapperspb.UInt32(2)}
+	}
 	return &route.RouteConfiguration{
 		Name:             r.cluster,
 		ValidateClusters: wrapperspb.Bool(false),
@@ -128,6 +135,7 @@ func (r *inlineRoutes) routeConfiguration() *route.RouteConfiguration {
 				Action: &route.Route_Route{Route: &route.RouteAction{
 					ClusterSpecifier: &route.RouteAction_Cluster{Cluster: r.cluster},
 					Timeout:          none,
+					RetryPolicy:      retry,
 					MaxStreamDuration: &route.RouteAction_MaxStreamDuration{
 						MaxStreamDuration: none, GrpcTimeoutHeaderMax: none,
 					},

@@ -143,6 +143,8 @@ func (in *inbound) routesTo(cluster, host string, port config.ServicePort) *inli
 	number := strconv.FormatUint(uint64(port.Number), 10)
 	return &inlineRoutes{
 		cluster: cluster, virtualHost: "inbound|http|" + number, operation: host + ":" + number + "/*",
+		// Streams of gRPC are long, and what may be retried is buffered.
+		retries: port.Protocol != config.ProtocolGRPC && port.Protocol != config.ProtocolGRPCWeb,
 	}
 }
 

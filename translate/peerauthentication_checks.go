@@ -36,6 +36,11 @@ func (ix *Index) peerAuthenticationProblems() []config.Problem {
 		var first *config.PeerAuthentication
 		for _, p := range peersInOrder(ix.mesh.PeerAuthentications.In(ns)) {
 			if selector := p.Spec.GetSelector().GetMatchLabels(); len(selector) > 0 {
+				if ns == ix.mesh.RootNamespace() {
+					out = append(out, config.At(&p.Meta, "spec.selector", config.Warning, "NoEffect",
+						"has no effect: in the root namespace %s only policies without a selector count, for the whole mesh; put it in the namespace of the workloads", ns))
+					continue
+				}
 				out = append(out, ix.policySelectorProblems(&p.Meta, selector)...)
 				continue
 			}

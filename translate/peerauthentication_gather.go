@@ -93,14 +93,17 @@ type peerArrangement struct {
 }
 
 // arrangedPeers are the policies of a namespace: the oldest one that is for all
-// its workloads, and those for some, the older ones first.
+// its workloads, and those for some, the older ones first. Of the root namespace
+// only those for all count (security/v1beta1 PeerAuthentication, its notes).
 func arrangedPeers(m *config.Mesh, ns string) (out peerArrangement) {
 	for _, p := range peersInOrder(m.PeerAuthentications.In(ns)) {
 		switch {
 		case p.StandsIn == config.StandsInForNamespace:
 			out.selecting = slices.Insert(out.selecting, 0, p) // it may have been for any of them
 		case len(p.Spec.GetSelector().GetMatchLabels()) > 0:
-			out.selecting = append(out.selecting, p)
+			if ns != m.RootNamespace() {
+				out.selecting = append(out.selecting, p)
+			}
 		case len(out.wide) == 0:
 			out.wide = append(out.wide, p)
 		}

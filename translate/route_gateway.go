@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -148,13 +149,14 @@ func (v *gatewayVhost) add(r *ruled) {
 }
 
 // collapse makes one virtual host of hosts with equal rules: a VirtualService
-// of many hosts is sent once.
+// of many hosts is sent once. It is named after the most specific one, which
+// EnvoyFilters match.
 func collapse(byHost map[string]*gatewayVhost) []*gatewayVhost {
 	hosts := make([]string, 0, len(byHost))
 	for h := range byHost {
 		hosts = append(hosts, h)
 	}
-	slices.Sort(hosts)
+	slices.SortFunc(hosts, moreSpecificFirst)
 	first := map[config.Hash]*gatewayVhost{}
 	out := make([]*gatewayVhost, 0, len(hosts))
 	for _, host := range hosts {
@@ -172,6 +174,17 @@ func collapse(byHost map[string]*gatewayVhost) []*gatewayVhost {
 		out = append(out, v)
 	}
 	return out
+}
+
+// moreSpecificFirst orders hosts by length, those with a wildcard last.
+func moreSpecificFirst(a, b string) int {
+	wild := func(host string) int {
+		if strings.HasPrefix(host, "*") {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(wild(a)-wild(b), len(b)-len(a), strings.Compare(a, b))
 }
 
 // gatewayVhost encodes a virtual host. It has no part if it would answer

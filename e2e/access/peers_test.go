@@ -47,8 +47,7 @@ func TestPeers(t *testing.T) {
 		{"mesh PERMISSIVE, workload STRICT", mesh("PERMISSIVE") + web(mode("STRICT")), strict},
 		{"another workload STRICT", peer("default", "others", "friend", mode("STRICT")), both},
 		{"workload DISABLE in a STRICT mesh", mesh("STRICT") + web(mode("DISABLE")), off},
-		{"selected from the root namespace", mesh("PERMISSIVE") + peer(root, "web", "web", mode("STRICT")), strict},
-		{"the namespace's own goes before the root's", peer(root, "web", "web", mode("STRICT")) + web(mode("PERMISSIVE")), both},
+		{"selectors of the root namespace do not count", mesh("STRICT") + peer(root, "web", "web", mode("PERMISSIVE")), strict},
 		{"a port of the workload", ports("STRICT", "8881: {mode: PERMISSIVE}"), strictBut8881},
 		{"a port of the Service is none of the workload", ports("STRICT", "8880: {mode: PERMISSIVE}"), strict},
 		{"a port DISABLE", ports("STRICT", "8881: {mode: DISABLE}"), []request{
