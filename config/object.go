@@ -59,6 +59,9 @@ type Meta struct {
 	Lines Lines
 	// StandsIn is set if the content is not what somebody wrote.
 	StandsIn StandIn `json:",omitempty"`
+	// Implied: nobody has written the object, but others that are there need it,
+	// as objects need their namespace. What another source says of it counts.
+	Implied bool `json:",omitempty"`
 	// Hash identifies what of the object translation can see: key, version,
 	// labels, annotations, creation, content, and for an object from a file its
 	// place there; never resourceVersion or status.

@@ -1,7 +1,9 @@
 package discovery
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 
 	"google.golang.org/protobuf/proto"
 
@@ -154,12 +156,22 @@ func (o *held) remove(source string) (touched bool) {
 
 func (o *held) settle() {
 	o.effect = nil
+	if v := o.wins(func(*version) bool { return true }); v != nil {
+		o.effect = v.good
+	}
+}
+
+// wins is the version that counts of those that can.
+func (o *held) wins(can func(*version) bool) (out *version) {
 	for i := range o.versions {
-		if o.versions[i].good != nil {
-			o.effect = o.versions[i].good
-			return
+		if v := &o.versions[i]; v.good != nil && can(v) {
+			if !v.good.Meta.Implied {
+				return v
+			}
+			out = v
 		}
 	}
+	return out
 }
 
 func (o *held) troubled() bool {
@@ -169,21 +181,22 @@ func (o *held) troubled() bool {
 // addProblems adds what is wrong with the objects that take admits.
 func (h *holding) addProblems(out []config.Problem, takes func(*Object) bool) []config.Problem {
 	for _, o := range h.troubled {
-		var wins *version
+		wins := o.wins(func(v *version) bool { return takes(v.newest) })
 		for i := range o.versions {
 			v := &o.versions[i]
 			if !takes(v.newest) {
 				continue
 			}
 			out = append(out, v.problems...)
-			switch {
-			case v.good == nil:
-			case wins == nil:
-				wins = v
-			default:
-				out = append(out, config.At(&v.newest.Meta, "", config.Info, "Overridden",
-					"source %q defines the object too, and has precedence over source %q", wins.source, v.source))
+			if v.good == nil || v == wins || v.good.Meta.Implied {
+				continue
 			}
+			by := "source " + strconv.Quote(wins.source)
+			if m := &wins.good.Meta; m.File != "" {
+				by += fmt.Sprintf(" (%s:%d)", m.File, m.Line)
+			}
+			out = append(out, config.At(&v.newest.Meta, "", config.Info, "Overridden",
+				"%s defines the object too, and has precedence over source %q", by, v.source))
 		}
 	}
 	return out

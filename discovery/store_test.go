@@ -233,6 +233,33 @@ func TestFirstNamedSourceWins(t *testing.T) {
 	}
 }
 
+// A namespace that files only have objects in is the cluster's.
+func TestImpliedNamespaceGivesWay(t *testing.T) {
+	namespace := func(labels map[string]string, implied bool) []discovery.Change {
+		return []discovery.Change{{Object: discovery.Object{
+			Meta: config.Meta{Key: config.Key{Kind: "Namespace", Name: "shop"}, Version: "v1", Labels: labels, Implied: implied},
+			Body: &corev1.Namespace{},
+		}}}
+	}
+	of := func(s *discovery.Store) string {
+		ns, _ := s.Mesh().Namespaces.Get("", "shop")
+		return ns.Labels["from"]
+	}
+	s := synced(nil, "file", "kube")
+	s.Apply("file", namespace(map[string]string{"from": "nobody"}, true))
+	if got := of(s); got != "nobody" {
+		t.Errorf("alone: %q", got)
+	}
+	s.Apply("kube", namespace(map[string]string{"from": "kube"}, false))
+	if got := of(s); got != "kube" || len(s.Mesh().Problems) > 0 {
+		t.Errorf("beside the cluster's: %q, problems %v", got, s.Mesh().Problems)
+	}
+	s.Apply("file", namespace(map[string]string{"from": "file"}, false))
+	if got := of(s); got != "file" || len(s.Mesh().Problems) != 1 {
+		t.Errorf("written: %q, problems %v", got, s.Mesh().Problems)
+	}
+}
+
 func TestMovedObjectGetsItsNewLines(t *testing.T) {
 	s := synced(nil, "file")
 	s.Apply("file", changesOf(t, routeV1))

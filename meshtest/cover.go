@@ -192,8 +192,9 @@ type AnnotatedLine struct {
 	Text  string
 }
 
-// Annotate is a file's text with the number of cases that reach each line.
-func (c *Coverage) Annotate(file, text string) []AnnotatedLine {
+// Annotate is a text of a file with the number of cases that reach each line.
+// above are the lines of the file before the text.
+func (c *Coverage) Annotate(file string, above int, text string) []AnnotatedLine {
 	counts := map[int]int{}
 	for _, i := range c.Items {
 		if n, ok := counts[i.Line]; i.File == file && (!ok || i.Cases < n) {
@@ -202,7 +203,7 @@ func (c *Coverage) Annotate(file, text string) []AnnotatedLine {
 	}
 	var out []AnnotatedLine
 	for line := range strings.Lines(text) {
-		cases, ok := counts[len(out)+1]
+		cases, ok := counts[above+len(out)+1]
 		if !ok {
 			cases = -1
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"reflect"
 	"sort"
@@ -20,8 +21,8 @@ import (
 // File is one test file.
 type File struct {
 	Name string
-	// Config are the paths that it tests, relative to the file; empty means
-	// what the command was given.
+	// Config are the paths that it tests, relative to the file, or in a revision,
+	// as --config has them; empty means what the command was given.
 	Config []string
 	Cases  []*Case
 }
@@ -29,13 +30,24 @@ type File struct {
 // Paths are those of Config as they are reached from the working directory.
 func (f *File) Paths() []string {
 	var out []string
+	dir := filepath.Dir(f.Name)
 	for _, p := range f.Config {
-		if !filepath.IsAbs(p) && p != "-" {
-			p = filepath.Join(filepath.Dir(f.Name), p)
+		rev, inside, named := strings.Cut(p, ":")
+		switch at := filepath.Join(dir, p); {
+		case filepath.IsAbs(p), p == "-":
+		case named && rev != "" && !exists(at):
+			p = rev + ":" + filepath.Join(dir, inside)
+		default:
+			p = at
 		}
 		out = append(out, p)
 	}
 	return out
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // Case is one test, or one row of a table.

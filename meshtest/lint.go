@@ -99,10 +99,11 @@ type Ignore struct {
 var ignoreComment = regexp.MustCompile(`#\s*pilotfish:ignore\s+(\S+)(?:\s+until=(\S+))?(?:\s+(.*))?$`)
 
 // IgnoresIn reads the comments of a file: "# pilotfish:ignore CODE
-// [until=DATE] reason", on the line of a finding or the one before.
-func IgnoresIn(file, text string) []Ignore {
+// [until=DATE] reason", on the line of a finding or the one before. above are
+// the lines of the file before the text.
+func IgnoresIn(file string, above int, text string) []Ignore {
 	var out []Ignore
-	n := 0
+	n := above
 	for line := range strings.Lines(text) {
 		n++
 		if m := ignoreComment.FindStringSubmatch(strings.TrimRight(line, "\r\n")); m != nil {
@@ -120,7 +121,8 @@ func Apply(findings []Finding, ignores []Ignore, today time.Time) []Finding {
 	for i := range ignores {
 		ig := &ignores[i]
 		if why := ig.fault(today); why != "" {
-			file, line, _ := strings.Cut(ig.At, ":")
+			i := strings.LastIndexByte(ig.At, ':')
+			file, line := ig.At[:i], ig.At[i+1:]
 			n := 1
 			_, _ = fmt.Sscanf(line, "%d", &n)
 			findings = append(findings, Finding{Problem: config.Problem{

@@ -61,7 +61,7 @@ client without a sidecar. URL is http://, https://, tcp:// or tls://.
 			if err != nil {
 				return err
 			}
-			broken := tellProblems(cmd.ErrOrStderr(), m)
+			broken := c.tellProblems(cmd.ErrOrStderr(), m)
 			w := simulate.NewWorld(m)
 			a, err := w.Ask(&q)
 			if err != nil {

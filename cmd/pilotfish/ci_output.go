@@ -5,12 +5,38 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/meshtest"
 )
+
+// marked are findings for reports that mark lines of a repository's files. What
+// is in no file of its name is at the file that it comes from; if the lines are
+// not that file's, the message has the place.
+func (f *configFlags) marked(list []meshtest.Finding) []meshtest.Finding {
+	out := slices.Clone(list)
+	for i := range out {
+		p := &out[i].Problem
+		from := f.kept[p.File]
+		if from == nil {
+			continue
+		}
+		if !from.Exact {
+			p.Message += fmt.Sprintf(" (at %s:%d", p.File, p.Line)
+			if p.Column > 0 {
+				p.Message += fmt.Sprintf(":%d", p.Column)
+			}
+			p.Message += ")"
+			p.Line, p.Column = 0, 0
+		}
+		p.File = from.Path
+	}
+	return out
+}
 
 // writeAnnotations writes findings as workflow commands of GitHub Actions,
 // which mark the lines.
@@ -30,11 +56,14 @@ func annotate(b *strings.Builder, at *config.Problem, title, message string) {
 	if level == "info" {
 		level = "notice"
 	}
-	column := ""
-	if at.Column > 0 {
-		column = fmt.Sprintf(",col=%d", at.Column)
+	place := ""
+	if at.File != "" {
+		place = fmt.Sprintf("file=%s,line=%d,", property.Replace(at.File), max(at.Line, 1))
 	}
-	fmt.Fprintf(b, "::%s file=%s,line=%d%s,title=%s::%s\n", level, property.Replace(at.File), max(at.Line, 1), column, property.Replace(title), escape.Replace(message))
+	if at.Column > 0 {
+		place += fmt.Sprintf("col=%d,", at.Column)
+	}
+	fmt.Fprintf(b, "::%s %stitle=%s::%s\n", level, place, property.Replace(title), escape.Replace(message))
 }
 
 // The parts of SARIF 2.1.0 (OASIS) that a report of findings needs.
@@ -109,7 +138,7 @@ func writeSARIF(to io.Writer, command string, list []meshtest.Finding) error {
 		r := sarifResult{RuleID: f.Code, Level: sarifLevels[f.Severity], Message: sarifText{strings.TrimLeft(f.Object.String()+": "+findingText(f), " :")}}
 		if f.File != "" {
 			at := sarifLocation{}
-			at.Physical.Artifact.URI = filepath.ToSlash(f.File)
+			at.Physical.Artifact.URI = (&url.URL{Path: filepath.ToSlash(f.File)}).String()
 			at.Physical.Region.StartLine, at.Physical.Region.StartColumn = max(f.Line, 1), f.Column
 			r.Locations = []sarifLocation{at}
 		}

@@ -1,32 +1,43 @@
 package main
 
 import (
-	"os"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery/file"
 )
 
 // columns finds where on its line a problem is: at the field that it names, or
 // where the line begins.
-type columns struct{ files map[string][]string }
+type columns struct {
+	texts func(name string) []file.Text
+	known map[string][]lines
+}
+
+// lines are some of a file's.
+type lines struct {
+	above int
+	text  []string
+}
 
 func (c *columns) of(p *config.Problem) int {
-	lines, known := c.files[p.File]
+	parts, known := c.known[p.File]
 	if !known {
-		if text, err := os.ReadFile(p.File); err == nil {
-			lines = strings.Split(string(text), "\n")
+		for _, t := range c.texts(p.File) {
+			parts = append(parts, lines{t.Above, strings.Split(string(t.Data), "\n")})
 		}
-		if c.files == nil {
-			c.files = map[string][]string{}
+		if c.known == nil {
+			c.known = map[string][]lines{}
 		}
-		c.files[p.File] = lines
+		c.known[p.File] = parts
 	}
-	if p.Line < 1 || p.Line > len(lines) {
-		return 0 // of an overlay, standard input or a revision
+	for _, l := range parts {
+		if i := p.Line - 1 - l.above; i >= 0 && i < len(l.text) {
+			return columnOf(l.text[i], lastKey(p.Field))
+		}
 	}
-	return columnOf(lines[p.Line-1], lastKey(p.Field))
+	return 0
 }
 
 // set gives problems their columns.

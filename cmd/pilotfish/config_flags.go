@@ -1,14 +1,15 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
@@ -26,37 +27,11 @@ type configFlags struct {
 	paths      []string
 	kubeconfig string
 	context    string
-	stdin      remembered
-}
 
-// remembered is standard input, which can be read once and may be the
-// configuration of several states, suites and runs.
-type remembered struct {
-	read bool
-	data []byte
-	err  error
-}
-
-// again is a reader of all that from holds, or held.
-func (r *remembered) again(from io.Reader) io.Reader { return &rereader{of: r, from: from} }
-
-type rereader struct {
-	of   *remembered
-	from io.Reader
-	at   int
-}
-
-func (r *rereader) Read(p []byte) (int, error) {
-	if !r.of.read {
-		r.of.read = true
-		r.of.data, r.of.err = io.ReadAll(r.from)
-	}
-	if r.at < len(r.of.data) {
-		n := copy(p, r.of.data[r.at:])
-		r.at += n
-		return n, nil
-	}
-	return 0, cmp.Or(r.of.err, io.EOF)
+	// What several states, suites and runs have in common.
+	stdin   func() ([]byte, error) // nil before it is read, as it can be once
+	cluster *inputs.Cluster        // nil before it is named
+	kept    inputs.Kept
 }
 
 const configHelp = `The configuration is that of --config: folders and files of YAML, kustomize
@@ -99,16 +74,37 @@ func (f *configFlags) options(stdin io.Reader, revision string, paths []string) 
 	if len(paths) == 0 && (f.kubeconfig == "" || revision != "") {
 		paths = []string{"."}
 	}
-	o := inputs.Options{Paths: paths, Revision: revision, Stdin: f.stdin.again(stdin), Validate: translate.Check}
-	if f.kubeconfig == "" {
-		return o, nil
+	if f.stdin == nil {
+		f.stdin = sync.OnceValues(func() ([]byte, error) { return io.ReadAll(stdin) })
 	}
-	c, err := clusterAt(f.kubeconfig, f.context)
+	if f.kept == nil {
+		f.kept = inputs.Kept{}
+	}
+	if f.kubeconfig != "" && f.cluster == nil {
+		c, err := clusterAt(f.kubeconfig, f.context)
+		if err != nil {
+			return inputs.Options{}, couldNotRun{fmt.Errorf("--kubeconfig: %w", err)}
+		}
+		f.cluster = inputs.NewCluster(c)
+	}
+	return inputs.Options{
+		Paths: paths, Revision: revision, Stdin: f.stdin, Cluster: f.cluster, Kept: f.kept, Validate: translate.Check,
+	}, nil
+}
+
+// forget has everything read anew that can be.
+func (f *configFlags) forget() { f.cluster, f.kept = nil, inputs.Kept{} }
+
+// texts are what is read by a name: of a file, or what is in none.
+func (f *configFlags) texts(name string) []file.Text {
+	if s := f.kept[name]; s != nil {
+		return s.Texts
+	}
+	data, err := os.ReadFile(name) //nolint:gosec // the user names it, or it was read as configuration
 	if err != nil {
-		return o, couldNotRun{fmt.Errorf("--kubeconfig: %w", err)}
+		return nil
 	}
-	o.Cluster = c
-	return o, nil
+	return []file.Text{{Name: name, Data: data}}
 }
 
 func clusterAt(file, context string) (*rest.Config, error) {
@@ -119,9 +115,9 @@ func clusterAt(file, context string) (*rest.Config, error) {
 
 // tellProblems writes the mistakes that keep parts of the configuration out,
 // and reports whether there are any; and which of two definitions counts.
-func tellProblems(to io.Writer, m *config.Mesh) bool {
+func (f *configFlags) tellProblems(to io.Writer, m *config.Mesh) bool {
 	any := false
-	var c columns
+	c := columns{texts: f.texts}
 	for _, p := range m.Problems {
 		if isTold(&p) {
 			any = any || p.Severity == config.Error

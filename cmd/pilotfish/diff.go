@@ -29,7 +29,7 @@ type diffFlags struct {
 func newDiff() *cobra.Command {
 	var f diffFlags
 	cmd := &cobra.Command{
-		Use:   "diff A..B | A | OLD NEW",
+		Use:   "diff A..B | A | OLD NEW | --kubeconfig FILE",
 		Short: "Say what a change of the configuration changes, for whom",
 		Long: `Diff compares two states of a configuration: git revisions A and B, revision A and
 the working tree, or two paths. It says which proxies are sent other resources, and
@@ -37,14 +37,17 @@ which requests are answered differently, grouped by cause, each with a request t
 shows it. What it tries are the requests that either state tells apart: one for each
 route and rule. What is not listed is answered the same.
 
-With A..B and A, --config says which paths of the repository are compared.
+With A..B and A, --config says which paths of the repository are compared. With
+--kubeconfig both states are on top of that cluster; without A it is compared with
+what it would be once --config is applied.
 
 Exit codes: 0 no request is answered differently, 1 some are, 2 could not run.`,
 		Example: `  pilotfish diff main..HEAD
   pilotfish diff main --config overlays/prod --markdown
   pilotfish diff old/ new/ --order
-  pilotfish diff HEAD~1..HEAD --xds`,
-		Args: cobra.RangeArgs(1, 2),
+  pilotfish diff HEAD~1..HEAD --xds
+  pilotfish diff --kubeconfig ~/.kube/config --config overlays/prod`,
+		Args: cobra.RangeArgs(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
 	}
 	fl := cmd.Flags()
@@ -70,8 +73,8 @@ func (f *diffFlags) execute(cmd *cobra.Command, args []string) error {
 	if err := f.out.check(); err != nil {
 		return err
 	}
-	if f.config.kubeconfig != "" {
-		return usagef("--kubeconfig: diff compares files")
+	if len(args) == 0 && f.config.kubeconfig == "" {
+		return usagef("want A..B, A, OLD NEW or --kubeconfig: two states to compare")
 	}
 	// Two whole states are held until the end: collecting between would only
 	// take time.
@@ -96,7 +99,7 @@ func (f *diffFlags) execute(cmd *cobra.Command, args []string) error {
 	if f.xds {
 		r.Resources = resourceDiffs(d, before.world, after.world)
 	}
-	if err := writeDiff(cmd.OutOrStdout(), f.out.value, r); err != nil {
+	if err := f.write(cmd.OutOrStdout(), r); err != nil {
 		return err
 	}
 	if before.broken || after.broken {
@@ -116,8 +119,15 @@ func (f *diffFlags) states(cmd *cobra.Command, args []string) (before, after *st
 		paths    []string
 	}
 	sides := [2]side{{paths: f.config.paths}, {paths: f.config.paths}}
-	a, b, isRange := strings.Cut(args[0], "..")
+	for i := range sides {
+		if len(sides[i].paths) == 0 {
+			sides[i].paths = []string{"."}
+		}
+	}
+	a, b, isRange := strings.Cut(strings.Join(args, ""), "..")
 	switch {
+	case len(args) == 0:
+		sides[0].paths = nil
 	case len(args) == 2:
 		sides[0].paths, sides[1].paths = args[:1], args[1:]
 	case isRange:
@@ -128,9 +138,6 @@ func (f *diffFlags) states(cmd *cobra.Command, args []string) (before, after *st
 	var out [2]*state
 	memory := file.NewMemory(translate.Check)
 	for i, s := range sides {
-		if len(s.paths) == 0 {
-			s.paths = []string{"."}
-		}
 		o, err := f.config.options(cmd.InOrStdin(), s.revision, s.paths)
 		if err != nil {
 			return nil, nil, err
@@ -140,7 +147,7 @@ func (f *diffFlags) states(cmd *cobra.Command, args []string) (before, after *st
 		if err != nil {
 			return nil, nil, couldNotRun{err}
 		}
-		out[i] = &state{places: places, broken: tellProblems(cmd.ErrOrStderr(), m)}
+		out[i] = &state{places: places, broken: f.config.tellProblems(cmd.ErrOrStderr(), m)}
 		if i == 0 {
 			out[i].world = simulate.NewWorld(m)
 		} else {
@@ -187,22 +194,22 @@ func resourceDiffs(d *meshtest.Difference, before, after *simulate.World) []reso
 	return out
 }
 
-func writeDiff(to io.Writer, format string, r *diffReport) error {
-	switch format {
+func (f *diffFlags) write(to io.Writer, r *diffReport) error {
+	switch f.out.value {
 	case "json", "yaml":
-		return writeData(to, format, r)
+		return writeData(to, f.out.value, r)
 	case "html":
 		calls := report.CallsOf(r.after)
 		calls.Since(report.CallsOf(r.before))
 		return (&report.Page{Title: "diff", Diff: &report.Diff{Difference: r.Difference, Order: r.Order}, Calls: calls}).Write(to)
 	case "sarif":
-		return writeSARIF(to, "diff", changesOf(r.Difference))
+		return writeSARIF(to, "diff", f.config.marked(changesOf(r.Difference)))
 	case "junit":
-		return writeFindingsJUnit(to, "diff", changesOf(r.Difference))
+		return writeFindingsJUnit(to, "diff", f.config.marked(changesOf(r.Difference)))
 	case "github":
-		return writeAnnotations(to, changesOf(r.Difference))
+		return writeAnnotations(to, f.config.marked(changesOf(r.Difference)))
 	}
-	t := &diffText{markdown: format == "markdown"}
+	t := &diffText{markdown: f.out.value == "markdown"}
 	t.write(r)
 	_, err := io.WriteString(to, t.b.String())
 	return err

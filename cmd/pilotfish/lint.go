@@ -120,7 +120,7 @@ func (f *lintFlags) execute(cmd *cobra.Command, args []string) error {
 	if !f.all {
 		shown = slices.DeleteFunc(slices.Clone(list), func(x meshtest.Finding) bool { return x.Ignored != "" })
 	}
-	if err := writeFindings(cmd.OutOrStdout(), f.out.value, shown, f.world); err != nil {
+	if err := f.write(cmd.OutOrStdout(), shown); err != nil {
 		return err
 	}
 	shown = slices.DeleteFunc(slices.Clone(list), func(x meshtest.Finding) bool { return x.Ignored != "" })
@@ -161,7 +161,7 @@ func (f *lintFlags) findings(cmd *cobra.Command, paths []string, envoys []*mesht
 		}
 		list = append(list, rejected...)
 	}
-	var places columns
+	places := columns{texts: f.config.texts}
 	for i := range list {
 		places.set(&list[i].Problem)
 	}
@@ -205,8 +205,8 @@ func (f *lintFlags) readIgnores(list []meshtest.Finding) ([]meshtest.Ignore, err
 			continue
 		}
 		seen[at] = true
-		if text, err := os.ReadFile(at); err == nil { //nolint:gosec // it was read as configuration
-			out = append(out, meshtest.IgnoresIn(at, string(text))...)
+		for _, t := range f.config.texts(at) {
+			out = append(out, meshtest.IgnoresIn(at, t.Above, string(t.Data))...)
 		}
 	}
 	return out, nil

@@ -8,35 +8,34 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/dashboard/report"
 	"github.com/pilotfish-mesh/pilotfish/meshtest"
-	"github.com/pilotfish-mesh/pilotfish/simulate"
 )
 
-func writeFindings(to io.Writer, format string, list []meshtest.Finding, w *simulate.World) error {
-	switch format {
+func (f *lintFlags) write(to io.Writer, list []meshtest.Finding) error {
+	switch f.out.value {
 	case "json", "yaml":
-		return writeData(to, format, map[string]any{"findings": append([]meshtest.Finding{}, list...)})
+		return writeData(to, f.out.value, map[string]any{"findings": append([]meshtest.Finding{}, list...)})
 	case "html":
-		return (&report.Page{Title: "lint", Findings: &report.Findings{List: list}, Calls: report.CallsOf(w)}).Write(to)
+		return (&report.Page{Title: "lint", Findings: &report.Findings{List: list}, Calls: report.CallsOf(f.world)}).Write(to)
 	case "sarif":
-		return writeSARIF(to, "lint", list)
+		return writeSARIF(to, "lint", f.config.marked(list))
 	case "junit":
-		return writeFindingsJUnit(to, "lint", list)
+		return writeFindingsJUnit(to, "lint", f.config.marked(list))
 	case "github":
-		return writeAnnotations(to, list)
+		return writeAnnotations(to, f.config.marked(list))
 	}
 	var b strings.Builder
 	for i := range list {
-		f := &list[i]
-		switch format {
+		x := &list[i]
+		switch f.out.value {
 		case "markdown":
-			fmt.Fprintf(&b, "* **%s** `%s:%d` %s %s (%s)\n", f.Severity, f.File, f.Line, f.Object, findingText(f), codes(f))
+			fmt.Fprintf(&b, "* **%s** `%s:%d` %s %s (%s)\n", x.Severity, x.File, x.Line, x.Object, findingText(x), codes(x))
 		default:
-			fmt.Fprintln(&b, strings.TrimSuffix(f.String(), "("+f.Code+")")+"("+codes(f)+")")
-			if f.Witness != "" {
-				fmt.Fprintf(&b, "    for example: pilotfish ask %s\n", f.Witness)
+			fmt.Fprintln(&b, strings.TrimSuffix(x.String(), "("+x.Code+")")+"("+codes(x)+")")
+			if x.Witness != "" {
+				fmt.Fprintf(&b, "    for example: pilotfish ask %s\n", x.Witness)
 			}
-			if f.Ignored != "" {
-				fmt.Fprintf(&b, "    ignored: %s\n", f.Ignored)
+			if x.Ignored != "" {
+				fmt.Fprintf(&b, "    ignored: %s\n", x.Ignored)
 			}
 		}
 	}

@@ -24,7 +24,8 @@ func newReplay() *cobra.Command {
 		Short: "Send an access log through two configurations",
 		Long: `Replay asks two states of a configuration about each request of an access log, in
 Istio's JSON or default text form ("-" is standard input), and says what is answered
-differently. A state is a path, or a git revision of what --config names.
+differently. A state is a path, or a git revision of what --config names; with
+--kubeconfig both are on top of that cluster.
 
 The client of a request is the workload with its address, or that of --from, or
 whoever serves the host.

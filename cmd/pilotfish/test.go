@@ -122,7 +122,6 @@ type testRun struct {
 	results  []*meshtest.Result
 	problems []config.Problem // of test files and configuration
 	coverage *meshtest.Coverage
-	written  map[string]string // what of a live cluster the coverage is about
 	mutants  *mutants
 	took     time.Duration
 }
@@ -135,6 +134,7 @@ type mutants struct {
 
 func (f *testFlags) once(cmd *cobra.Command, args []string) error {
 	began := time.Now()
+	f.config.forget()
 	r := &testRun{}
 	if err := f.read(cmd, args, r); err != nil {
 		return err
@@ -155,7 +155,7 @@ func (f *testFlags) once(cmd *cobra.Command, args []string) error {
 		r.mutants = f.mutants(r)
 	}
 	r.took = time.Since(began)
-	var places columns
+	places := columns{texts: f.config.texts}
 	for i := range r.problems {
 		places.set(&r.problems[i])
 	}
@@ -267,8 +267,12 @@ func (f *testFlags) loadSuite(cmd *cobra.Command, s *suite, r *testRun) error {
 		m = simulate.Completed(m)
 	}
 	if f.cover && f.config.kubeconfig != "" {
-		if m, r.written, err = meshtest.Written(m); err != nil {
+		var written map[string]string
+		if m, written, err = meshtest.Written(m); err != nil {
 			return couldNotRun{err}
+		}
+		for name, text := range written {
+			f.config.kept[name] = &inputs.Source{Texts: []file.Text{{Name: name, Data: []byte(text)}}}
 		}
 	}
 	s.mesh, s.world = m, simulate.NewWorld(m)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"strings"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -21,9 +20,9 @@ func (f *testFlags) write(to io.Writer, r *testRun) error {
 	case "html":
 		return f.writeTestHTML(to, r)
 	case "github":
-		return writeTestAnnotations(to, r)
+		return f.writeTestAnnotations(to, r)
 	case "sarif":
-		return writeSARIF(to, "test", failuresOf(r))
+		return writeSARIF(to, "test", f.config.marked(failuresOf(r)))
 	case "markdown":
 		return writeTestMarkdown(to, r)
 	}
@@ -59,7 +58,7 @@ func (f *testFlags) writeText(to io.Writer, r *testRun) error {
 	}
 	coverageText(&b, r)
 	if f.annotate {
-		annotateFiles(&b, r)
+		f.annotateFiles(&b, r.coverage)
 	}
 	mutantsText(&b, r)
 	passed, failed, broken := r.counts()
@@ -116,7 +115,7 @@ func (f *testFlags) writeTestHTML(to io.Writer, r *testRun) error {
 		t.Mutants, t.Noticed = r.mutants.Survived, r.mutants.String()
 	}
 	if f.annotate {
-		r.eachAnnotated(func(name string, lines []meshtest.AnnotatedLine) {
+		f.eachAnnotated(r.coverage, func(name string, lines []meshtest.AnnotatedLine) {
 			t.Annotated = append(t.Annotated, report.Annotated{File: name, Lines: lines})
 		})
 	}
@@ -127,25 +126,22 @@ func (f *testFlags) writeTestHTML(to io.Writer, r *testRun) error {
 	return page.Write(to)
 }
 
-// eachAnnotated visits the files that hold what can be reached, as far as they
-// are files and not of an overlay, standard input or a revision.
-func (r *testRun) eachAnnotated(visit func(name string, lines []meshtest.AnnotatedLine)) {
-	for _, name := range r.coverage.Files() {
-		text, ok := r.written[name]
-		if !ok {
-			b, err := os.ReadFile(name) //nolint:gosec // it was read as configuration
-			if err != nil {
-				continue
-			}
-			text = string(b)
+// eachAnnotated visits the files that hold what can be reached.
+func (f *testFlags) eachAnnotated(c *meshtest.Coverage, visit func(name string, lines []meshtest.AnnotatedLine)) {
+	for _, name := range c.Files() {
+		var lines []meshtest.AnnotatedLine
+		for _, t := range f.config.texts(name) {
+			lines = append(lines, c.Annotate(name, t.Above, string(t.Data))...)
 		}
-		visit(name, r.coverage.Annotate(name, text))
+		if lines != nil {
+			visit(name, lines)
+		}
 	}
 }
 
 // annotateFiles writes them with the number of cases before each line.
-func annotateFiles(b *strings.Builder, r *testRun) {
-	r.eachAnnotated(func(name string, lines []meshtest.AnnotatedLine) {
+func (f *testFlags) annotateFiles(b *strings.Builder, c *meshtest.Coverage) {
+	f.eachAnnotated(c, func(name string, lines []meshtest.AnnotatedLine) {
 		fmt.Fprintf(b, "--- %s\n", name)
 		for _, l := range lines {
 			mark := "      "
@@ -256,8 +252,8 @@ func failuresOf(r *testRun) []meshtest.Finding {
 }
 
 // writeTestAnnotations marks the lines of failed cases for GitHub.
-func writeTestAnnotations(to io.Writer, r *testRun) error {
-	if err := writeAnnotations(to, failuresOf(r)); err != nil {
+func (f *testFlags) writeTestAnnotations(to io.Writer, r *testRun) error {
+	if err := writeAnnotations(to, f.config.marked(failuresOf(r))); err != nil {
 		return err
 	}
 	passed, failed, broken := r.counts()

@@ -23,6 +23,7 @@ var worlds = map[string]func(t *testing.T) map[string]string{
 	"install": installWorld,
 	"verify":  verifyWorld,
 	"live":    liveWorld,
+	"sources": sourcesWorld,
 	"wait":    waitWorld,
 }
 
@@ -69,6 +70,13 @@ func liveWorld(t *testing.T) map[string]string {
 	client.Apply(t, string(objects))
 	t.Cleanup(func() { client.Delete(t, string(objects)) })
 	return map[string]string{"KUBECONFIG": server.Kubeconfig()}
+}
+
+// sourcesWorld is that, and Helm.
+func sourcesWorld(t *testing.T) map[string]string {
+	world := liveWorld(t)
+	world["HELM"] = kubetest.Binary(t, "helm")
+	return world
 }
 
 // envoyWorld has two versions of Envoy.

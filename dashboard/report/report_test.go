@@ -173,7 +173,7 @@ func TestOneFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tests.Annotated = append(tests.Annotated, report.Annotated{File: name, Lines: tests.Coverage.Annotate(name, string(text))})
+		tests.Annotated = append(tests.Annotated, report.Annotated{File: name, Lines: tests.Coverage.Annotate(name, 0, string(text))})
 	}
 	finding := meshtest.Finding{Problem: config.Problem{Severity: config.Warning, Code: "RouteShadowed", Message: "<script>alert(1)</script>" + strings.Repeat("long", 60), File: "a.yaml", Line: 3}}
 	dir := t.TempDir()

@@ -63,7 +63,7 @@ func (c *cluster) namespaces() {
 		if ns := o.Meta.Namespace; !known[ns] {
 			known[ns] = true
 			key := config.Key{Kind: "Namespace", Name: ns}
-			c.keep(named(&discovery.Object{Meta: config.Meta{Key: key, Version: "v1"}, Body: &corev1.Namespace{}}))
+			c.keep(named(&discovery.Object{Meta: config.Meta{Key: key, Version: "v1", Implied: true}, Body: &corev1.Namespace{}}))
 		}
 	}
 }

@@ -146,13 +146,21 @@ func (c *content) take(docs []document, had *content) {
 	}
 }
 
+func (f *folder) settled() ([]*discovery.Object, []config.Problem) {
+	files := make([]*content, len(f.order))
+	for i, path := range f.order {
+		files[i] = f.files[path]
+	}
+	return settled(files, slices.Clone(f.walked))
+}
+
 // settled are the objects in effect, each once: of several definitions the
-// last one counts, as if kubectl had applied the files in order.
-func (f *folder) settled() (objects []*discovery.Object, problems []config.Problem) {
+// last one counts, as if kubectl had applied the files in order. The problems
+// are added to those that there are.
+func settled(files []*content, problems []config.Problem) ([]*discovery.Object, []config.Problem) {
+	var objects []*discovery.Object
 	at := map[config.Key]int{}
-	problems = slices.Clone(f.walked)
-	for _, path := range f.order {
-		c := f.files[path]
+	for _, c := range files {
 		problems = append(problems, c.problems...)
 		for _, o := range c.objects {
 			i, dup := at[o.Meta.Key]

@@ -56,6 +56,7 @@ type document struct {
 // reader reads the documents of one file.
 type reader struct {
 	file      string
+	above     int                 // lines of the file before what is read
 	namespace string              // of namespaced objects that name none
 	check     discovery.Validator // of the rest of broken Istio objects; may be nil
 	memory    *Memory             // may be nil
@@ -71,6 +72,7 @@ func (r *reader) stream(data []byte) []document {
 	}
 	var out []document
 	for _, c := range split(data) {
+		c.line += r.above
 		if r.memory == nil {
 			out = append(out, r.chunk(c)...)
 			continue

@@ -13,7 +13,8 @@ import (
 
 // listing is what a walk over the paths found.
 type listing struct {
-	// files in the order in which kubectl apply would take them.
+	// files in the order in which kubectl apply would take them. One that
+	// several paths lead to is taken once, where it comes last.
 	files []found
 	// lost are paths that could not be read: what was known of the files
 	// below them stays.
@@ -32,7 +33,7 @@ type found struct {
 // each directory that counts, before it is read: a watch which it sets misses
 // nothing.
 func walk(roots []string, before func(dir string)) listing {
-	w := walker{before: before, seen: map[string]bool{}, listed: map[string]bool{}}
+	w := walker{before: before, seen: map[string]bool{}, listed: map[string]int{}}
 	for _, root := range roots {
 		root = filepath.Clean(root)
 		info, err := os.Stat(root)
@@ -46,6 +47,7 @@ func walk(roots []string, before func(dir string)) listing {
 			w.file(root, info)
 		}
 	}
+	w.files = slices.DeleteFunc(w.files, func(f found) bool { return f.path == "" })
 	return w.listing
 }
 
@@ -53,7 +55,7 @@ type walker struct {
 	listing
 	before func(string)
 	seen   map[string]bool // directories that before was told of
-	listed map[string]bool // files
+	listed map[string]int  // files, by their real paths
 }
 
 func (w *walker) fail(path string, err error) {
@@ -148,15 +150,15 @@ func OverlayProblem(path string) config.Problem {
 const OverlayCode = "KustomizationIgnored"
 
 func (w *walker) file(path string, info fs.FileInfo) {
-	if w.listed[path] {
-		return
-	}
-	w.listed[path] = true
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return // gone meanwhile
 	}
 	w.watch(filepath.Dir(real)) // a link's target changes in its own directory
+	if i, again := w.listed[real]; again {
+		w.files[i].path = ""
+	}
+	w.listed[real] = len(w.files)
 	w.files = append(w.files, found{path, real, info})
 }
 

@@ -13,10 +13,13 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/discovery"
 )
 
-// Text is the content of one file, wherever it comes from.
+// Text is the content of one file, or a part of one, wherever it comes from.
 type Text struct {
 	Name string // for positions
+	Real string // the file's absolute path without links; empty if it is in none
 	Data []byte
+	// Above are the lines of the file that come before Data.
+	Above int
 	// Strict: every document is meant to be an object, as in what a program
 	// prints. In a folder there may be files for other programs.
 	Strict bool
@@ -31,6 +34,12 @@ func ReadTexts(path string) ([]Text, []config.Problem, error) {
 	}
 	l := walk([]string{path}, func(string) {})
 	var out []Text
+	from := ""
+	if !filepath.IsAbs(path) {
+		if wd, err := os.Getwd(); err == nil {
+			from, _ = filepath.EvalSymlinks(wd)
+		}
+	}
 	for _, f := range l.files {
 		if f.info.Size() > maxFile {
 			l.problems = append(l.problems, tooLarge(f.path))
@@ -41,7 +50,7 @@ func ReadTexts(path string) ([]Text, []config.Problem, error) {
 			l.problems = append(l.problems, unreadable(f.path, err))
 			continue
 		}
-		out = append(out, Text{Name: f.path, Data: data})
+		out = append(out, Text{Name: f.path, Real: filepath.Join(from, f.real), Data: data})
 	}
 	for i := range l.problems { // nothing was read before
 		l.problems[i].Message = strings.TrimSuffix(l.problems[i].Message, staysInEffect)
@@ -69,21 +78,14 @@ func Objects(texts []Text, addresses func(pod config.Key, labels map[string]stri
 }
 
 func objects(texts []Text, addresses func(config.Key, map[string]string) []string, check discovery.Validator, memory *Memory) ([]discovery.Change, []config.Problem) {
-	f := folder{namespace: DefaultNamespace, files: map[string]*content{}}
 	read := make([]*content, len(texts))
 	inParallel(len(texts), func(i int) {
-		r := reader{file: texts[i].Name, namespace: DefaultNamespace, check: check, memory: memory, strict: texts[i].Strict}
-		c := &content{}
-		c.take(r.stream(texts[i].Data), nil)
-		read[i] = c
+		t := &texts[i]
+		r := reader{file: t.Name, above: t.Above, namespace: DefaultNamespace, check: check, memory: memory, strict: t.Strict}
+		read[i] = &content{}
+		read[i].take(r.stream(t.Data), nil)
 	})
-	for i, t := range texts {
-		if f.files[t.Name] == nil {
-			f.order = append(f.order, t.Name)
-		}
-		f.files[t.Name] = read[i]
-	}
-	objects, problems := f.settled()
+	objects, problems := settled(read, nil)
 	c := newCluster(objects, addresses)
 	problems = append(problems, c.run()...)
 	changes := make([]discovery.Change, len(c.objects))

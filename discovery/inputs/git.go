@@ -22,7 +22,7 @@ import (
 )
 
 // revisionTexts reads a path as it is at a git revision.
-func revisionTexts(ctx context.Context, rev, at string) ([]file.Text, []config.Problem, error) {
+func revisionTexts(ctx context.Context, kept Kept, rev, at string) ([]file.Text, []config.Problem, error) {
 	dir, base := at, "."
 	if info, err := os.Stat(at); err != nil || !info.IsDir() {
 		dir, base = filepath.Dir(at), filepath.Base(at)
@@ -50,13 +50,13 @@ func revisionTexts(ctx context.Context, rev, at string) ([]file.Text, []config.P
 	if err != nil {
 		return nil, nil, err
 	}
-	return textsAt(files, inside, func(name string) string { return rev + ":" + name })
+	return textsAt(kept, files, inside, func(name string) string { return rev + ":" + name })
 }
 
 // textsAt picks the configuration at or below a path of a tree.
-func textsAt(files map[string][]byte, at string, name func(string) string) ([]file.Text, []config.Problem, error) {
+func textsAt(kept Kept, files map[string][]byte, at string, name func(string) string) ([]file.Text, []config.Problem, error) {
 	exists := func(n string) bool { _, ok := files[path.Join(at, n)]; return ok }
-	if hasKustomization(exists) {
+	if recipe := kustomization(exists); recipe != "" {
 		tree := filesys.MakeFsInMemory()
 		for n, data := range files {
 			if err := tree.WriteFile("/"+n, data); err != nil {
@@ -64,7 +64,9 @@ func textsAt(files map[string][]byte, at string, name func(string) string) ([]fi
 			}
 		}
 		data, err := kustomize(tree, "/"+at)
-		return []file.Text{{Name: name(at) + " (kustomize)", Data: data}}, nil, err
+		t := file.Text{Name: name(at) + overlay, Data: data}
+		kept.add(t, path.Join(at, recipe), false)
+		return []file.Text{t}, nil, err
 	}
 	var out []file.Text
 	var problems []config.Problem
@@ -89,7 +91,9 @@ func textsAt(files map[string][]byte, at string, name func(string) string) ([]fi
 			continue
 		}
 		if n == at || below && file.IsConfig(rest) {
-			out = append(out, file.Text{Name: name(n), Data: data})
+			t := file.Text{Name: name(n), Data: data}
+			kept.add(t, n, true)
+			out = append(out, t)
 		}
 	}
 	if !found {

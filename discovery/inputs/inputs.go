@@ -8,22 +8,19 @@
 package inputs
 
 import (
-	"bytes"
+	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
-	"k8s.io/client-go/rest"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/discovery"
 	"github.com/pilotfish-mesh/pilotfish/discovery/file"
-	"github.com/pilotfish-mesh/pilotfish/discovery/kube"
 )
 
 // Options say what is read.
@@ -34,12 +31,14 @@ type Options struct {
 	// Revision reads every path of files as it is at that git revision; empty
 	// means the working tree.
 	Revision string
-	// Stdin is read for "-".
-	Stdin io.Reader
-	// Cluster is also read if it is not nil.
-	Cluster *rest.Config
+	// Stdin is all of standard input, for "-". It is called once for each.
+	Stdin func() ([]byte, error)
+	// Cluster is also read if it is not nil. The files have precedence over it.
+	Cluster *Cluster
 	// Validate keeps broken objects out of the mesh.
 	Validate discovery.Validator
+	// Kept, if it is not nil, gets what is in no file of its name, by the name.
+	Kept Kept
 	// Memory, if it is not nil, has what other states of the configuration came
 	// to; it checks with Validate, too.
 	Memory *file.Memory
@@ -61,45 +60,23 @@ func Load(ctx context.Context, o Options) (*config.Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := []string{file.Name}
-	if o.Cluster != nil {
-		names = append(names, kube.Name)
-	}
-	store := discovery.NewStore(o.Validate, names...)
 	changes, more := o.objects(texts)
-	store.Replace(file.Name, changes, append(problems, more...))
-	store.Synced(file.Name)
+	return o.mesh(ctx, changes, append(problems, more...))
+}
+
+// mesh is that of the files' objects, and the cluster.
+func (o *Options) mesh(ctx context.Context, changes []discovery.Change, problems []config.Problem) (*config.Mesh, error) {
 	if o.Cluster != nil {
-		if err := readCluster(ctx, o.Cluster, store); err != nil {
-			return nil, err
-		}
+		return o.Cluster.with(ctx, o.Validate, changes, problems)
 	}
+	store := discovery.NewStore(o.Validate, file.Name)
+	store.Replace(file.Name, changes, problems)
+	store.Synced(file.Name)
 	return store.Mesh(), nil
 }
 
-// readCluster reads a live cluster until its first complete view.
-func readCluster(ctx context.Context, c *rest.Config, store *discovery.Store) error {
-	source, err := kube.New(c, kube.Options{})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- source.Run(ctx, store) }()
-	select {
-	case <-store.Changed():
-		cancel()
-		return <-ended // it was told to end
-	case err := <-ended:
-		if err == nil {
-			err = context.Cause(ctx)
-		}
-		return fmt.Errorf("reading the cluster: %w", err)
-	}
-}
-
-// Texts reads the files of the paths, in order.
+// Texts reads the files of the paths, in order. What several paths lead to is
+// read once, where the last of them has it.
 func Texts(ctx context.Context, o Options) ([]file.Text, []config.Problem, error) {
 	var texts []file.Text
 	var problems []config.Problem
@@ -111,42 +88,53 @@ func Texts(ctx context.Context, o Options) ([]file.Text, []config.Problem, error
 		if err != nil { // the other paths are read all the same
 			p = append(p, Failed(err))
 		}
-		texts = append(texts, t...)
-		problems = append(problems, p...)
+		texts = append(except(texts, t), t...)
+		problems = append(slices.DeleteFunc(problems, func(had config.Problem) bool { return slices.Contains(p, had) }), p...)
 	}
 	return texts, problems, nil
 }
 
+// except leaves out of texts those that come again.
+func except(texts, again []file.Text) []file.Text {
+	if len(texts) == 0 {
+		return nil
+	}
+	of := func(t *file.Text) string { return cmp.Or(t.Real, t.Name) }
+	comes := map[string]bool{}
+	for i := range again {
+		comes[of(&again[i])] = true
+	}
+	return slices.DeleteFunc(texts, func(t file.Text) bool { return comes[of(&t)] })
+}
+
 func textsOf(ctx context.Context, o *Options, path string) ([]file.Text, []config.Problem, error) {
 	if path == "-" {
-		if o.Stdin == nil {
-			return nil, nil, errors.New("standard input is not available")
-		}
-		data, err := io.ReadAll(o.Stdin)
-		if err == nil && len(bytes.TrimSpace(data)) == 0 {
-			err = errors.New("standard input is empty: did the command before the pipe fail?")
-		}
-		return []file.Text{{Name: "<stdin>", Data: data, Strict: true}}, nil, err
-	}
-	if o.Revision != "" {
-		return revisionTexts(ctx, o.Revision, path)
+		return stdinTexts(o)
 	}
 	info, err := os.Stat(path)
-	if err != nil {
-		if rev, inside, ok := strings.Cut(path, ":"); ok && rev != "" {
-			return revisionTexts(ctx, rev, inside)
-		}
+	rev, inside, named := strings.Cut(path, ":")
+	switch {
+	case err != nil && named && rev != "":
+		return revisionTexts(ctx, o.Kept, rev, inside)
+	case o.Revision != "":
+		return revisionTexts(ctx, o.Kept, o.Revision, path)
+	case err != nil:
 		return nil, nil, err
 	}
-	if info.IsDir() && hasKustomization(func(name string) bool {
-		_, err := os.Stat(filepath.Join(path, name))
-		return err == nil
-	}) {
-		data, err := kustomize(diskFiles(), path)
-		if err != nil {
-			return nil, nil, err
+	if info.IsDir() {
+		if recipe := kustomization(func(name string) bool {
+			_, err := os.Stat(filepath.Join(path, name))
+			return err == nil
+		}); recipe != "" {
+			path = filepath.Clean(path)
+			data, err := kustomize(filesys.MakeFsOnDisk(), path)
+			if err != nil {
+				return nil, nil, err
+			}
+			t := file.Text{Name: path + overlay, Data: data}
+			o.Kept.add(t, filepath.Join(path, recipe), false)
+			return []file.Text{t}, nil, nil
 		}
-		return []file.Text{{Name: path + " (kustomize)", Data: data}}, nil, nil
 	}
 	return file.ReadTexts(path)
 }
@@ -165,7 +153,6 @@ func LoadBare(ctx context.Context, o Options) (*config.Mesh, map[config.Key]Plac
 	if err != nil {
 		return nil, nil, err
 	}
-	store := discovery.NewStore(o.Validate, file.Name)
 	changes, more := o.objects(texts)
 	places := map[config.Key]Place{}
 	for i := range changes {
@@ -175,9 +162,8 @@ func LoadBare(ctx context.Context, o Options) (*config.Mesh, map[config.Key]Plac
 			object.Meta.File, object.Meta.Line, object.Meta.Lines = "", 0, nil
 		}
 	}
-	store.Replace(file.Name, changes, append(problems, more...))
-	store.Synced(file.Name)
-	return store.Mesh(), places, nil
+	m, err := o.mesh(ctx, changes, append(problems, more...))
+	return m, places, err
 }
 
 // Failed is a Problem that says why a configuration could not be read.

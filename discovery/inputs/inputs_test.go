@@ -40,6 +40,10 @@ spec:
 `
 }
 
+func stdin(text string) func() ([]byte, error) {
+	return func() ([]byte, error) { return []byte(text), nil }
+}
+
 func load(t *testing.T, o inputs.Options) *config.Mesh {
 	t.Helper()
 	o.Validate = translate.Check
@@ -89,7 +93,7 @@ func TestMixture(t *testing.T) {
 	t.Chdir(repo)
 	m := load(t, inputs.Options{
 		Paths: []string{filepath.Join(dir, "folder"), filepath.Join(dir, "two.yaml"), filepath.Join(dir, "overlays", "prod"), "-", "main:mesh"},
-		Stdin: strings.NewReader(deployment("four")),
+		Stdin: stdin(deployment("four")),
 	})
 	if got := workloads(m); got != "five four one prod-three two" {
 		t.Errorf("workloads %q", got)
@@ -119,6 +123,62 @@ func TestLaterWins(t *testing.T) {
 	m := load(t, inputs.Options{Paths: []string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}})
 	if len(m.Problems) != 1 || m.Problems[0].Code != "DefinedTwice" || !strings.Contains(m.Problems[0].Message, filepath.Join(dir, "b", "x.yaml")+":1") {
 		t.Errorf("problems %v", m.Problems)
+	}
+}
+
+// What several paths lead to is read once, where the last of them has it.
+func TestNamedTwice(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"a/x.yaml": deployment("one"), "b/x.yaml": deployment("one")})
+	if err := os.Symlink("a", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	for _, c := range []struct {
+		paths string
+		file  string // that of the definition which counts
+		twice int
+	}{
+		{"a a", "a/x.yaml", 0},
+		{"a b a", "a/x.yaml", 1},
+		{"a ./a/ a/../a " + dir + "/a link a/x.yaml", "a/x.yaml", 0},
+		{". a", "a/x.yaml", 1},
+		{"- -", "<stdin>", 0},
+		{"- a -", "<stdin>", 1},
+	} {
+		m := load(t, inputs.Options{Paths: strings.Fields(c.paths), Stdin: stdin(deployment("one"))})
+		if w := m.Workloads.In("shop"); len(w) != 1 || w[0].File != c.file || len(m.Problems) != c.twice {
+			t.Errorf("%s: %v, want %s; problems %v", c.paths, w, c.file, m.Problems)
+		}
+	}
+}
+
+// What Helm prints is named by the templates that it is of, with its own lines.
+func TestHelmTemplates(t *testing.T) {
+	text := "# of a wrapper\n---\n# Source: shop/templates/a.yaml\n" + deployment("one") +
+		"---\n# Source: shop/templates/a.yaml\n" + deployment("two") + "---\n" + deployment("three") +
+		"---\n# Source: shop/templates/b.yaml\nkind: [\n---\n# Source: shop/templates/a.yaml\n" + deployment("four")
+	kept := inputs.Kept{}
+	m := load(t, inputs.Options{Paths: []string{"-"}, Stdin: stdin(text), Kept: kept})
+	var got []string
+	for w := range m.Workloads.All() {
+		got = append(got, fmt.Sprintf("%s:%d", w.File, w.Line))
+	}
+	for _, p := range m.Problems {
+		got = append(got, fmt.Sprintf("%s:%d", p.File, p.Line))
+	}
+	want := []string{"<stdin> (shop/templates/a.yaml):36", "<stdin> (shop/templates/a.yaml):4", "<stdin>:23", "<stdin> (shop/templates/a.yaml):14", "<stdin> (shop/templates/b.yaml):33"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	all := strings.Split(text, "\n")
+	for name, s := range kept {
+		for _, part := range s.Texts {
+			first, _, _ := strings.Cut(string(part.Data), "\n")
+			if first != all[part.Above] {
+				t.Errorf("%s: line %d is %q, not %q", name, part.Above+1, all[part.Above], first)
+			}
+		}
 	}
 }
 
@@ -211,7 +271,7 @@ func TestFilesForOthers(t *testing.T) {
 			t.Errorf("%q: workloads %q", revision, workloads(m))
 		}
 	}
-	m := load(t, inputs.Options{Paths: []string{"-"}, Stdin: strings.NewReader("Error: no such chart\n")})
+	m := load(t, inputs.Options{Paths: []string{"-"}, Stdin: stdin("Error: no such chart\n")})
 	if len(m.Problems) != 1 || m.Problems[0].Code != "NotAnObject" {
 		t.Errorf("of what a program printed: %v", m.Problems)
 	}

@@ -11,12 +11,18 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-// hasKustomization reports whether a folder is a kustomize overlay or base.
-func hasKustomization(exists func(name string) bool) bool {
-	return slices.ContainsFunc(konfig.RecognizedKustomizationFileNames(), exists)
-}
+// overlay ends the name of what kustomize renders of a folder.
+const overlay = " (kustomize)"
 
-func diskFiles() filesys.FileSystem { return filesys.MakeFsOnDisk() }
+// kustomization is the name of the recipe of a folder that is a kustomize
+// overlay or base, empty for others.
+func kustomization(exists func(name string) bool) string {
+	names := konfig.RecognizedKustomizationFileNames()
+	if i := slices.IndexFunc(names, exists); i >= 0 {
+		return names[i]
+	}
+	return ""
+}
 
 // kustomize renders an overlay, as kubectl kustomize does.
 func kustomize(files filesys.FileSystem, path string) ([]byte, error) {
