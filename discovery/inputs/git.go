@@ -63,10 +63,13 @@ func textsAt(kept Kept, files map[string][]byte, at string, name func(string) st
 				return nil, nil, err
 			}
 		}
-		data, err := kustomize(tree, "/"+at)
+		data, err := kustomize(tree, "/"+at, func(below string) string { return name(path.Join(at, filepath.ToSlash(below))) })
+		if err != nil {
+			return nil, nil, err
+		}
 		t := file.Text{Name: name(at) + overlay, Data: data}
 		kept.add(t, path.Join(at, recipe), false)
-		return []file.Text{t}, nil, err
+		return []file.Text{t}, nil, nil
 	}
 	var out []file.Text
 	var problems []config.Problem

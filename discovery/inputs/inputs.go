@@ -10,6 +10,7 @@ package inputs
 import (
 	"cmp"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -127,7 +128,7 @@ func textsOf(ctx context.Context, o *Options, path string) ([]file.Text, []confi
 			return err == nil
 		}); recipe != "" {
 			path = filepath.Clean(path)
-			data, err := kustomize(filesys.MakeFsOnDisk(), path)
+			data, err := kustomize(filesys.MakeFsOnDisk(), path, func(below string) string { return filepath.Join(path, below) })
 			if err != nil {
 				return nil, nil, err
 			}
@@ -168,5 +169,10 @@ func LoadBare(ctx context.Context, o Options) (*config.Mesh, map[config.Key]Plac
 
 // Failed is a Problem that says why a configuration could not be read.
 func Failed(err error) config.Problem {
-	return config.Problem{Severity: config.Error, Code: "InputFailed", Message: err.Error()}
+	if m := (mistake{}); errors.As(err, &m) {
+		return m.Problem
+	}
+	return config.Problem{Severity: config.Error, Code: failedCode, Message: err.Error()}
 }
+
+const failedCode = "InputFailed"

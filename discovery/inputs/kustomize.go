@@ -1,14 +1,16 @@
 package inputs
 
 import (
+	"errors"
 	"fmt"
-	"regexp"
+	"path/filepath"
 	"slices"
-	"strings"
 
 	"sigs.k8s.io/kustomize/api/konfig"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
 // overlay ends the name of what kustomize renders of a folder.
@@ -24,34 +26,67 @@ func kustomization(exists func(name string) bool) string {
 	return ""
 }
 
-// kustomize renders an overlay, as kubectl kustomize does.
-func kustomize(files filesys.FileSystem, path string) ([]byte, error) {
-	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(files, path)
-	if err != nil {
-		return nil, fmt.Errorf("kustomize %s: %s", path, cause(err.Error()))
+// kustomize renders the overlay at root, as kubectl kustomize does, but from
+// what is there alone: nothing is downloaded. name is how a file is called that
+// is at a path relative to root.
+func kustomize(files filesys.FileSystem, root string, name func(path string) string) ([]byte, error) {
+	local := &localFiles{FileSystem: files}
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(local, root)
+	if err == nil {
+		return resources.AsYaml()
 	}
-	return resources.AsYaml()
+	dir, _, cleanErr := files.CleanedAbs(root)
+	if cleanErr != nil {
+		return nil, cleanErr
+	}
+	f := failure{files: files}
+	if local.remote != nil {
+		f = *local.remote
+	} else {
+		f.explain(dir.String(), err.Error())
+	}
+	p := config.Problem{Severity: config.Error, Code: failedCode, Line: f.line, Column: f.column}
+	p.Message = fmt.Sprintf("kustomize %s: %s", name("."), f.message)
+	if rel, err := filepath.Rel(dir.String(), f.file); err == nil && f.file != "" {
+		p.File = name(rel)
+	}
+	return nil, mistake{p}
 }
 
-// cause is the last of a chain of causes that kustomize tells, some of them
-// twice: a resource is tried as a file, and then as a folder.
-func cause(text string) string {
-	text = strings.TrimPrefix(strings.TrimSpace(text), "accumulating resources: ")
-	tried := accumulation.FindStringSubmatch(text)
-	if tried == nil {
-		return text
-	}
-	name, asFile, asFolder := tried[1], tried[2], tried[3]
-	if inner := recursion.FindStringSubmatch(asFolder); inner != nil {
-		return name + ": " + cause(inner[1])
-	}
-	if i := strings.LastIndex(asFile, ": "); strings.HasPrefix(asFile, "evalsymlink failure") && i > 0 {
-		asFile = asFile[i+2:]
-	}
-	return name + ": " + asFile
+// localFiles are files whose recipes name nothing that would be downloaded:
+// kustomize reads each recipe before what it names.
+type localFiles struct {
+	filesys.FileSystem
+	remote *failure // the first of those that do; kustomize tells it as a missing file
 }
 
-var (
-	accumulation = regexp.MustCompile(`(?s)^accumulation err='accumulating resources from '([^']*)': (.*?)': (.*)$`)
-	recursion    = regexp.MustCompile(`(?s)^recursed accumulation of path '[^']*': (.*)$`)
-)
+// ReadFile is that of filesys.FileSystem.
+func (l *localFiles) ReadFile(path string) ([]byte, error) {
+	data, err := l.FileSystem.ReadFile(path)
+	if err != nil || !slices.Contains(konfig.RecognizedKustomizationFileNames(), filepath.Base(path)) {
+		return data, err
+	}
+	n := remoteIn(parseRecipe(data))
+	if n == nil {
+		return data, nil
+	}
+	if l.remote == nil {
+		l.remote = &failure{file: path, line: n.Line, column: n.Column, message: fmt.Sprintf(
+			`%q is elsewhere, and nothing is downloaded: vendor it, as "kustomize localize" does, or pipe what "kustomize build" prints into --config -`, n.Value)}
+	}
+	return nil, errors.New("names something elsewhere")
+}
+
+// mistake is an error that has a place.
+type mistake struct{ config.Problem }
+
+// Error is the place and the message.
+func (m mistake) Error() string {
+	switch {
+	case m.File == "":
+		return m.Message
+	case m.Line == 0:
+		return fmt.Sprintf("%s: %s", m.File, m.Message)
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", m.File, m.Line, m.Column, m.Message)
+}
