@@ -109,6 +109,9 @@ func mergeChanged[T Keyed](old, now []T, yield func(before, after T) bool) bool 
 	i, j := 0, 0
 	for i < len(old) || j < len(now) {
 		switch {
+		case i < len(old) && j < len(now) && any(old[i]) == any(now[j]): // most by far; it need not be read
+			i++
+			j++
 		case j == len(now) || (i < len(old) && nameOf(old[i]) < nameOf(now[j])):
 			if !yield(old[i], zero) {
 				return false
@@ -120,7 +123,7 @@ func mergeChanged[T Keyed](old, now []T, yield func(before, after T) bool) bool 
 			}
 			j++
 		default:
-			if any(old[i]) != any(now[j]) && !yield(old[i], now[j]) {
+			if !yield(old[i], now[j]) {
 				return false
 			}
 			i++

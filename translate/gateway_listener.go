@@ -152,6 +152,7 @@ func (g *gateway) sniOf(s *GatewayServer) (names []string, ok bool) {
 // askForTables asks for the routes of the port's servers, each table once.
 func (g *gateway) askForTables(p *GatewayPort) {
 	places := make(map[string]int, len(p.Servers))
+	g.b.tables = slices.Grow(g.b.tables, len(p.Servers))
 	for i, s := range p.Servers {
 		if s.Route == "" || g.lacksCertificate(s) {
 			continue

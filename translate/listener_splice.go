@@ -36,16 +36,18 @@ func (e *listenerEnv) spliced(b *build, d *draft) *Resource {
 	pieces := make([]*chainPiece, len(d.chains))
 	key := config.NewHasher().Str("spliced listener").Hash(d.headKey(e.key))
 	h := config.NewHasher()
+	list := newSuccession[*chainPiece](b.t, config.NewHasher().Str("filter chains").Hash(base).Sum(), len(d.chains))
 	for i, c := range d.chains {
 		h.Reset().Str("filter chain").Hash(base)
 		c.addTo(h)
 		sum := h.Sum()
 		key.Hash(sum)
-		pieces[i] = remember(b.t, sum, func() *chainPiece {
+		pieces[i] = list.next(sum, func() *chainPiece {
 			t := &listenerTexts{b: b, env: *e}
 			return newChainPiece(t, t.filterChain(d, c))
 		})
 	}
+	list.end()
 	type made struct {
 		resource *Resource
 		err      error

@@ -17,16 +17,18 @@ func (b *build) gatewayRoutes() {
 	done := make(map[string]bool, len(b.tables))
 	env := b.newRouteEnv(false)
 	h := config.NewHasher()
+	list := newSuccession[rememberedTable](b.t, config.NewHasher().Str("gateway tables").Hash(env.hash).Sum(), len(b.tables))
 	for i := range b.tables {
 		t := &b.tables[i]
 		if done[t.Name] || len(t.Servers) == 0 {
 			continue
 		}
 		done[t.Name] = true
-		if r := b.rememberedTable(t, env, h); r != nil {
+		if r := b.rememberedTable(t, env, h, list); r != nil {
 			b.routes = append(b.routes, r)
 		}
 	}
+	list.end()
 }
 
 // fewRules bounds the VirtualServices of tables that are remembered whole:
@@ -34,8 +36,14 @@ func (b *build) gatewayRoutes() {
 // change with each of their many virtual hosts, which are remembered.
 const fewRules = 16
 
+// rememberedTable is one of them with what was found in making it.
+type rememberedTable struct {
+	resource *Resource
+	problems []config.Problem
+}
+
 // rememberedTable is gatewayTable, made once for equal inputs. h is for hashing.
-func (b *build) rememberedTable(t *routeTable, env *routeEnv, h config.Hasher) *Resource {
+func (b *build) rememberedTable(t *routeTable, env *routeEnv, h config.Hasher, list *succession[rememberedTable]) *Resource {
 	egress := b.gatewayEgress(t)
 	rules := 0
 	h.Reset().Str("gateway table", t.Name).Hash(env.hash).Uint(uint64(len(t.Servers)))
@@ -48,13 +56,9 @@ func (b *build) rememberedTable(t *routeTable, env *routeEnv, h config.Hasher) *
 			(&ruled{env: env, egress: egress, rules: vs}).addTo(h)
 		}
 	}
-	type table struct {
-		resource *Resource
-		problems []config.Problem
-	}
-	made := remember(b.t, h.Sum(), func() table {
+	made := list.next(h.Sum(), func() rememberedTable {
 		one := &build{t: b.t, scope: b.scope}
-		return table{one.gatewayTable(t, env), one.problems}
+		return rememberedTable{one.gatewayTable(t, env), one.problems}
 	})
 	b.problems = append(b.problems, made.problems...)
 	return made.resource

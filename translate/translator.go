@@ -14,11 +14,16 @@ import (
 type Translator struct {
 	memo *lru.Cache[config.Hash, remembered]
 	// tables are few and large: lists of thousands of virtual hosts.
-	tables  *lru.Cache[config.Hash, *sharedTable]
+	tables *lru.Cache[config.Hash, *sharedTable]
+	// lists are those of successions.
+	lists   *lru.Cache[config.Hash, any]
 	indexes indexes
 }
 
-const rememberedTables = 128
+const (
+	rememberedTables = 128
+	rememberedLists  = 128
+)
 
 // remembered is one memoized value with what must be told when it is used
 // again.
@@ -39,7 +44,11 @@ func NewTranslator(size int) *Translator {
 	if err != nil {
 		panic(err) // only for a size below one
 	}
-	return &Translator{memo: memo, tables: tables}
+	lists, err := lru.New[config.Hash, any](rememberedLists)
+	if err != nil {
+		panic(err) // only for a size below one
+	}
+	return &Translator{memo: memo, tables: tables, lists: lists}
 }
 
 // build is what one Translate call accumulates.

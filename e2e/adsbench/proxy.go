@@ -99,7 +99,7 @@ func (f *fleet) connect(ctx context.Context) error {
 
 func (p *proxy) run(ctx context.Context, synced func()) error {
 	conn, err := grpc.NewClient(p.fleet.address, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.ForceCodec(codec{})),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.ForceCodecV2(codec{})),
 		grpc.WithInitialWindowSize(1<<20), grpc.WithInitialConnWindowSize(1<<20))
 	if err != nil {
 		return err
@@ -126,18 +126,25 @@ func (p *proxy) run(ctx context.Context, synced func()) error {
 		if err := stream.RecvMsg(&f); err != nil {
 			return err
 		}
-		r, err := parse(f.raw)
+		err := p.take(stream, f.raw(), parse)
+		f.data.Free()
 		if err != nil {
-			return err
-		}
-		p.note(&r)
-		if err := p.answer(stream, r); err != nil {
 			return err
 		}
 		if p.complete() {
 			synced()
 		}
 	}
+}
+
+// take reads a response, keeps nothing of its bytes, and answers it.
+func (p *proxy) take(s grpc.ClientStream, raw []byte, parse func([]byte) (response, error)) error {
+	r, err := parse(raw)
+	if err != nil {
+		return err
+	}
+	p.note(&r)
+	return p.answer(s, r)
 }
 
 // open sends the first requests. A delta client that was connected before says

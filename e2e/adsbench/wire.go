@@ -6,6 +6,7 @@ import (
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -23,23 +24,29 @@ const (
 	typeRoute    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 )
 
-// frame is a received response, undecoded: the tool shares its two cores with
-// the server, so it reads only what it needs.
-type frame struct{ raw []byte }
+// frame is a received response, undecoded and as the transport received it: the tool
+// shares its two cores with the server, so it reads only what it needs, and copies
+// what came in one piece nowhere.
+type frame struct{ data mem.Buffer }
+
+func (f *frame) raw() []byte { return f.data.ReadOnlyData() }
 
 // codec receives frames and sends ordinary messages.
 type codec struct{}
 
 func (codec) Name() string { return "proto" }
 
-func (codec) Marshal(v any) ([]byte, error) { return proto.Marshal(v.(proto.Message)) }
+func (codec) Marshal(v any) (mem.BufferSlice, error) {
+	b, err := proto.Marshal(v.(proto.Message))
+	return mem.BufferSlice{mem.SliceBuffer(b)}, err
+}
 
-func (codec) Unmarshal(data []byte, v any) error {
+func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	f, ok := v.(*frame)
 	if !ok {
 		return fmt.Errorf("unexpected %T", v)
 	}
-	f.raw = append(f.raw[:0], data...)
+	f.data = data.MaterializeToBuffer(mem.DefaultBufferPool())
 	return nil
 }
 
