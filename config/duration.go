@@ -15,12 +15,35 @@ import (
 // seconds ("900s"), which protojson reads. Everything else stays byte for
 // byte, each value on its line. Text that is not JSON is returned as it is.
 func PlainDurations(text []byte, md protoreflect.MessageDescriptor) []byte {
+	if !anyDuration(text) {
+		return text
+	}
 	w := durationWalk{in: text, d: json.NewDecoder(bytes.NewReader(text))}
 	w.d.UseNumber()
 	if !w.value(md) || w.copied == 0 {
 		return text
 	}
 	return append(w.out, w.in[w.copied:]...)
+}
+
+// anyDuration reports whether some string in JSON may be a duration that is not
+// in protobuf's form: it begins as a number, or with an escape, and is not just
+// digits, dots and an s.
+func anyDuration(text []byte) bool {
+	for {
+		i := bytes.IndexByte(text, '"')
+		if i < 0 {
+			return false
+		}
+		text = text[i+1:]
+		if len(text) == 0 || bytes.IndexByte([]byte("+-.0123456789\\"), text[0]) < 0 {
+			continue
+		}
+		rest := bytes.TrimLeft(text, ".0123456789")
+		if !bytes.HasPrefix(rest, []byte(`s"`)) || len(rest) == len(text) {
+			return true
+		}
+	}
 }
 
 // durationWalk reads tokens and remembers how much of the input it copied.

@@ -15,6 +15,8 @@ func TestPlainDurations(t *testing.T) {
 		`{"traffic_policy": {"connection_pool": {"tcp": {"connect_timeout": "30ms"}}}}`:                                 `{"traffic_policy": {"connection_pool": {"tcp": {"connect_timeout": "0.03s"}}}}`,
 		`{"subsets": [{"labels": {"a": "3m"}, "trafficPolicy": {"loadBalancer": {"warmup": {"duration": "-1m1us"}}}}]}`: `{"subsets": [{"labels": {"a": "3m"}, "trafficPolicy": {"loadBalancer": {"warmup": {"duration": "-60.000001s"}}}}]}`,
 		`{"trafficPolicy": {"outlierDetection": {"interval": "10s", "baseEjectionTime": "1.5s"}}}`:                      `{"trafficPolicy": {"outlierDetection": {"interval": "10s", "baseEjectionTime": "1.5s"}}}`,
+		`{"trafficPolicy": {"outlierDetection": {"interval": "0"}}}`:                                                    `{"trafficPolicy": {"outlierDetection": {"interval": "0s"}}}`,
+		`{"trafficPolicy": {"outlierDetection": {"interval": "\u0031m"}}}`:                                              `{"trafficPolicy": {"outlierDetection": {"interval": "60s"}}}`,
 		`{"trafficPolicy": {"outlierDetection": {"interval": "soon"}}}`:                                                 `{"trafficPolicy": {"outlierDetection": {"interval": "soon"}}}`,
 		`{"unknown": {"interval": "1m"}, "trafficPolicy": {"outlierDetection": {"interval": "1m"}}`:                     `{"unknown": {"interval": "1m"}, "trafficPolicy": {"outlierDetection": {"interval": "1m"}}`,
 	} {

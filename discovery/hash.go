@@ -2,8 +2,10 @@ package discovery
 
 import (
 	"maps"
+	"runtime"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -34,6 +36,32 @@ func identity(o *Object) config.Hash {
 		h.Str(field).Uint(uint64(m.Lines[field]))
 	}
 	return h.Sum()
+}
+
+// identities are those of all objects that change, found by all processors if
+// there are many.
+func identities(changes []Change) []config.Hash {
+	const each = 64 // for one of them at a time
+	out := make([]config.Hash, len(changes))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for from := 0; from < len(changes); from += each {
+		some := func() error {
+			for i := from; i < min(from+each, len(changes)); i++ {
+				if !changes[i].Deleted {
+					out[i] = identity(&changes[i].Object)
+				}
+			}
+			return nil
+		}
+		if len(changes) <= each {
+			_ = some()
+		} else {
+			g.Go(some)
+		}
+	}
+	_ = g.Wait() // nothing fails
+	return out
 }
 
 // contentHash identifies what of an object the mesh can depend on. Heartbeats, resource versions and bookkeeping that

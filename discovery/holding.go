@@ -48,7 +48,7 @@ func newHolding(validate Validator, sources []string) holding {
 // apply takes one change and returns the version in effect before and after
 // it, nil for none; the same pointer if it is still the same. touched says
 // that the problems may have changed.
-func (h *holding) apply(source string, c *Change) (key config.Key, before, after *Object, touched bool) {
+func (h *holding) apply(source string, c *Change, hash config.Hash) (key config.Key, before, after *Object, touched bool) {
 	key = c.Object.Meta.Key
 	o := h.objects[key]
 	if o != nil {
@@ -64,7 +64,7 @@ func (h *holding) apply(source string, c *Change) (key config.Key, before, after
 			o = &held{}
 			h.objects[key] = o
 		}
-		touched = h.put(o, source, &c.Object)
+		touched = h.put(o, source, &c.Object, hash)
 	}
 	o.settle()
 	if len(o.versions) == 0 {
@@ -80,10 +80,11 @@ func (h *holding) apply(source string, c *Change) (key config.Key, before, after
 	return key, before, o.effect, touched
 }
 
-// put replaces a source's version, unless it says the same as before.
-func (h *holding) put(o *held, source string, given *Object) (touched bool) {
+// put replaces a source's version, unless it says the same as before; hash is
+// its identity.
+func (h *holding) put(o *held, source string, given *Object, hash config.Hash) (touched bool) {
 	next := *given
-	next.Meta.Hash = identity(&next)
+	next.Meta.Hash = hash
 	v := o.versionOf(source, h.rank)
 	if v.newest != nil && v.newest.Meta.Hash == next.Meta.Hash &&
 		(v.newest.Meta.Generation == next.Meta.Generation || !isIstio(next.Meta.Key)) {

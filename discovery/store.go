@@ -111,8 +111,9 @@ func (s *Store) Check(meta *config.Meta, spec proto.Message) []config.Problem {
 }
 
 func (s *Store) step(source string, changes []Change) {
+	hashes := identities(changes)
 	for i := range changes {
-		key, before, after, touched := s.holding.apply(source, &changes[i])
+		key, before, after, touched := s.holding.apply(source, &changes[i], hashes[i])
 		s.touched = s.touched || touched
 		if before != after {
 			s.derived.change(key, before, after)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -76,9 +75,6 @@ func (f *diffFlags) execute(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 && f.config.kubeconfig == "" {
 		return usagef("want A..B, A, OLD NEW or --kubeconfig: two states to compare")
 	}
-	// Two whole states are held until the end: collecting between would only
-	// take time.
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	before, after, err := f.states(cmd, args)
 	if err != nil {
 		return err

@@ -4,6 +4,8 @@ package main
 
 import (
 	"os"
+	"runtime"
+	"slices"
 
 	"github.com/pilotfish-mesh/pilotfish/up"
 )
@@ -15,5 +17,19 @@ func main() {
 	if code, is := up.RunRole(os.Args); is {
 		os.Exit(code)
 	}
-	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
+	unused := headroom(os.Args)
+	code := execute(os.Args[1:], os.Stdout, os.Stderr)
+	runtime.KeepAlive(unused)
+	os.Exit(code)
+}
+
+// headroom is memory that is never touched, and so takes none: the garbage
+// collector counts it, and runs seldom while there is little else. Commands
+// that read a configuration, answer and end spend a fifth of their time on
+// garbage otherwise.
+func headroom(args []string) []byte {
+	if len(args) < 2 || !slices.Contains([]string{"ask", "test", "lint", "diff", "replay"}, args[1]) {
+		return nil
+	}
+	return make([]byte, 24<<20)
 }

@@ -123,10 +123,17 @@ func (b *body) report(s config.Severity, f fault) {
 	})
 }
 
+// encoder is empty; what the one before it made is gone.
+func (b *body) encoder(path string) *encoder {
+	e := &b.reader.encoder
+	*e = encoder{out: e.out[:0], spots: e.spots[:0], pairs: e.pairs[:0], path: path, offset: b.offset}
+	return e
+}
+
 // encode makes JSON of a value, and reports what is wrong with the YAML itself.
 func (b *body) encode(n *yaml.Node, path string) (enc *encoder, ok bool) {
-	enc = &encoder{offset: b.offset}
-	enc.value(path, n)
+	enc = b.encoder(path)
+	enc.value(root, n)
 	if enc.tooLarge {
 		b.report(config.Error, fault{place{path, n.Line + b.offset}, "TooLarge",
 			fmt.Sprintf("its aliases stand for more than %d values, or it is nested deeper than %d", maxAliased, maxDepth)})
@@ -213,8 +220,9 @@ func (b *body) decodeProto(path string, n *yaml.Node, into proto.Message, lines 
 			return
 		}
 		if len(w.bad) > 0 {
-			enc = &encoder{offset: b.offset, without: w.bad}
-			enc.value(path, n)
+			enc = b.encoder(path)
+			enc.without = w.bad
+			enc.value(root, n)
 		}
 		node, f := b.unmarshal(path, enc, into, len(w.unknown) > 0, lines)
 		if f == nil {

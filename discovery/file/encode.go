@@ -17,29 +17,43 @@ const (
 	maxDepth   = 1000
 )
 
-// place is where in the YAML a line of the JSON comes from.
+// place is a field, or an element of a list, and the line on which it stands.
 type place struct {
 	path string
 	line int
 }
 
+// spot is where a line of the JSON comes from. Its path is put together when
+// it is asked for.
+type spot struct {
+	around int        // the spot whose value it is in, or root
+	key    *yaml.Node // nil for an element of a list
+	item   int        // of that list
+	line   int
+	value  *yaml.Node
+}
+
+// root stands for the value that an encoder is given.
+const root = -1
+
 // encoder turns YAML nodes into JSON as kubectl does. Every key and every
 // list element starts a line of its own in the JSON, so that a JSON decoder's
-// position leads back to the YAML: places[n] is the place of JSON line n+1.
+// position leads back to the YAML: spots[n] is that of JSON line n+2, the first
+// line being the opening bracket's.
 type encoder struct {
 	out    []byte
-	places []place
-	offset int // added to the nodes' line numbers
+	spots  []spot
+	path   string // of the root
+	offset int    // added to the nodes' line numbers
 	depth  int
 	// aliased counts the values reached through aliases; inAlias is how many
 	// of these the current one stands in.
 	aliased, inAlias int
 	tooLarge         bool // the result is not complete
 	faults           []fault
-	// without are values that are left out, with their keys; nodes[n] is the
-	// one of places[n].
+	// without are values that are left out, with their keys.
 	without map[*yaml.Node]bool
-	nodes   []*yaml.Node
+	pairs   []entry // room for entries
 }
 
 // fault is something wrong at a place.
@@ -52,14 +66,28 @@ func (e *encoder) faultf(p place, code, format string, args ...any) {
 	e.faults = append(e.faults, fault{p, code, fmt.Sprintf(format, args...)})
 }
 
-// at starts a JSON line for a value at path, which begins at n.
-func (e *encoder) at(path string, n, value *yaml.Node) {
+// at starts a JSON line for what begins at n, and returns its spot.
+func (e *encoder) at(s spot, n *yaml.Node) int {
 	e.out = append(e.out, '\n')
-	e.places = append(e.places, place{path, n.Line + e.offset})
-	e.nodes = append(e.nodes, target(value))
+	s.line = n.Line + e.offset
+	e.spots = append(e.spots, s)
+	return len(e.spots) - 1
 }
 
-func (e *encoder) value(path string, n *yaml.Node) {
+// pathOf is the path of a spot.
+func (e *encoder) pathOf(at int) string {
+	if at == root {
+		return e.path
+	}
+	s := &e.spots[at]
+	if s.key == nil {
+		return e.pathOf(s.around) + "[" + strconv.Itoa(s.item) + "]"
+	}
+	return join(e.pathOf(s.around), s.key.Value)
+}
+
+// value writes a node that stands at a spot.
+func (e *encoder) value(at int, n *yaml.Node) {
 	e.depth++
 	defer func() { e.depth-- }()
 	if e.inAlias > 0 {
@@ -74,23 +102,22 @@ func (e *encoder) value(path string, n *yaml.Node) {
 	switch n.Kind {
 	case yaml.AliasNode:
 		e.inAlias++
-		e.value(path, n.Alias)
+		e.value(at, n.Alias)
 		e.inAlias--
 	case yaml.MappingNode:
-		e.mapping(path, n)
+		e.mapping(at, n)
 	case yaml.SequenceNode:
 		e.out = append(e.out, '[')
 		for i, item := range n.Content {
 			if i > 0 {
 				e.out = append(e.out, ',')
 			}
-			p := path + "[" + strconv.Itoa(i) + "]"
-			e.at(p, item, item)
+			in := e.at(spot{around: at, item: i, value: target(item)}, item)
 			if e.without[target(item)] {
 				e.empty(item)
 				continue
 			}
-			e.value(p, item)
+			e.value(in, item)
 		}
 		e.out = append(e.out, ']')
 	case yaml.ScalarNode:
@@ -100,10 +127,10 @@ func (e *encoder) value(path string, n *yaml.Node) {
 	}
 }
 
-func (e *encoder) mapping(path string, n *yaml.Node) {
+func (e *encoder) mapping(at int, n *yaml.Node) {
 	e.out = append(e.out, '{')
 	first := true
-	for _, kv := range e.entries(path, n, 0) {
+	for _, kv := range e.entries(at, n, 0) {
 		if e.without[target(kv.value)] {
 			continue
 		}
@@ -111,11 +138,10 @@ func (e *encoder) mapping(path string, n *yaml.Node) {
 			e.out = append(e.out, ',')
 		}
 		first = false
-		p := join(path, kv.key.Value)
-		e.at(p, kv.key, kv.value)
+		in := e.at(spot{around: at, key: kv.key, value: target(kv.value)}, kv.key)
 		e.str(kv.key.Value)
 		e.out = append(e.out, ':')
-		e.value(p, kv.value)
+		e.value(in, kv.value)
 	}
 	e.out = append(e.out, '}')
 }
@@ -149,21 +175,21 @@ type entry struct{ key, value *yaml.Node }
 // maxMergeDepth bounds "<<" chains, which can form cycles through aliases.
 const maxMergeDepth = 16
 
-// entries are a mapping's pairs with merge keys ("<<") resolved: what the
-// mapping itself says goes before what it merges.
-func (e *encoder) entries(path string, n *yaml.Node, depth int) []entry {
+// entries are the pairs of a mapping that stands at a spot, with merge keys
+// ("<<") resolved: what the mapping itself says goes before what it merges.
+func (e *encoder) entries(at int, n *yaml.Node, depth int) []entry {
+	if out, ok := e.distinct(n); ok {
+		return out
+	}
 	var out, merged []entry
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := n.Content[i], n.Content[i+1]
-		if k.Kind == yaml.AliasNode {
-			k = k.Alias
-		}
+		k, v := target(n.Content[i]), n.Content[i+1]
 		if k.Tag == "!!merge" && depth < maxMergeDepth {
-			merged = append(merged, e.merged(path, v, depth+1)...)
+			merged = append(merged, e.merged(at, v, depth+1)...)
 			continue
 		}
-		p := place{join(path, k.Value), k.Line + e.offset}
+		p := place{join(e.pathOf(at), k.Value), k.Line + e.offset}
 		if k.Kind != yaml.ScalarNode {
 			e.faultf(p, "InvalidKey", "a key must be a plain value, not a list or a mapping")
 			continue
@@ -184,7 +210,46 @@ func (e *encoder) entries(path string, n *yaml.Node, depth int) []entry {
 	return out
 }
 
-func (e *encoder) merged(path string, v *yaml.Node, depth int) []entry {
+// distinct are the pairs of a mapping without merge keys and faults, as almost
+// all are.
+func (e *encoder) distinct(n *yaml.Node) ([]entry, bool) {
+	from := len(e.pairs)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k := target(n.Content[i])
+		if k.Kind != yaml.ScalarNode || k.Tag == "!!merge" {
+			e.pairs = e.pairs[:from]
+			return nil, false
+		}
+		e.pairs = append(e.pairs, entry{k, n.Content[i+1]})
+	}
+	out := e.pairs[from:len(e.pairs):len(e.pairs)]
+	if repeats(out) {
+		e.pairs = e.pairs[:from]
+		return nil, false
+	}
+	return out, true
+}
+
+// repeats reports whether two pairs have the same key.
+func repeats(pairs []entry) bool {
+	if len(pairs) > 16 {
+		seen := make(map[string]bool, len(pairs))
+		for _, kv := range pairs {
+			seen[kv.key.Value] = true
+		}
+		return len(seen) < len(pairs)
+	}
+	for i := range pairs {
+		for j := range i {
+			if pairs[i].key.Value == pairs[j].key.Value {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (e *encoder) merged(at int, v *yaml.Node, depth int) []entry {
 	if e.aliased++; e.aliased > maxAliased {
 		e.tooLarge = true
 	}
@@ -193,19 +258,19 @@ func (e *encoder) merged(path string, v *yaml.Node, depth int) []entry {
 	}
 	switch v.Kind {
 	case yaml.AliasNode:
-		return e.merged(path, v.Alias, depth)
+		return e.merged(at, v.Alias, depth)
 	case yaml.MappingNode:
-		return e.entries(path, v, depth)
+		return e.entries(at, v, depth)
 	case yaml.SequenceNode:
 		var out []entry
 		for _, item := range v.Content {
 			if item.Kind != yaml.SequenceNode {
-				out = append(out, e.merged(path, item, depth)...)
+				out = append(out, e.merged(at, item, depth)...)
 			}
 		}
 		return out
 	}
-	e.faultf(place{path, v.Line + e.offset}, "InvalidMerge", `"<<" merges a mapping or a list of mappings, not %q`, v.Value)
+	e.faultf(place{e.pathOf(at), v.Line + e.offset}, "InvalidMerge", `"<<" merges a mapping or a list of mappings, not %q`, v.Value)
 	return nil
 }
 
@@ -214,6 +279,10 @@ func (e *encoder) scalar(n *yaml.Node) {
 	case "!!null":
 		e.out = append(e.out, "null"...)
 	case "!!bool", "!!int", "!!float":
+		if isCanonical(tag, n.Value) {
+			e.out = append(e.out, n.Value...)
+			return
+		}
 		var v any
 		if err := n.Decode(&v); err == nil {
 			if b, err := json.Marshal(v); err == nil {
@@ -231,6 +300,17 @@ func (e *encoder) scalar(n *yaml.Node) {
 	}
 }
 
+// isCanonical reports whether a value is written in YAML as in JSON.
+func isCanonical(tag, value string) bool {
+	if tag == "!!bool" {
+		return value == "true" || value == "false"
+	}
+	if value == "" || value[0] == '0' || len(value) > 15 {
+		return value == "0"
+	}
+	return strings.Trim(value, "0123456789") == ""
+}
+
 // oldBool reads YAML 1.1's truth values, which kubectl still takes for such.
 func oldBool(n *yaml.Node) (value, ok bool) {
 	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle|yaml.TaggedStyle) != 0 {
@@ -246,6 +326,10 @@ func oldBool(n *yaml.Node) (value, ok bool) {
 }
 
 func (e *encoder) str(s string) {
+	if !strings.ContainsFunc(s, escaped) {
+		e.out = append(append(append(e.out, '"'), s...), '"')
+		return
+	}
 	b, err := json.Marshal(strings.ToValidUTF8(s, "\ufffd"))
 	if err != nil {
 		b = []byte(`""`)
@@ -253,22 +337,26 @@ func (e *encoder) str(s string) {
 	e.out = append(e.out, b...)
 }
 
+// escaped reports whether a character may look otherwise in JSON.
+func escaped(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }
+
 // atLine is the place of a 1-based line of the JSON.
 func (e *encoder) atLine(line int) place {
-	// The first line holds the opening bracket alone.
-	if i := line - 2; i >= 0 && i < len(e.places) {
-		return e.places[i]
+	if i := line - 2; i >= 0 && i < len(e.spots) {
+		return e.placeOf(i)
 	}
-	if len(e.places) > 0 {
-		return place{"", e.places[0].line}
+	if len(e.spots) > 0 {
+		return place{"", e.spots[0].line}
 	}
 	return place{"", e.offset + 1}
 }
 
+func (e *encoder) placeOf(at int) place { return place{e.pathOf(at), e.spots[at].line} }
+
 // nodeAt is the value of a 1-based line of the JSON, nil if there is none.
 func (e *encoder) nodeAt(line int) *yaml.Node {
-	if i := line - 2; i >= 0 && i < len(e.nodes) {
-		return e.nodes[i]
+	if i := line - 2; i >= 0 && i < len(e.spots) {
+		return e.spots[i].value
 	}
 	return nil
 }
@@ -286,8 +374,9 @@ func (e *encoder) atOffset(offset int) place {
 
 // lineOf is the line of a path, or of the nearest field around it.
 func (e *encoder) lineOf(path string) int {
-	byPath := make(map[string]int, len(e.places))
-	for _, p := range e.places {
+	byPath := make(map[string]int, len(e.spots))
+	for i := range e.spots {
+		p := e.placeOf(i)
 		if _, ok := byPath[p.path]; !ok {
 			byPath[p.path] = p.line
 		}

@@ -31,7 +31,7 @@ func (w *fieldWalk) message(path string, n *yaml.Node, md protoreflect.MessageDe
 		w.wrongShape(path, n, "a mapping")
 		return
 	}
-	for _, kv := range w.enc.entries(path, n, 0) {
+	for _, kv := range w.enc.entries(root, n, 0) {
 		line := kv.key.Line + w.enc.offset
 		name := kv.key.Value
 		fd := md.Fields().ByJSONName(name)
@@ -56,7 +56,7 @@ func (w *fieldWalk) field(path string, n *yaml.Node, fd protoreflect.FieldDescri
 	case fd.IsMap() && n.Kind != yaml.MappingNode:
 		w.wrongShape(path, n, "a mapping")
 	case fd.IsMap():
-		for _, kv := range w.enc.entries(path, n, 0) {
+		for _, kv := range w.enc.entries(root, n, 0) {
 			p := path + "[" + kv.key.Value + "]"
 			w.lines[p] = kv.key.Line + w.enc.offset
 			w.value(p, kv.value, fd.MapValue())

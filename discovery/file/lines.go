@@ -73,9 +73,23 @@ func fieldOf(n *yaml.Node, name string) *yaml.Node {
 		return nil
 	}
 	n = target(n)
-	for _, kv := range fields(&encoder{}, n) {
-		if kv.key.Value == name {
-			return kv.value
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	merges := false
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k := target(n.Content[i])
+		if k.Tag == "!!merge" {
+			merges = true
+		} else if k.Kind == yaml.ScalarNode && k.Value == name {
+			return n.Content[i+1]
+		}
+	}
+	if merges {
+		for _, kv := range fields(&encoder{}, n) {
+			if kv.key.Value == name {
+				return kv.value
+			}
 		}
 	}
 	return nil

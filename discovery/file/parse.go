@@ -61,6 +61,8 @@ type reader struct {
 	check     discovery.Validator // of the rest of broken Istio objects; may be nil
 	memory    *Memory             // may be nil
 	strict    bool                // see Text
+
+	encoder encoder // in use by one object at a time
 }
 
 func (r *reader) stream(data []byte) []document {
@@ -225,7 +227,7 @@ func fields(enc *encoder, n *yaml.Node) []entry {
 	if n.Kind != yaml.MappingNode {
 		return nil
 	}
-	return enc.entries("", n, 0)
+	return enc.entries(root, n, 0)
 }
 
 func text(n *yaml.Node) string {
@@ -259,13 +261,8 @@ func (h *header) key(namespace string) config.Key {
 // isForeign reports whether a document is for another program, such as a
 // package.json or the values of a chart.
 func isForeign(n *yaml.Node) bool {
-	return n.Kind == yaml.SequenceNode || n.Kind == yaml.MappingNode && !slices.ContainsFunc(fields(&encoder{}, n), func(kv entry) bool {
-		switch kv.key.Value {
-		case "apiVersion", "kind", "metadata", "spec":
-			return true
-		}
-		return false
-	})
+	return n.Kind == yaml.SequenceNode || n.Kind == yaml.MappingNode &&
+		!slices.ContainsFunc([]string{"apiVersion", "kind", "metadata", "spec"}, func(name string) bool { return fieldOf(n, name) != nil })
 }
 
 // object reads one object of whatever kind.

@@ -44,7 +44,7 @@ func walk(roots []string, before func(dir string)) listing {
 			w.dir(root, nil)
 		default:
 			w.watch(filepath.Dir(root))
-			w.file(root, info)
+			w.link(root, info)
 		}
 	}
 	w.files = slices.DeleteFunc(w.files, func(f found) bool { return f.path == "" })
@@ -116,7 +116,11 @@ func (w *walker) dir(path string, above []string) {
 		case info.IsDir():
 			w.dir(at, above)
 		case info.Mode().IsRegular() && isConfig(name):
-			w.file(at, info)
+			if item.Type()&fs.ModeSymlink != 0 {
+				w.link(at, info)
+			} else {
+				w.file(at, filepath.Join(real, name), info)
+			}
 		}
 	}
 }
@@ -149,11 +153,14 @@ func OverlayProblem(path string) config.Problem {
 // OverlayCode is that of OverlayProblem.
 const OverlayCode = "KustomizationIgnored"
 
-func (w *walker) file(path string, info fs.FileInfo) {
-	real, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return // gone meanwhile
+// link lists a file that may be a link, or be reached through one.
+func (w *walker) link(path string, info fs.FileInfo) {
+	if real, err := filepath.EvalSymlinks(path); err == nil { // or it is gone meanwhile
+		w.file(path, real, info)
 	}
+}
+
+func (w *walker) file(path, real string, info fs.FileInfo) {
 	w.watch(filepath.Dir(real)) // a link's target changes in its own directory
 	if i, again := w.listed[real]; again {
 		w.files[i].path = ""

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -33,25 +34,29 @@ func ReadTexts(path string) ([]Text, []config.Problem, error) {
 		return nil, nil, err
 	}
 	l := walk([]string{path}, func(string) {})
-	var out []Text
 	from := ""
 	if !filepath.IsAbs(path) {
 		if wd, err := os.Getwd(); err == nil {
 			from, _ = filepath.EvalSymlinks(wd)
 		}
 	}
-	for _, f := range l.files {
+	out := make([]Text, len(l.files))
+	problems := make([][]config.Problem, len(l.files))
+	inParallel(len(l.files), func(i int) {
+		f := &l.files[i]
 		if f.info.Size() > maxFile {
-			l.problems = append(l.problems, tooLarge(f.path))
-			continue
+			problems[i] = []config.Problem{tooLarge(f.path)}
+			return
 		}
 		data, err := os.ReadFile(f.path)
 		if err != nil {
-			l.problems = append(l.problems, unreadable(f.path, err))
-			continue
+			problems[i] = []config.Problem{unreadable(f.path, err)}
+			return
 		}
-		out = append(out, Text{Name: f.path, Real: filepath.Join(from, f.real), Data: data})
-	}
+		out[i] = Text{Name: f.path, Real: filepath.Join(from, f.real), Data: data}
+	})
+	out = slices.DeleteFunc(out, func(t Text) bool { return t.Name == "" })
+	l.problems = append(l.problems, slices.Concat(problems...)...)
 	for i := range l.problems { // nothing was read before
 		l.problems[i].Message = strings.TrimSuffix(l.problems[i].Message, staysInEffect)
 	}
