@@ -149,6 +149,8 @@ func (d *destinations) addMirror(a *route.RouteAction, to *networking.Destinatio
 	}
 	a.RequestMirrorPolicies = append(a.RequestMirrorPolicies, &route.RouteAction_RequestMirrorPolicy{
 		Cluster: d.clusterOf(to), RuntimeFraction: share, TraceSampled: wrapperspb.Bool(false),
+		// Copies have the request's own host, by which the other side may route.
+		DisableShadowHostSuffixAppend: true,
 	})
 }
 

@@ -39,8 +39,10 @@ func (t *listenerTexts) tracingByRule(m *hcm.HttpConnectionManager, r *traceRule
 	tracer := t.tracer(p, to)
 	t.refs.clusters = append(t.refs.clusters, to.cluster())
 	out := &hcm.HttpConnectionManager_Tracing{Provider: tracer.http, NoContextPropagation: r.noPropagation}
-	if p.GetSkywalking() != nil {
-		out.SpawnUpstreamSpan = wrapperspb.Bool(true) // its spans have an entry and an exit
+	// A gateway is a hop of its own, and Skywalking's spans have an entry and an exit:
+	// both get a span for the request to the upstream besides that of the one received.
+	if t.env.side == GatewaySide || p.GetSkywalking() != nil {
+		out.SpawnUpstreamSpan = wrapperspb.Bool(true)
 	}
 	t.sampling(out, tracer.asked(t.share(r.sampling)))
 	t.spanTags(out, r.istioTags, r.tags)

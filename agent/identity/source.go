@@ -45,8 +45,10 @@ type Options struct {
 	// that is trusted. It is read again with RootsFile. Empty, or as long as it
 	// does not exist, none.
 	RevokedFile string
-	// Look is how often the file is looked at; 0 is every second.
+	// Look is how often files and clock are looked at; 0 is every second.
 	Look time.Duration
+	// Now is the clock; nil for time.Now.
+	Now func() time.Time
 	// RSABits asks for an RSA key of that size instead of ECDSA P-256.
 	RSABits int
 	// Obtained is called with each new certificate; it must not block.
@@ -72,6 +74,9 @@ type Source struct {
 func New(o Options) *Source {
 	if o.Look == 0 {
 		o.Look = time.Second
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Log == nil {
 		o.Log = zap.NewNop()
@@ -121,13 +126,13 @@ func (s *Source) Run(ctx context.Context) {
 			s.failures.Add(1)
 			next := pauses.Next()
 			s.options.Log.Warn("no new certificate", zap.Error(err), zap.Duration("next_attempt_in", next), zap.Stringer("present_one", s))
-			s.pause(ctx, next, false)
+			pause(ctx, next)
 			continue
 		}
 		pauses.Reset()
 		s.renewals.Add(1)
 		s.options.Log.Info("certificate obtained", zap.String("identity", s.options.Identity), zap.Time("until", c.NotAfter))
-		s.pause(ctx, half(time.Until(c.NotAfter)), true)
+		s.untilDue(ctx, half(c.NotAfter.Sub(s.options.Now())))
 	}
 }
 
@@ -145,18 +150,35 @@ func half(left time.Duration) time.Duration {
 	return d - rand.N(d/10)
 }
 
-// pause waits, at the longest until somebody asks for renewal if that counts.
-func (s *Source) pause(ctx context.Context, d time.Duration, early bool) {
+func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
-	var renew chan struct{}
-	if early {
-		renew = s.renew
-	}
 	select {
 	case <-t.C:
-	case <-renew:
 	case <-ctx.Done():
+	}
+}
+
+// untilDue waits as long, at the longest until somebody asks for renewal or the
+// clock says that so much time has passed. Certificates are judged by the clock,
+// and timers do not see that it is set, or goes on while the machine sleeps.
+func (s *Source) untilDue(ctx context.Context, d time.Duration) {
+	due := s.options.Now().Add(d).Round(0) // without the reading of the monotonic clock
+	t := time.NewTimer(d)
+	defer t.Stop()
+	look := time.NewTicker(s.options.Look)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+			if s.options.Now().Before(due) {
+				continue
+			}
+		case <-t.C:
+		case <-s.renew:
+		case <-ctx.Done():
+		}
+		return
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,6 +199,20 @@ func TestCertificateIsObtainedAndRenewedAtHalfLife(t *testing.T) {
 	left := time.Until(first.Leaf.NotAfter)
 	if took < 2*time.Second || left < 2*time.Second {
 		t.Errorf("renewed after %v with %v left of 6 s, want about half", took, left)
+	}
+}
+
+// A clock that is set forward, or a machine that slept, leaves less of a
+// certificate's life than timers know of.
+func TestCertificateIsRenewedWhenTheClockJumps(t *testing.T) {
+	var ahead atomic.Int64
+	s := newSigner(t, 24*time.Hour)
+	source, sub := run(t, identity.Options{Signer: s, Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
+	sub.await("default")
+	ahead.Store(int64(13 * time.Hour))
+	sub.await("default")
+	if obtained, failed := source.Attempts(); obtained != 2 || failed != 0 {
+		t.Errorf("obtained %d certificates and failed %d times, want 2 and 0", obtained, failed)
 	}
 }
 

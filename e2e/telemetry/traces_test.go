@@ -96,17 +96,36 @@ func TestTracesInOTLP(t *testing.T) {
 	}
 }
 
-// A trace that begins at a gateway goes on at the sidecar behind it.
+// A trace that begins at a gateway goes on at the sidecar behind it. The gateway
+// makes two spans: of the request that it got and of the one that it sent on.
 func TestTracesFromGateway(t *testing.T) {
 	c := startCollector(t)
 	s := mesh(t, c, up.Loopback, strings.Replace(otlpTracing, "{name: default}", "{name: default, namespace: istio-system}", 1)+"---"+throughGateway)
 	s.Outside("gateway", 80).Get(t, "/outside", "X-User", "jane")
-	gateway, server := pair(t, c, "/outside")
-	if gateway.service != "istio-ingressgateway.istio-system" || gateway.Parent != "" || gateway.Attributes.get("user") != "jane" || server.service != "web.default" || server.Kind != 2 {
-		t.Errorf("gateway %+v\nserver %+v", gateway, server)
+	const server, client = 2, 3
+	var got, sent, web span
+	envoytest.Eventually(t, stage.Patience, func() string {
+		all := c.all("", "")
+		for _, s := range all {
+			switch {
+			case s.service == "web.default" && s.Kind == server:
+				web = s
+			case s.service == "istio-ingressgateway.istio-system" && s.Kind == server:
+				got = s
+			case s.service == "istio-ingressgateway.istio-system" && s.Kind == client:
+				sent = s
+			}
+		}
+		if len(all) != 3 || web.Parent != sent.ID || sent.Parent != got.ID {
+			return fmt.Sprintf("want the web's span below the one that was sent, and that one below the one that the gateway got: %+v", all)
+		}
+		return ""
+	})
+	if got.Parent != "" || got.Attributes.get("user") != "jane" || got.Trace != web.Trace || sent.Trace != web.Trace {
+		t.Errorf("gateway %+v and %+v\nweb %+v", got, sent, web)
 	}
-	if got := gateway.Attributes.get("istio.namespace"); got != "istio-system" {
-		t.Errorf("the gateway's namespace is %q", got)
+	if ns := got.Attributes.get("istio.namespace"); ns != "istio-system" {
+		t.Errorf("the gateway's namespace is %q", ns)
 	}
 }
 
