@@ -49,7 +49,7 @@ func (c content) clone() content {
 type world struct {
 	t       testing.TB
 	changed chan struct{}
-	caches  []*snapshot.Cache
+	servers []*served // those that run: a soak makes thousands
 	// cluster, listener and route make a resource of its name and number.
 	cluster, listener, route func(name string, v int) proto.Message
 
@@ -68,6 +68,11 @@ func newWorld(t testing.TB) *world {
 	w.contents[nil] = content{
 		map[string]int{}, map[string]int{}, map[string]int{}, map[string]int{}, map[string]translate.Refs{},
 	}
+	t.Cleanup(func() {
+		for _, s := range slices.Backward(slices.Clone(w.servers)) {
+			s.stop()
+		}
+	})
 	return w
 }
 
@@ -159,8 +164,8 @@ func endpointsAt(name string, addresses ...string) *config.Endpoints {
 
 // tell says that there is a new Mesh, and waits until it is in service.
 func (w *world) tell() {
-	for _, c := range w.caches {
-		for end := time.Now().Add(patience); c.Mesh() != w.Mesh(); {
+	for _, s := range w.servers {
+		for end := time.Now().Add(patience); s.cache.Mesh() != w.Mesh(); {
 			select {
 			case w.changed <- struct{}{}:
 			default:
@@ -336,13 +341,21 @@ type served struct {
 // serve starts a Server over the world and stops it when the test ends.
 func serve(t testing.TB, w *world, o snapshot.Options) *served {
 	t.Helper()
-	s := serveFrom(t, w, w, o)
+	s := run(t, w, w, o)
 	s.world = w
-	w.caches = append(w.caches, s.cache)
+	w.servers = append(w.servers, s)
 	return s
 }
 
+// serveFrom is serve without a world.
 func serveFrom(t testing.TB, source snapshot.Source, meshes snapshot.Meshes, o snapshot.Options) *served {
+	t.Helper()
+	s := run(t, source, meshes, o)
+	t.Cleanup(s.stop)
+	return s
+}
+
+func run(t testing.TB, source snapshot.Source, meshes snapshot.Meshes, o snapshot.Options) *served {
 	t.Helper()
 	s := &served{t: t, cache: snapshot.NewCache(source), clients: map[*client]struct{}{}}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -358,7 +371,6 @@ func serveFrom(t testing.TB, source snapshot.Source, meshes snapshot.Meshes, o s
 		cancel()
 		<-done
 	}
-	t.Cleanup(s.stop)
 	return s
 }
 
@@ -368,7 +380,7 @@ func (s *served) stop() {
 		return
 	}
 	if w := s.world; w != nil {
-		w.caches = slices.DeleteFunc(w.caches, func(c *snapshot.Cache) bool { return c == s.cache })
+		w.servers = slices.DeleteFunc(w.servers, func(o *served) bool { return o == s })
 	}
 	s.mu.Lock()
 	clients := slices.Collect(maps.Keys(s.clients))
@@ -379,7 +391,7 @@ func (s *served) stop() {
 	s.server.Close()
 	s.grpc.Stop()
 	s.stopCache()
-	s.cache, s.server, s.grpc, s.stopCache = nil, nil, nil, nil // a soak makes thousands
+	s.cache, s.server, s.grpc, s.stopCache = nil, nil, nil, nil
 }
 
 // listen starts a Server at s.addr.
