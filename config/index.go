@@ -1,10 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"iter"
 	"maps"
 	"slices"
 	"sort"
+	"strings"
 )
 
 // Keyed is what an Index can hold.
@@ -149,31 +151,45 @@ func (x Index[T]) edit(edits []indexEdit[T]) Index[T] {
 	if byNS == nil {
 		byNS = map[string][]T{}
 	}
-	copied := map[string]bool{}
+	edits = slices.Clone(edits)
+	slices.SortStableFunc(edits, func(a, b indexEdit[T]) int {
+		return cmp.Or(strings.Compare(a.ns, b.ns), strings.Compare(a.name, b.name))
+	})
 	n := x.n
-	for _, e := range edits {
-		items := byNS[e.ns]
-		if !copied[e.ns] {
-			items = slices.Clone(items)
-			copied[e.ns] = true
+	for len(edits) > 0 {
+		ns, end := edits[0].ns, 1
+		for end < len(edits) && edits[end].ns == ns {
+			end++
 		}
-		i := sort.Search(len(items), func(i int) bool { return nameOf(items[i]) >= e.name })
-		found := i < len(items) && nameOf(items[i]) == e.name
-		switch {
-		case e.present && found:
-			items[i] = e.value
-		case e.present:
-			items = slices.Insert(items, i, e.value)
-			n++
-		case found:
-			items = slices.Delete(items, i, i+1)
-			n--
-		}
+		items := edited(byNS[ns], edits[:end])
+		n += len(items) - len(byNS[ns])
 		if len(items) == 0 {
-			delete(byNS, e.ns)
+			delete(byNS, ns)
 		} else {
-			byNS[e.ns] = items
+			byNS[ns] = items
 		}
+		edits = edits[end:]
 	}
 	return Index[T]{byNS: byNS, n: n}
+}
+
+// edited is a namespace's objects with edits by name, of which the last one of
+// a name counts.
+func edited[T Keyed](items []T, edits []indexEdit[T]) []T {
+	out := make([]T, 0, len(items)+len(edits))
+	for i, e := range edits {
+		if i+1 < len(edits) && edits[i+1].name == e.name {
+			continue
+		}
+		at := sort.Search(len(items), func(i int) bool { return nameOf(items[i]) >= e.name })
+		out = append(out, items[:at]...)
+		items = items[at:]
+		if len(items) > 0 && nameOf(items[0]) == e.name {
+			items = items[1:]
+		}
+		if e.present {
+			out = append(out, e.value)
+		}
+	}
+	return append(out, items...)
 }

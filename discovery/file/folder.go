@@ -114,12 +114,16 @@ func (c *content) take(docs []document, had *content) {
 	broken := map[config.Key]bool{}
 	anyone := false
 	var standIns []*discovery.Object
+	c.objects = make([]*discovery.Object, 0, len(docs))
+	mend := had != nil || slices.ContainsFunc(docs, func(d document) bool { return d.broken })
 	for _, d := range docs {
 		c.problems = append(c.problems, d.problems...)
 		switch {
 		case d.object != nil && !d.broken:
 			c.objects = append(c.objects, d.object)
-			present[d.key] = true
+			if mend {
+				present[d.key] = true
+			}
 		case d.broken && d.key.Kind == "":
 			anyone = true
 		case d.broken:
@@ -158,8 +162,12 @@ func (f *folder) settled() ([]*discovery.Object, []config.Problem) {
 // last one counts, as if kubectl had applied the files in order. The problems
 // are added to those that there are.
 func settled(files []*content, problems []config.Problem) ([]*discovery.Object, []config.Problem) {
-	var objects []*discovery.Object
-	at := map[config.Key]int{}
+	n := 0
+	for _, c := range files {
+		n += len(c.objects)
+	}
+	objects := make([]*discovery.Object, 0, n)
+	at := make(map[config.Key]int, n)
 	for _, c := range files {
 		problems = append(problems, c.problems...)
 		for _, o := range c.objects {

@@ -72,8 +72,9 @@ func (r *reader) stream(data []byte) []document {
 			Severity: config.Error, Code: "MalformedYAML", Message: "is UTF-16: save the file as UTF-8", File: r.file, Line: 1,
 		}}}}
 	}
-	var out []document
-	for _, c := range split(data) {
+	chunks := split(data)
+	out := make([]document, 0, len(chunks))
+	for _, c := range chunks {
 		c.line += r.above
 		if r.memory == nil {
 			out = append(out, r.chunk(c)...)
@@ -196,28 +197,11 @@ type header struct {
 }
 
 func readHeader(n *yaml.Node) header {
-	var h header
-	enc := &encoder{}
-	for _, kv := range fields(enc, n) {
-		switch kv.key.Value {
-		case "apiVersion":
-			h.apiVersion = text(kv.value)
-		case "kind":
-			h.kind = text(kv.value)
-		case "items":
-			h.items = kv.value
-		case "metadata":
-			for _, m := range fields(enc, target(kv.value)) {
-				switch m.key.Value {
-				case "name":
-					h.name = text(m.value)
-				case "namespace":
-					h.namespace = text(m.value)
-				case "generateName":
-					h.generateName = true
-				}
-			}
-		}
+	meta := fieldOf(n, "metadata")
+	h := header{
+		apiVersion: text(fieldOf(n, "apiVersion")), kind: text(fieldOf(n, "kind")),
+		name: text(fieldOf(meta, "name")), namespace: text(fieldOf(meta, "namespace")),
+		items: fieldOf(n, "items"), generateName: fieldOf(meta, "generateName") != nil,
 	}
 	h.group, h.version = groupOf(h.apiVersion), h.apiVersion[strings.LastIndex(h.apiVersion, "/")+1:]
 	return h
@@ -230,7 +214,12 @@ func fields(enc *encoder, n *yaml.Node) []entry {
 	return enc.entries(root, n, 0)
 }
 
+// text is a value that is no mapping, no list and not null; empty if there is
+// none.
 func text(n *yaml.Node) string {
+	if n == nil {
+		return ""
+	}
 	if n = target(n); n.Kind == yaml.ScalarNode && n.ShortTag() != "!!null" {
 		return n.Value
 	}
