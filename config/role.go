@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sort"
@@ -26,14 +27,15 @@ const (
 	injectKey      = "sidecar.istio.io/inject"
 	templatesKey   = "inject.istio.io/templates"
 	gatewayName    = "gateway"
-	defaultGateway = "istio-ingressgateway"
+	gatewayPrefix  = "istio-"
+	defaultGateway = gatewayPrefix + "ingressgateway"
 )
 
 // RoleOf tells gateways from applications: by the injection template, or
 // because a Gateway selects them. Every other workload has a sidecar unless
 // it says that it wants none.
 func (m *Mesh) RoleOf(w *Workload) Role {
-	if slices.Contains(strings.Split(w.Annotations[templatesKey], ","), gatewayName) {
+	if InjectedAsGateway(w) {
 		return GatewayPod
 	}
 	for gw := range m.Gateways.All() {
@@ -47,9 +49,14 @@ func (m *Mesh) RoleOf(w *Workload) Role {
 	return SidecarPod
 }
 
+// InjectedAsGateway says whether a workload's pods get the template of gateways.
+func InjectedAsGateway(w *Workload) bool {
+	return slices.Contains(strings.Split(w.Annotations[templatesKey], ","), gatewayName)
+}
+
 // StandInGateways are workloads that a folder does not have and its Gateways
 // need: one for each selector that no gateway workload matches, in the root
-// namespace.
+// namespace, with the labels that Istio's charts give to one of that name.
 func (m *Mesh) StandInGateways() []*Workload {
 	have := map[string]bool{}
 	var gateways []*Workload
@@ -69,25 +76,50 @@ func (m *Mesh) StandInGateways() []*Workload {
 			continue
 		}
 		bySelector[id] = true
-		base := defaultGateway
-		if n := selector["istio"]; n != "" {
-			base = "istio-" + n
-		}
+		base := cmp.Or(chartGateway(selector), defaultGateway)
 		name := base
 		for i := 2; have[m.RootNamespace()+"/"+name]; i++ {
 			name = base + "-" + strconv.Itoa(i)
 		}
 		have[m.RootNamespace()+"/"+name] = true
-		out = append(out, standIn(m.RootNamespace(), name, selector))
+		w := standIn(m.RootNamespace(), name, selector)
+		gateways = append(gateways, w)
+		out = append(out, w)
 	}
 	return out
 }
 
-func standIn(ns, name string, selector map[string]string) *Workload {
-	labels := maps.Clone(selector)
-	if labels == nil {
-		labels = map[string]string{"istio": "ingressgateway"}
+// chartGateway is the name that Istio's charts give to gateways with the labels
+// of a selector, such as istio-ingressgateway; empty for labels of another's
+// making.
+func chartGateway(selector map[string]string) string {
+	if len(selector) == 0 {
+		return defaultGateway
 	}
+	if n := selector["istio"]; n != "" {
+		return gatewayPrefix + n
+	}
+	if n := selector["app"]; strings.HasPrefix(n, gatewayPrefix) {
+		return n
+	}
+	return ""
+}
+
+// SelectsInstalledGateway says whether a selector names a gateway that Istio's
+// installation brings. Its pods are seldom kept with the configuration.
+func SelectsInstalledGateway(selector map[string]string) bool {
+	if len(selector) == 0 {
+		return false
+	}
+	return slices.Contains([]string{defaultGateway, gatewayPrefix + "egressgateway", gatewayPrefix + "eastwestgateway"}, chartGateway(selector))
+}
+
+func standIn(ns, name string, selector map[string]string) *Workload {
+	labels := map[string]string{}
+	if chart := chartGateway(selector); chart != "" {
+		labels["app"], labels["istio"] = chart, strings.TrimPrefix(chart, gatewayPrefix)
+	}
+	maps.Copy(labels, selector)
 	return &Workload{
 		Meta:           Meta{Key: Key{Kind: "Pod", Namespace: ns, Name: name}, Labels: labels},
 		ServiceAccount: name, Ready: true,

@@ -29,6 +29,7 @@ const (
 type Tag struct {
 	Name       string   `json:"name"`
 	Revision   string   `json:"revision"`
+	Installed  bool     `json:"installed"`  // the revision
 	Namespaces []string `json:"namespaces"` // that are labelled with it
 }
 
@@ -198,13 +199,23 @@ func injectionOf(name, revision string, from admissionv1.MutatingWebhook) *admis
 
 // Tags lists the tags by name.
 func (c *Cluster) Tags(ctx context.Context) ([]Tag, error) {
-	hooks, err := c.kube.AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{LabelSelector: tagLabel})
+	configurations := c.kube.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	hooks, err := configurations.List(ctx, metav1.ListOptions{LabelSelector: tagLabel})
 	if err != nil {
 		return nil, err
 	}
+	revisions, err := configurations.List(ctx, metav1.ListOptions{LabelSelector: revisionLabel + ",!" + tagLabel})
+	if err != nil {
+		return nil, err
+	}
+	installed := map[string]bool{}
+	for _, h := range revisions.Items {
+		installed[h.Labels[revisionLabel]] = true
+	}
 	var out []Tag
 	for _, h := range hooks.Items {
-		t := Tag{Name: h.Labels[tagLabel], Revision: h.Labels[revisionLabel], Namespaces: []string{}}
+		revision := h.Labels[revisionLabel]
+		t := Tag{Name: h.Labels[tagLabel], Revision: revision, Installed: installed[revision], Namespaces: []string{}}
 		selector := revisionLabel + "=" + t.Name
 		if t.Name == defaultTag {
 			selector = "istio-injection=enabled"

@@ -109,12 +109,12 @@ func TestTags(t *testing.T) {
 		t.Errorf("a pod of the revision itself: %s, want %s", got, want)
 	}
 	tags, err := c.Tags(ctx)
-	if err != nil || fmt.Sprint(tags) != "[{prod new []}]" {
+	if err != nil || fmt.Sprint(tags) != "[{prod new true []}]" {
 		t.Errorf("tags %v (%v)", tags, err)
 	}
 
 	// Nobody pulls the revision away from under it.
-	if err := c.Uninstall(ctx, "new", false, false); err == nil || !strings.Contains(err.Error(), `tags lead to revision "new": prod`) {
+	if err := c.Uninstall(ctx, Removal{Revision: "new"}); err == nil || !strings.Contains(err.Error(), `tags lead to revision "new": prod`) {
 		t.Errorf("uninstall of a tagged revision: %v", err)
 	}
 	if err := c.RemoveTag(ctx, "prod", false); err != nil {

@@ -14,7 +14,6 @@ import (
 	"helm.sh/helm/v4/pkg/storage/driver"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // What stays unless everything is to go: the objects of users and the root of
@@ -29,37 +28,38 @@ const (
 	leaderLease   = "pilotfish-leader"       // and one a revision, whose names begin with it
 )
 
-// Uninstall removes a revision's control plane, or, without one, the gateway and
-// the default one's. A revision that a tag leads to is not removed, unless force
-// says so. With purge it also removes what that leaves: Istio's CRDs and with
-// them every object of the mesh's configuration, the signing key, trust bundles
-// and tags, and, without a revision, the control planes of all others.
-func (c *Cluster) Uninstall(ctx context.Context, revision string, purge, force bool) error {
-	names := []string{releaseName(revision)}
-	if revision == "" {
-		names = []string{gateway, controlPlane}
+// Removal is what Uninstall is to remove.
+type Removal struct {
+	Revision string // that control plane alone; empty for the gateway and the default one
+	Force    bool   // also a revision that a tag leads to
+	// Purge removes, instead of a revision, the gateway, the control planes of
+	// all revisions and what they leave: Istio's CRDs and with them every object
+	// of the mesh's configuration, the signing key, trust bundles and tags.
+	Purge bool
+	// Timeout bounds how long Purge waits for the end of users' objects.
+	Timeout time.Duration
+}
+
+// Uninstall removes a control plane. A revision that is named has to be there.
+func (c *Cluster) Uninstall(ctx context.Context, r Removal) error {
+	if r.Purge {
+		return errors.Join(c.purge(ctx, r.Timeout), c.injectedPods(ctx))
 	}
-	if !purge && !force {
-		if err := c.refuseTagged(ctx, revision); err != nil {
+	if !r.Force {
+		if err := c.refuseTagged(ctx, r.Revision); err != nil {
 			return err
 		}
 	}
-	if purge && revision == "" {
-		all, err := c.controlPlanes()
-		if err != nil {
-			return err
-		}
-		names = append(names, slices.DeleteFunc(all, func(name string) bool { return name == controlPlane })...)
+	var err error
+	if r.Revision == "" {
+		err = c.removeAll(gateway, controlPlane)
+	} else {
+		err = c.removeRevision(r.Revision)
 	}
-	for _, name := range names {
-		if err := c.remove(name); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
-	if !purge {
-		return errors.Join(c.tellLeft(ctx), c.injectedPods(ctx))
-	}
-	return errors.Join(c.purge(ctx), c.injectedPods(ctx))
+	return errors.Join(c.tellLeft(ctx), c.injectedPods(ctx))
 }
 
 // tellLeft says what stays, unless a control plane does that needs it.
@@ -132,35 +132,65 @@ func (c *Cluster) refuseTagged(ctx context.Context, revision string) error {
 	return nil
 }
 
-func (c *Cluster) remove(name string) error {
+func (c *Cluster) removeRevision(revision string) error {
+	there, err := c.remove(releaseName(revision))
+	if err == nil && !there {
+		return fmt.Errorf("revision %q is not installed: there is no release %s", revision, releaseName(revision))
+	}
+	return err
+}
+
+// removeAll removes releases, and says so of those that are not there.
+func (c *Cluster) removeAll(names ...string) error {
+	for _, name := range names {
+		there, err := c.remove(name)
+		if err != nil {
+			return err
+		}
+		if !there {
+			c.say("– release %s is not there", name)
+		}
+	}
+	return nil
+}
+
+// remove removes a release, if it is there.
+func (c *Cluster) remove(name string) (there bool, err error) {
 	cfg, err := c.helm()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if _, err := cfg.Releases.Last(name); errors.Is(err, driver.ErrReleaseNotFound) {
-		c.say("– release %s is not there", name)
-		return nil
+		return false, nil
 	} else if err != nil {
-		return err
+		return false, err
 	}
 	u := action.NewUninstall(cfg)
 	u.WaitStrategy = kube.HookOnlyStrategy
 	u.DeletionPropagation = "background"
 	if _, err := u.Run(name); err != nil {
-		return fmt.Errorf("uninstall %s: %w", name, err)
+		return true, fmt.Errorf("uninstall %s: %w", name, err)
 	}
 	c.say("✔ release %s removed", name)
-	return nil
+	return true, nil
 }
 
-func (c *Cluster) purge(ctx context.Context) error {
+func (c *Cluster) purge(ctx context.Context, timeout time.Duration) error {
 	ignoreGone := func(err error) error {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
 		return err
 	}
-	if err := c.purgeKinds(ctx); err != nil {
+	revisions, err := c.controlPlanes()
+	if err != nil {
+		return err
+	}
+	others := slices.DeleteFunc(revisions, func(name string) bool { return name == controlPlane })
+	if err := c.removeAll(append([]string{gateway, controlPlane}, others...)...); err != nil {
+		return err
+	}
+	if err := c.purgeKinds(ctx, timeout); err != nil {
 		return fmt.Errorf("remove CRDs: %w", err)
 	}
 	hooks, tags := c.kube.AdmissionregistrationV1(), metav1.ListOptions{LabelSelector: tagLabel}
@@ -197,43 +227,6 @@ func (c *Cluster) purge(ctx context.Context) error {
 	}
 	c.say("✔ CRDs, tags, trust bundles and the signing key are gone; namespace %s stays", Namespace)
 	return nil
-}
-
-// kindsEnd is how long purgeKinds waits for the end of users' objects.
-const kindsEnd = 2 * time.Minute
-
-// purgeKinds removes Istio's CRDs and waits until they are gone, and with them
-// the objects of users. They are deleted one by one: only that makes the API
-// server remove a kind's objects; after deletecollection they stay in etcd, and
-// come back with the CRD.
-func (c *Cluster) purgeKinds(ctx context.Context) error {
-	kinds := c.crds.ApiextensionsV1().CustomResourceDefinitions()
-	istio := metav1.ListOptions{LabelSelector: crdSelector}
-	list, err := kinds.List(ctx, istio)
-	if err != nil {
-		return err
-	}
-	for _, k := range list.Items {
-		if err := kinds.Delete(ctx, k.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-			return err
-		}
-	}
-	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, kindsEnd, true, func(ctx context.Context) (bool, error) {
-		now, err := kinds.List(ctx, istio)
-		if err != nil {
-			return false, err
-		}
-		list = now
-		return len(list.Items) == 0, nil
-	})
-	if wait.Interrupted(err) && ctx.Err() == nil {
-		var left []string
-		for _, k := range list.Items {
-			left = append(left, k.Name)
-		}
-		return fmt.Errorf("after %v objects of %s are still there: they may have finalizers that nobody removes", kindsEnd, strings.Join(left, ", "))
-	}
-	return err
 }
 
 // injectedPods tells of pods that keep a sidecar which nobody configures.

@@ -116,8 +116,12 @@ func (c *Cluster) checkCRDs(ctx context.Context, _ string) (string, error) {
 			missing = append(missing, n)
 		}
 	}
-	if len(missing) > 0 {
-		return "", fmt.Errorf("missing: %s", strings.Join(missing, ", "))
+	switch len(missing) {
+	case 0:
+	case len(names):
+		return "", fmt.Errorf("none of Istio's %d is there", len(names))
+	default:
+		return "", fmt.Errorf("%d of Istio's %d are missing:\n  %s", len(missing), len(names), strings.Join(missing, "\n  "))
 	}
 	return fmt.Sprintf("all %d of Istio's are there", len(names)), nil
 }

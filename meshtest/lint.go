@@ -47,12 +47,7 @@ func Lint(w *simulate.World) []Finding {
 	list = slices.Compact(list)
 	out := make([]Finding, 0, len(list))
 	for _, p := range list {
-		if m.Secrets.Len() == 0 && (p.Code == "SecretNotFound" || p.Code == "CredentialUnusable" && strings.Contains(p.Message, "does not exist")) {
-			// Secrets are seldom kept with the rest.
-			p.Severity = config.Info
-		}
-		if p.Code == "ProviderNotFound" && m.Settings.Name == "" {
-			// Nor is the MeshConfig, where providers are named.
+		if maybeElsewhere(m, &p) {
 			p.Severity = config.Info
 		}
 		f := Finding{Problem: p, Aliases: aliasesOf(&p), Fix: fixOf(&p)}
@@ -62,6 +57,23 @@ func Lint(w *simulate.World) []Finding {
 		out = append(out, f)
 	}
 	return out
+}
+
+// maybeElsewhere says whether what a problem misses is of a sort that is seldom
+// kept with the rest, and of which the configuration has nothing.
+func maybeElsewhere(m *config.Mesh, p *config.Problem) bool {
+	switch p.Code {
+	case "SecretNotFound":
+		return m.Secrets.Len() == 0
+	case "CredentialUnusable":
+		return m.Secrets.Len() == 0 && strings.Contains(p.Message, "does not exist")
+	case "ProviderNotFound": // of a MeshConfig
+		return m.Settings.Name == ""
+	case "HostNotFound": // of Istio's installation, such as an egress gateway
+		root := m.RootNamespace()
+		return strings.Contains(p.Message, "."+root+".svc.") && len(m.Services.In(root)) == 0
+	}
+	return false
 }
 
 // everyResources are those of every class of proxies.

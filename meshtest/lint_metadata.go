@@ -2,9 +2,7 @@ package meshtest
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -31,7 +29,11 @@ var annotationGroups = []string{"sidecar.istio.io", "traffic.sidecar.istio.io", 
 func wrongAnnotations(m *config.Mesh) []config.Problem {
 	c := &annotationCheck{seen: map[string]bool{}}
 	for w := range m.Workloads.All() {
-		c.object(&w.Meta, annotation.Pod)
+		meta := w.Meta
+		if w.Owner.Name != "" { // what is written: the name of the pod is made up
+			meta.Key = w.Owner
+		}
+		c.object(&meta, annotation.Pod)
 	}
 	for s := range m.Services.All() {
 		if s.Kubernetes {
@@ -87,12 +89,13 @@ func annotationFault(name, value string, kind annotation.ResourceTypes) (code, t
 		}
 		return "AnnotationMisplaced", fmt.Sprintf("has no effect on a %s: it is for %s", kind, strings.Join(want, ", "))
 	}
-	if test := annotationValues[name]; test != nil {
-		if want := test(value); want != "" {
-			return "AnnotationInvalid", fmt.Sprintf("is %q: want %s", value, want)
-		}
+	want := config.AnnotationWant(name, value)
+	if name == annotation.SidecarInject.Name {
+		want = wantSwitch(value)
 	}
 	switch {
+	case want != "":
+		return "AnnotationInvalid", fmt.Sprintf("is %q: want %s", value, want)
 	case known.Deprecated && name == annotation.SidecarInject.Name:
 		return "AnnotationDeprecated", "is deprecated: write the label of the same name"
 	case known.Deprecated:
@@ -101,48 +104,13 @@ func annotationFault(name, value string, kind annotation.ResourceTypes) (code, t
 	return "", ""
 }
 
-// annotationValues say what a value must be, or nothing if it is.
-var annotationValues = map[string]func(string) string{
-	annotation.SidecarInject.Name:                         wantBool,
-	annotation.SidecarRewriteAppHTTPProbers.Name:          wantBool,
-	annotation.SidecarTrafficIncludeInboundPorts.Name:     wantPorts,
-	annotation.SidecarTrafficExcludeInboundPorts.Name:     wantPorts,
-	annotation.SidecarTrafficIncludeOutboundPorts.Name:    wantPorts,
-	annotation.SidecarTrafficExcludeOutboundPorts.Name:    wantPorts,
-	annotation.SidecarTrafficIncludeOutboundIPRanges.Name: wantRanges,
-	annotation.SidecarTrafficExcludeOutboundIPRanges.Name: wantRanges,
-}
-
-func wantBool(v string) string {
+// wantSwitch is about what injection takes for a yes or a no.
+func wantSwitch(v string) string {
 	switch strings.ToLower(v) {
 	case "y", "yes", "true", "on", "n", "no", "false", "off", "enabled", "disabled":
 		return ""
 	}
 	return `"true" or "false"`
-}
-
-func wantPorts(v string) string {
-	if v == "*" || v == "" {
-		return ""
-	}
-	for p := range strings.SplitSeq(v, ",") {
-		if _, err := strconv.ParseUint(strings.TrimSpace(p), 10, 16); err != nil {
-			return "ports from 1 to 65535 with commas between, or *"
-		}
-	}
-	return ""
-}
-
-func wantRanges(v string) string {
-	if v == "*" || v == "" {
-		return ""
-	}
-	for r := range strings.SplitSeq(v, ",") {
-		if _, err := netip.ParsePrefix(strings.TrimSpace(r)); err != nil {
-			return "CIDRs with commas between, such as 10.0.0.0/8, or *"
-		}
-	}
-	return ""
 }
 
 // contraryInjection are namespaces whose two labels of injection may say

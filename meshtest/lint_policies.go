@@ -52,25 +52,24 @@ type callerCheck struct {
 
 func (c *callerCheck) rule(meta *config.Meta, at string, r *security.Rule) {
 	for j, f := range r.GetFrom() {
-		source := fmt.Sprintf("%s.from[%d].source.", at, j)
-		for k, ns := range f.GetSource().GetNamespaces() {
-			c.namespace(meta, fmt.Sprintf("%snamespaces[%d]", source, k), ns)
-		}
-		for k, name := range f.GetSource().GetPrincipals() {
-			c.principal(meta, fmt.Sprintf("%sprincipals[%d]", source, k), name)
-		}
-		for k, name := range f.GetSource().GetServiceAccounts() {
-			ns, account, ok := strings.Cut(name, "/")
-			if !ok {
-				ns, account = meta.Namespace, name
-			}
-			c.account(meta, fmt.Sprintf("%sserviceAccounts[%d]", source, k), ns, account)
-		}
+		from, source := fmt.Sprintf("%s.from[%d].source.", at, j), f.GetSource()
+		c.each(meta, from+"namespaces", source.GetNamespaces(), c.namespace)
+		c.each(meta, from+"notNamespaces", source.GetNotNamespaces(), c.namespace)
+		c.each(meta, from+"principals", source.GetPrincipals(), c.principal)
+		c.each(meta, from+"notPrincipals", source.GetNotPrincipals(), c.principal)
+		c.each(meta, from+"serviceAccounts", source.GetServiceAccounts(), c.serviceAccount)
+		c.each(meta, from+"notServiceAccounts", source.GetNotServiceAccounts(), c.serviceAccount)
 	}
 	for j, t := range r.GetTo() {
-		for k, method := range t.GetOperation().GetMethods() {
-			c.method(meta, fmt.Sprintf("%s.to[%d].operation.methods[%d]", at, j, k), method)
-		}
+		to := fmt.Sprintf("%s.to[%d].operation.", at, j)
+		c.each(meta, to+"methods", t.GetOperation().GetMethods(), c.method)
+		c.each(meta, to+"notMethods", t.GetOperation().GetNotMethods(), c.method)
+	}
+}
+
+func (c *callerCheck) each(meta *config.Meta, field string, values []string, check func(meta *config.Meta, field, value string)) {
+	for i, v := range values {
+		check(meta, fmt.Sprintf("%s[%d]", field, i), v)
 	}
 }
 
@@ -105,6 +104,14 @@ func (c *callerCheck) principal(meta *config.Meta, field, name string) {
 		return // of another mesh
 	}
 	c.account(meta, field, parts[2], parts[4])
+}
+
+func (c *callerCheck) serviceAccount(meta *config.Meta, field, name string) {
+	ns, account, ok := strings.Cut(name, "/")
+	if !ok {
+		ns, account = meta.Namespace, name
+	}
+	c.account(meta, field, ns, account)
 }
 
 func (c *callerCheck) account(meta *config.Meta, field, ns, account string) {

@@ -23,7 +23,7 @@ func (ix *Index) gatewayProblems() []config.Problem {
 	for gw := range ix.mesh.Gateways.All() {
 		namespaces := selectedNamespaces(gw, groups)
 		if len(namespaces) == 0 {
-			if other := nearMiss(gw.Spec.GetSelector(), ix.mesh.Workloads.All()); other != "" {
+			if other := nearMiss(gw.Spec.GetSelector(), ix.maybeMeant(gw.Spec.GetSelector())); other != "" {
 				out = append(out, config.At(&gw.Meta, "spec.selector", config.Warning, "WorkloadNotFound",
 					"no workload of the mesh has the labels %s; there are some with %s", labelText(gw.Spec.GetSelector()), other))
 			}
@@ -139,9 +139,13 @@ func (ix *Index) credentialProblems(gw *config.Gateway, name string, namespaces 
 }
 
 // nearMiss are the labels of a workload that has the keys of a selector with
-// other values; empty if there is none. A selector whose keys nothing has may
-// be meant for workloads that the mesh does not know.
+// other values; empty if there is none. A selector whose keys nothing has, or
+// that names a gateway of Istio's installation, may be meant for workloads that
+// the mesh does not know.
 func nearMiss(selector map[string]string, workloads iter.Seq[*config.Workload]) string {
+	if config.SelectsInstalledGateway(selector) {
+		return ""
+	}
 	best := ""
 	for w := range workloads {
 		text := canonicalLabels(w.Labels, sortedKeys(selector))
@@ -150,6 +154,34 @@ func nearMiss(selector map[string]string, workloads iter.Seq[*config.Workload]) 
 		}
 	}
 	return best
+}
+
+// maybeMeant are workloads that a Gateway's selector may just miss: gateways, by
+// their template or Istio's label for its parts, and what is labelled nearly so.
+// Applications have labels of the same names and are not meant.
+func (ix *Index) maybeMeant(selector map[string]string) iter.Seq[*config.Workload] {
+	return func(yield func(*config.Workload) bool) {
+		for w := range ix.mesh.Workloads.All() {
+			like := selector["istio"] != "" || config.InjectedAsGateway(w)
+			if !like && !nearly(selector, w.Labels) {
+				continue
+			}
+			if !yield(w) {
+				return
+			}
+		}
+	}
+}
+
+// nearly says whether labels have a selector's keys with values that are the
+// same, but for typing mistakes.
+func nearly(selector, labels map[string]string) bool {
+	for k, v := range selector {
+		if other, ok := labels[k]; !ok || config.Nearest(v, []string{other}) == "" {
+			return false
+		}
+	}
+	return true
 }
 
 func labelText(labels map[string]string) string {

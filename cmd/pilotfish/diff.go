@@ -75,7 +75,8 @@ func (f *diffFlags) execute(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 && f.config.kubeconfig == "" {
 		return usagef("want A..B, A, OLD NEW or --kubeconfig: two states to compare")
 	}
-	before, after, err := f.states(cmd, args)
+	first, second := f.sides(args)
+	before, after, err := f.states(cmd, first, second)
 	if err != nil {
 		return err
 	}
@@ -109,31 +110,42 @@ func (f *diffFlags) execute(cmd *cobra.Command, args []string) error {
 
 var errPartly = errors.New("parts of the configuration could not be read: the answer is about the rest")
 
-func (f *diffFlags) states(cmd *cobra.Command, args []string) (before, after *state, err error) {
-	type side struct {
-		revision string
-		paths    []string
+// side names a state: paths as they are, or at a git revision, and none for
+// the cluster alone.
+type side struct {
+	revision string
+	paths    []string
+}
+
+// named are the paths of --config, or the folder.
+func (f *diffFlags) named() []string {
+	if len(f.config.paths) == 0 {
+		return []string{"."}
 	}
-	sides := [2]side{{paths: f.config.paths}, {paths: f.config.paths}}
-	for i := range sides {
-		if len(sides[i].paths) == 0 {
-			sides[i].paths = []string{"."}
-		}
-	}
+	return f.config.paths
+}
+
+// sides are those that diff's arguments name.
+func (f *diffFlags) sides(args []string) (before, after side) {
+	before, after = side{paths: f.named()}, side{paths: f.named()}
 	a, b, isRange := strings.Cut(strings.Join(args, ""), "..")
 	switch {
 	case len(args) == 0:
-		sides[0].paths = nil
+		before.paths = nil
 	case len(args) == 2:
-		sides[0].paths, sides[1].paths = args[:1], args[1:]
+		before.paths, after.paths = args[:1], args[1:]
 	case isRange:
-		sides[0].revision, sides[1].revision = a, b
+		before.revision, after.revision = a, b
 	default:
-		sides[0].revision = args[0]
+		before.revision = args[0]
 	}
+	return before, after
+}
+
+func (f *diffFlags) states(cmd *cobra.Command, first, second side) (before, after *state, err error) {
 	var out [2]*state
 	memory := file.NewMemory(translate.Check)
-	for i, s := range sides {
+	for i, s := range [2]side{first, second} {
 		o, err := f.config.options(cmd.InOrStdin(), s.revision, s.paths)
 		if err != nil {
 			return nil, nil, err

@@ -130,24 +130,33 @@ With --revision the control plane gets a name and takes only what is labelled wi
 
 func newUninstall() *cobra.Command {
 	var cluster clusterFlags
-	var revision string
-	var purge, force bool
+	var r install.Removal
 	cmd := &cobra.Command{
 		Use:   "uninstall",
 		Short: "Remove pilotfish from a cluster",
-		Args:  cobra.NoArgs,
+		Long: `Uninstall removes the gateway and the control plane, or with --revision that control
+plane alone, which has to be there. Istio's CRDs with the objects of users, the signing
+key, trust bundles and tags stay, unless --purge is to leave nothing.`,
+		Example: `  pilotfish uninstall
+  pilotfish uninstall --revision canary
+  pilotfish uninstall --purge`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if r.Purge && r.Revision != "" {
+				return usagef("--purge removes all revisions: leave out --revision")
+			}
 			c, err := cluster.connect(cmd.OutOrStdout())
 			if err != nil {
 				return err
 			}
-			return c.Uninstall(cmd.Context(), revision, purge, force)
+			return c.Uninstall(cmd.Context(), r)
 		},
 	}
 	cluster.add(cmd)
-	cmd.Flags().StringVar(&revision, "revision", "", "only the control plane of this revision")
-	cmd.Flags().BoolVar(&purge, "purge", false, "also remove Istio's CRDs with every object of theirs, the signing key, trust bundles, tags, and the control planes of all revisions")
-	cmd.Flags().BoolVar(&force, "force", false, "also if tags lead to the revision")
+	cmd.Flags().StringVar(&r.Revision, "revision", "", "only the control plane of this revision")
+	cmd.Flags().BoolVar(&r.Purge, "purge", false, "also remove Istio's CRDs with every object of theirs, the signing key, trust bundles, tags, and the control planes of all revisions")
+	cmd.Flags().BoolVar(&r.Force, "force", false, "also if tags lead to the revision")
+	cmd.Flags().DurationVar(&r.Timeout, "timeout", 2*time.Minute, "with --purge: how long to wait for the end of users' objects")
 	return cmd
 }
 
@@ -260,7 +269,11 @@ func newTagList() *cobra.Command {
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			_, _ = fmt.Fprintln(w, "TAG\tREVISION\tNAMESPACES")
 			for _, t := range tags {
-				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", t.Name, t.Revision, cmp.Or(strings.Join(t.Namespaces, ", "), "<none>"))
+				revision := t.Revision
+				if !t.Installed {
+					revision += " (not installed)"
+				}
+				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", t.Name, revision, cmp.Or(strings.Join(t.Namespaces, ", "), "<none>"))
 			}
 			return w.Flush()
 		},

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +32,7 @@ The client of a request is the workload with its address, or that of --from, or
 whoever serves the host.
 
 Exit codes: 0 nothing differs, 1 something does, 2 could not run.`,
-		Example: `  pilotfish replay access.jsonl --old main
+		Example: `  pilotfish replay access.jsonl --old main --new .
   pilotfish replay access.log --old old/ --new new/ --from gateway/istio-system/ingress`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -41,19 +42,11 @@ Exit codes: 0 nothing differs, 1 something does, 2 could not run.`,
 			if args[0] == "-" && slices.Contains(append([]string{old, new}, f.config.paths...), "-") {
 				return usagef("standard input is the log: it cannot be the configuration, too")
 			}
-			states := []string{old, new}
-			if new == "" {
-				states = states[:1]
-			} else if isPath(old) != isPath(new) {
-				return usagef("--old and --new: give two paths, or two git revisions")
-			} else if !isPath(old) {
-				states = []string{old + ".." + new}
-			}
 			log, unreadable, err := readLog(cmd.InOrStdin(), args[0])
 			if err != nil {
 				return couldNotRun{err}
 			}
-			before, after, err := f.states(cmd, states)
+			before, after, err := f.states(cmd, f.side(old), f.side(new))
 			if err != nil {
 				return err
 			}
@@ -81,8 +74,9 @@ Exit codes: 0 nothing differs, 1 something does, 2 could not run.`,
 	return cmd
 }
 
+// isPath tells what --config takes from revisions.
 func isPath(s string) bool {
-	if s == "-" {
+	if s == "-" || strings.Contains(s, ":") {
 		return true
 	}
 	_, err := os.Stat(s)
@@ -138,4 +132,16 @@ func writeReplay(to io.Writer, format string, r *meshtest.Replayed) error {
 	}
 	_, err := fmt.Fprint(to, t.b.String())
 	return err
+}
+
+// side is what --old or --new names: a path, a git revision of --config, or
+// without either --config as it is.
+func (f *diffFlags) side(name string) side {
+	switch {
+	case name == "":
+		return side{paths: f.named()}
+	case isPath(name):
+		return side{paths: []string{name}}
+	}
+	return side{revision: name, paths: f.named()}
 }

@@ -5,7 +5,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"sigs.k8s.io/yaml"
@@ -13,7 +15,11 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/e2e/envoytest"
 )
 
-var consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```\n")
+var (
+	consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```\n")
+	// consoleCommand is a command, with the lines of it that follow after "> ".
+	consoleCommand = regexp.MustCompile(`(?m)^\$ (.*\n(?:> .*\n)*)`)
+)
 
 // TestWalkthrough runs each command of a page in a copy of the folder that it
 // is about and compares what it prints; -update writes it.
@@ -37,7 +43,7 @@ func walk(t *testing.T, page, folder string, atLeast int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "examples") // so that .. is the page's, too
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("../../examples", folder))); err != nil {
 		t.Fatal(err)
 	}
@@ -49,11 +55,12 @@ func walk(t *testing.T, page, folder string, atLeast int) {
 	if err := os.Symlink(self, filepath.Join(bin, "pilotfish")); err != nil {
 		t.Fatal(err)
 	}
-	envoy := envoytest.Binary(t)
+	envoy, envoys := envoytest.Binary(t), filepath.Dir(filepath.Dir(envoytest.Old(t)))
+	t.Cleanup(func() { endUp(t, filepath.Join(dir, "../up.pid")) })
 	sh := func(command string) string {
 		cmd := exec.Command("sh", "-c", command)
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), asCommand+"=1", "ENVOY="+envoy, "PATH="+bin+":"+os.Getenv("PATH"),
+		cmd.Env = append(os.Environ(), asCommand+"=1", "ENVOY="+envoy, "ENVOYS="+envoys, "PATH="+bin+":"+os.Getenv("PATH"),
 			"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com")
 		out, _ := cmd.CombinedOutput() // an exit code says what was found
 		return string(out)
@@ -62,11 +69,9 @@ func walk(t *testing.T, page, folder string, atLeast int) {
 	got := consoleBlock.ReplaceAllStringFunc(string(text), func(block string) string {
 		var b strings.Builder
 		b.WriteString("```console\n")
-		for line := range strings.Lines(consoleBlock.FindStringSubmatch(block)[1]) {
-			if command, ok := strings.CutPrefix(line, "$ "); ok {
-				commands++
-				b.WriteString(line + sh(strings.TrimSpace(command)))
-			}
+		for _, m := range consoleCommand.FindAllStringSubmatch(block, -1) {
+			commands++
+			b.WriteString(m[0] + sh(strings.ReplaceAll(strings.TrimSpace(m[1]), "\n> ", "\n")))
 		}
 		return b.String() + "```\n"
 	})
@@ -85,6 +90,26 @@ func walk(t *testing.T, page, folder string, atLeast int) {
 		out, _ := exec.Command("diff", "-u", doc, want).CombinedOutput()
 		t.Errorf("the page and the commands say different things (-update writes the page anew):\n%s", out)
 	}
+}
+
+// endUp waits for the end of the mesh that a page has run and ended, and ends
+// it if the page did not come to that.
+func endUp(t *testing.T, file string) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = syscall.Kill(pid, syscall.SIGTERM)
+	envoytest.Eventually(t, patience, func() string {
+		if syscall.Kill(pid, 0) == nil {
+			return "pilotfish up is still there"
+		}
+		return ""
+	})
 }
 
 // The gate of the page is the workflow's: the pull request that breaks a test

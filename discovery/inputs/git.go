@@ -32,7 +32,7 @@ func revisionTexts(ctx context.Context, kept Kept, rev, at string) ([]file.Text,
 	}
 	prefix, err := git(ctx, dir, "rev-parse", "--show-prefix")
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%q is no path, and no git revision: %w", rev, err)
 	}
 	inside := path.Join(strings.TrimSpace(string(prefix)), filepath.ToSlash(base))
 	if _, err := git(ctx, dir, "rev-parse", "--verify", "--quiet", rev+"^{commit}"); err != nil {
