@@ -188,7 +188,7 @@ func Parse(name string, data []byte) (*File, []config.Problem) {
 			}
 			break
 		}
-		p.document(root.Content[0])
+		p.document(withoutMerges(root.Content[0]))
 	}
 	if len(f.Cases) == 0 && len(p.problems) == 0 {
 		p.fault(1, "NoTests", "holds no test: want a list under tests or testCases")

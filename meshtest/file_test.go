@@ -1,6 +1,7 @@
 package meshtest_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -33,6 +34,42 @@ func TestUnknownKeysOfForall(t *testing.T) {
 	}
 	if len(f.Cases) != 1 || f.Cases[0].Name != "good" {
 		t.Errorf("the cases that can be read: %d", len(f.Cases))
+	}
+}
+
+// Merge keys stand for what they merge in; what an object says itself goes before it.
+func TestMergeKeys(t *testing.T) {
+	const text = `tests:
+- &all
+  name: all
+  from: &web {workload: web, namespace: shop}
+  request: &get {url: "http://reviews/", headers: {x-user: qa}}
+  expect: {status: 200}
+- <<: *all
+  name: other
+  from: {<<: [*web, {plain: true}], workload: client}
+  request: {<<: *get, method: POST}
+- {<<: *all, nam: x}
+- {<<: 5, name: wrong, from: *web, request: *get, expect: {status: 200}}
+- {name: itself, from: *web, request: {url: "http://a/", jwt: &j {a: *j}}, expect: {status: 200}}
+`
+	f, problems := meshtest.Parse("x_test.yaml", []byte(text))
+	var got []string
+	for _, c := range f.Cases {
+		got = append(got, fmt.Sprintf("%s: %s %s %s %v %d", c.Name, c.From.String(), c.Request.Method, c.Request.URL, c.Request.Headers, *c.Expect.Status))
+	}
+	for _, p := range problems {
+		got = append(got, p.String())
+	}
+	want := []string{
+		"all: web.shop  http://reviews/ map[x-user:qa] 200",
+		"other: plain/shop POST http://reviews/ map[x-user:qa] 200",
+		`x_test.yaml:11:14: error: unknown key "nam": did you mean "name"? (UnknownKey)`,
+		`x_test.yaml:12:4: error: unknown key "<<": want one of expect, forall, from, name, request, table (UnknownKey)`,
+		"x_test.yaml:13:63: error: request.jwt.a: contains itself (InvalidTest)",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

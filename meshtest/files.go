@@ -18,8 +18,11 @@ func Files(path string) ([]string, []config.Problem, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if !info.IsDir() {
+	if info.Mode().IsRegular() {
 		return []string{path}, nil, nil
+	}
+	if !info.IsDir() {
+		return nil, nil, &fs.PathError{Op: "read", Path: path, Err: errNotAFile}
 	}
 	var out []string
 	var problems []config.Problem
@@ -33,12 +36,18 @@ func Files(path string) ([]string, []config.Problem, error) {
 		case d.IsDir() && at != path && strings.HasPrefix(d.Name(), "."):
 			return filepath.SkipDir
 		case !d.IsDir() && (strings.HasSuffix(at, "_test.yaml") || strings.HasSuffix(at, "_test.yml")):
+			if info, err := os.Stat(at); err == nil && !info.Mode().IsRegular() { // reading it might never end
+				problems = append(problems, Unreadable(at, errNotAFile))
+				return nil
+			}
 			out = append(out, at)
 		}
 		return nil
 	})
 	return out, problems, err
 }
+
+var errNotAFile = errors.New("it is neither a file nor a folder")
 
 // Unreadable is the problem of a file or folder that an error is about.
 func Unreadable(at string, err error) config.Problem {

@@ -47,6 +47,10 @@ func (s shape) check(path string, n *yaml.Node, t reflect.Type) {
 		}
 	case isWhole(t.Kind()) && n.ShortTag() != "!!int", // YAML's reader would cut off the rest
 		n.Decode(reflect.New(t).Interface()) != nil:
+		if t.Kind() == reflect.Interface { // which takes everything else
+			s.faultAt(n, path, "contains itself")
+			return
+		}
 		s.wrong(path, n, t)
 	}
 }

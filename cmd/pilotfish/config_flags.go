@@ -100,6 +100,9 @@ func (f *configFlags) texts(name string) []file.Text {
 	if s := f.kept[name]; s != nil {
 		return s.Texts
 	}
+	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() { // reading a pipe might never end
+		return nil
+	}
 	data, err := os.ReadFile(name) //nolint:gosec // the user names it, or it was read as configuration
 	if err != nil {
 		return nil

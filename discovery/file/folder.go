@@ -30,8 +30,8 @@ type content struct {
 	problems []config.Problem
 }
 
-// maxFile bounds the size of a file in bytes.
-const maxFile = 64 << 20
+// MaxSize bounds the size of a file in bytes; a larger one is not read.
+const MaxSize = 64 << 20
 
 func tooLarge(path string) config.Problem {
 	return config.Problem{
@@ -90,7 +90,7 @@ func (f *folder) read(file found, had *content) *content {
 		}
 		return now
 	}
-	if file.info.Size() > maxFile {
+	if file.info.Size() > MaxSize {
 		return keep(tooLarge(file.path))
 	}
 	data, err := os.ReadFile(file.path)

@@ -185,6 +185,11 @@ func (r *reader) document(n *yaml.Node, offset int) []document {
 		}
 		return out
 	}
+	if h.kind == "List" && h.items != nil && target(h.items).ShortTag() != "!!null" {
+		return []document{{broken: true, problems: []config.Problem{{
+			Severity: config.Error, Code: "NotAnObject", Field: "items", Message: "is no list of objects", File: r.file, Line: h.items.Line + offset,
+		}}}}
+	}
 	return []document{r.object(h, n, offset)}
 }
 

@@ -2,6 +2,7 @@ package file
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -42,6 +43,8 @@ func walk(roots []string, before func(dir string)) listing {
 			w.fail(root, err)
 		case info.IsDir():
 			w.dir(root, nil)
+		case !info.Mode().IsRegular():
+			w.fail(root, NotAFile(info.Mode()))
 		default:
 			w.watch(filepath.Dir(root))
 			w.link(root, info)
@@ -72,6 +75,19 @@ func unreadable(path string, err error) config.Problem {
 		Severity: config.Error, Code: "Unreadable", File: path,
 		Message: "cannot be read: " + err.Error() + staysInEffect,
 	}
+}
+
+// NotAFile says what something is that is no folder and no file with content of
+// its own: reading it might never end.
+func NotAFile(mode fs.FileMode) error {
+	what := "device"
+	switch {
+	case mode&fs.ModeNamedPipe != 0:
+		what = "named pipe"
+	case mode&fs.ModeSocket != 0:
+		what = "socket"
+	}
+	return fmt.Errorf("it is a %s, not a file", what)
 }
 
 // staysInEffect ends what is said of a file that a Source cannot read.
@@ -110,17 +126,21 @@ func (w *walker) dir(path string, above []string) {
 		}
 		info, err := os.Stat(at)
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // gone meanwhile, or a dangling link
+		case errors.Is(err, fs.ErrNotExist):
+			if to, err := os.Readlink(at); err == nil && isConfig(name) { // otherwise it is gone meanwhile
+				w.fail(at, fmt.Errorf("it is a link to %s, which does not exist", to))
+			}
 		case err != nil:
 			w.fail(at, err)
 		case info.IsDir():
 			w.dir(at, above)
-		case info.Mode().IsRegular() && isConfig(name):
-			if item.Type()&fs.ModeSymlink != 0 {
-				w.link(at, info)
-			} else {
-				w.file(at, filepath.Join(real, name), info)
-			}
+		case !isConfig(name):
+		case !info.Mode().IsRegular():
+			w.fail(at, NotAFile(info.Mode()))
+		case item.Type()&fs.ModeSymlink != 0:
+			w.link(at, info)
+		default:
+			w.file(at, filepath.Join(real, name), info)
 		}
 	}
 }

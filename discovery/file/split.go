@@ -9,11 +9,17 @@ type chunk struct {
 	line int
 }
 
+// mark may stand before a document (YAML 1.2, 5.2).
+const mark = "\ufeff"
+
 // split cuts a YAML stream at its document markers, so that a document that
 // does not parse leaves the others readable. A line that starts with "---" is
 // a marker wherever it stands, also inside a block scalar (YAML 1.2, 9.1.2).
 func split(data []byte) []chunk {
-	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	data = bytes.TrimPrefix(data, []byte(mark))
+	if bytes.Contains(data, []byte("\n"+mark)) { // of files that were joined
+		data = bytes.ReplaceAll(data, []byte("\n"+mark), []byte("\n"))
+	}
 	var out []chunk
 	cur := chunk{line: 1}
 	start, line := 0, 1

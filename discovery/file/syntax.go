@@ -24,6 +24,8 @@ var hints = map[string]string{
 	"found unexpected end of stream":                        "a quote is not closed",
 	"found undefined tag handle":                            "quote a value that starts with an exclamation mark",
 	"invalid leading UTF-8 octet":                           "save the file as UTF-8",
+	"invalid trailing UTF-8 octet":                          "save the file as UTF-8",
+	"control characters are not allowed":                    "is it text, saved as UTF-8?",
 	"did not find expected alphabetic or numeric character": "quote a value that starts with an asterisk or an ampersand",
 }
 

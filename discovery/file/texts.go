@@ -44,7 +44,7 @@ func ReadTexts(path string) ([]Text, []config.Problem, error) {
 	problems := make([][]config.Problem, len(l.files))
 	inParallel(len(l.files), func(i int) {
 		f := &l.files[i]
-		if f.info.Size() > maxFile {
+		if f.info.Size() > MaxSize {
 			problems[i] = []config.Problem{tooLarge(f.path)}
 			return
 		}

@@ -110,7 +110,7 @@ func except(texts, again []file.Text) []file.Text {
 
 func textsOf(ctx context.Context, o *Options, path string) ([]file.Text, []config.Problem, error) {
 	if path == "-" {
-		return stdinTexts(o)
+		return stdinTexts(ctx, o)
 	}
 	info, err := os.Stat(path)
 	rev, inside, named := strings.Cut(path, ":")
@@ -121,6 +121,8 @@ func textsOf(ctx context.Context, o *Options, path string) ([]file.Text, []confi
 		return revisionTexts(ctx, o.Kept, o.Revision, path)
 	case err != nil:
 		return nil, nil, err
+	case !info.IsDir() && !info.Mode().IsRegular():
+		return pipeTexts(ctx, o, path, info.Mode())
 	}
 	if info.IsDir() {
 		if recipe := kustomization(func(name string) bool {

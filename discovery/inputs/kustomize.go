@@ -3,6 +3,7 @@ package inputs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 
@@ -40,8 +41,8 @@ func kustomize(files filesys.FileSystem, root string, name func(path string) str
 		return nil, cleanErr
 	}
 	f := failure{files: files}
-	if local.remote != nil {
-		f = *local.remote
+	if local.refused != nil {
+		f = *local.refused
 	} else {
 		f.explain(dir.String(), err.Error())
 	}
@@ -57,21 +58,27 @@ func kustomize(files filesys.FileSystem, root string, name func(path string) str
 // kustomize reads each recipe before what it names.
 type localFiles struct {
 	filesys.FileSystem
-	remote *failure // the first of those that do; kustomize tells it as a missing file
+	refused *failure // the first recipe that is not read; kustomize tells it as a missing file
 }
 
 // ReadFile is that of filesys.FileSystem.
 func (l *localFiles) ReadFile(path string) ([]byte, error) {
 	data, err := l.FileSystem.ReadFile(path)
-	if err != nil || !slices.Contains(konfig.RecognizedKustomizationFileNames(), filepath.Base(path)) {
+	if !slices.Contains(konfig.RecognizedKustomizationFileNames(), filepath.Base(path)) {
 		return data, err
+	}
+	if errors.Is(err, fs.ErrPermission) && l.refused == nil { // which kustomize takes for a missing one
+		l.refused = &failure{file: path, message: "cannot be read: permission denied"}
+	}
+	if err != nil {
+		return nil, err
 	}
 	n := remoteIn(parseRecipe(data))
 	if n == nil {
 		return data, nil
 	}
-	if l.remote == nil {
-		l.remote = &failure{file: path, line: n.Line, column: n.Column, message: fmt.Sprintf(
+	if l.refused == nil {
+		l.refused = &failure{file: path, line: n.Line, column: n.Column, message: fmt.Sprintf(
 			`%q is elsewhere, and nothing is downloaded: vendor it, as "kustomize localize" does, or pipe what "kustomize build" prints into --config -`, n.Value)}
 	}
 	return nil, errors.New("names something elsewhere")

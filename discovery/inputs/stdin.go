@@ -2,35 +2,85 @@ package inputs
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
 	"github.com/pilotfish-mesh/pilotfish/discovery/file"
 )
 
-// stdin is the name of standard input.
-const stdin = "<stdin>"
-
-// stdinTexts reads standard input. What Helm prints comes apart by the
-// templates that it is of.
-func stdinTexts(o *Options) ([]file.Text, []config.Problem, error) {
+// stdinTexts reads standard input.
+func stdinTexts(ctx context.Context, o *Options) ([]file.Text, []config.Problem, error) {
 	if o.Stdin == nil {
 		return nil, nil, errors.New("standard input is not available")
 	}
-	data, err := o.Stdin()
+	data, err := untilDone(ctx, o.Stdin)
 	if err != nil {
 		return nil, nil, err
 	}
+	return printed(o.Kept, "<stdin>", data, "standard input")
+}
+
+// pipeTexts reads a named pipe, as a shell makes of <(helm template ...), or a
+// device that hands out characters.
+func pipeTexts(ctx context.Context, o *Options, path string, mode fs.FileMode) ([]file.Text, []config.Problem, error) {
+	if mode&(fs.ModeNamedPipe|fs.ModeCharDevice) == 0 {
+		return nil, nil, fmt.Errorf("%s cannot be read: %w", path, file.NotAFile(mode))
+	}
+	data, err := untilDone(ctx, func() ([]byte, error) {
+		f, err := os.Open(path) //nolint:gosec // the user names it
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }()
+		return io.ReadAll(io.LimitReader(f, file.MaxSize+1))
+	})
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case len(data) > file.MaxSize:
+		return nil, nil, fmt.Errorf("%s is larger than %d MiB", path, file.MaxSize>>20)
+	}
+	return printed(o.Kept, path, data, path)
+}
+
+// untilDone reads what may never come, until ctx ends. What is still waited for
+// then is left to wait.
+func untilDone(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		data, err := read()
+		done <- result{data, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case r := <-done:
+		return r.data, r.err
+	}
+}
+
+// printed is what a program has printed. What Helm prints comes apart by the
+// templates that it is of.
+func printed(kept Kept, name string, data []byte, what string) ([]file.Text, []config.Problem, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
-		return nil, nil, errors.New("standard input is empty: did the command before the pipe fail?")
+		return nil, nil, fmt.Errorf("%s is empty: did the command before the pipe fail?", what)
 	}
 	var out []file.Text
 	add := func(template string, above int, data []byte) {
-		t := file.Text{Name: stdin, Data: data, Above: above, Strict: true}
+		t := file.Text{Name: name, Data: data, Above: above, Strict: true}
 		if template != "" {
 			t.Name += " (" + template + ")"
 		}
-		o.Kept.add(t, template, false)
+		kept.add(t, template, false)
 		out = append(out, t)
 	}
 	template, begin, above := "", 0, 0 // of the text that is not added yet
