@@ -75,11 +75,11 @@ func BenchmarkTest10000(b *testing.B) {
 func BenchmarkDiff(b *testing.B) {
 	before, after := wide(b, "3s"), wide(b, "2s")
 	bare := func(dir string) *config.Mesh {
-		m, _, err := inputs.LoadBare(context.Background(), inputs.Options{Paths: []string{dir}, Validate: translate.Check})
+		m, err := inputs.LoadBare(context.Background(), inputs.Options{Paths: []string{dir}, Validate: translate.Check})
 		if err != nil {
 			b.Fatal(err)
 		}
-		return m
+		return m.Mesh
 	}
 	b.ReportAllocs()
 	for b.Loop() {

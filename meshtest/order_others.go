@@ -8,10 +8,9 @@ import (
 	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
-// notOrdered are changes whose place in an order is not tried, since what a
-// cluster makes of them is not known for the states in between: services and
-// their endpoints, workloads, certificates.
-func notOrdered(before, after *config.Mesh) []config.Key {
+// changedOthers are the objects that differ and are none of Istio's: services
+// and their endpoints, workloads, certificates.
+func changedOthers(before, after *config.Mesh) []config.Key {
 	seen, pods := map[config.Key]bool{}, map[config.Key]bool{}
 	for a, b := range after.Services.Changed(before.Services) {
 		noteChange(seen, a, b, func(s *config.Service) *config.Meta { return &s.Meta })

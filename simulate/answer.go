@@ -119,6 +119,7 @@ type Security struct {
 	Source *Source `json:"source,omitempty"`
 
 	takes func(identity string) bool // what Verifies says; nil takes any
+	lacks string                     // the secret that it needs and that is not there
 	// principals are more than one name by which policies know the client.
 	principals  []string
 	certificate *Certificate // of a client outside

@@ -246,4 +246,19 @@ func (c *Config) secret(name string) *tls.Secret {
 	return out
 }
 
+// lacking is a secret that a side's TLS needs and does not have, or "".
+func (c *Config) lacking(t *tls.CommonTlsContext) string {
+	if c.lacks == nil {
+		return ""
+	}
+	named := slices.Clone(t.GetTlsCertificateSdsSecretConfigs())
+	named = append(named, t.GetValidationContextSdsSecretConfig(), t.GetCombinedValidationContext().GetValidationContextSdsSecretConfig())
+	for _, s := range named {
+		if name := s.GetName(); name != "" && c.lacks(name) {
+			return name
+		}
+	}
+	return ""
+}
+
 func isFile(d *core.DataSource) bool { return d.GetFilename() != "" }

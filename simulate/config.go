@@ -46,6 +46,7 @@ type Config struct {
 	parts     []*Part
 	endpoints func(cluster string) *translate.Resource
 	secrets   func(name string) *translate.Resource // nil: none is known
+	lacks     func(name string) bool                // a secret that must be there; nil: no
 
 	mu       sync.Mutex // guards what follows
 	assigned map[string]*endpoint.ClusterLoadAssignment

@@ -55,6 +55,10 @@ func (w *way) follow(h *Hop, from *Pod, conn *Conn, hops int) {
 
 // arrive is what happens at one endpoint.
 func (w *way) arrive(h *Hop, d *Destination, ep *Endpoint, sent *Sent, from *Pod, conn *Conn, hops int) {
+	if s := ep.Security; s != nil && s.lacks != "" {
+		ep.Server = &Hop{Proxy: h.Proxy, Side: h.Side, Reply: &Reply{Reason: noSecret(s.lacks), Source: d.Source}}
+		return
+	}
 	to, ok := splitAddress(ep.Address)
 	if !ok || to.Addr().IsLoopback() {
 		ep.Workload = "outside"

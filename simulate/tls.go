@@ -48,6 +48,10 @@ func (e *exchange) terminate(fc *listener.FilterChain) bool {
 		e.close("the chain wants TLS and the client speaks plaintext: the connection is closed")
 		return false
 	}
+	if name := e.config.lacking(c.GetCommonTlsContext()); name != "" {
+		e.close(noSecret(name))
+		return false
+	}
 	check := e.checkOf(c)
 	required := check.required
 	if usesMeshCertificate(c.GetCommonTlsContext()) != t.Mesh {
@@ -98,6 +102,10 @@ func usesMeshCertificate(c *tls.CommonTlsContext) bool {
 	return false
 }
 
+func noSecret(name string) string {
+	return "the secret " + name + " does not exist: the handshake fails"
+}
+
 func (e *exchange) close(why string) {
 	e.hop.Reply = &Reply{Reason: why}
 }
@@ -127,8 +135,8 @@ func (c *Config) upstream(socket *core.TransportSocket) (s *Security, alpn []str
 	case *raw.RawBuffer:
 		return &Security{Mode: Plaintext}, nil, ""
 	case *tls.UpstreamTlsContext:
-		s := &Security{Mode: TLS, SNI: t.GetSni()}
 		common := t.GetCommonTlsContext()
+		s := &Security{Mode: TLS, SNI: t.GetSni(), lacks: c.lacking(common)}
 		if len(common.GetTlsCertificateSdsSecretConfigs()) > 0 || len(common.GetTlsCertificates()) > 0 {
 			s.Mode = MTLS
 		}

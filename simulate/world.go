@@ -36,6 +36,9 @@ type World struct {
 	// servers is what Serves found, "" for a host that nobody has routes for.
 	servers map[hosted]string
 
+	// expected are the Secrets and ConfigMaps that are not taken to be there.
+	expected map[config.Key]bool
+
 	addresses sync.Once
 	services  map[string]*config.Service // by virtual address; see servicesAt
 }
@@ -73,6 +76,14 @@ func NewWorld(m *config.Mesh) *World {
 // With arranges another state of the configuration. What the two have in
 // common is translated once.
 func (w *World) With(m *config.Mesh) *World { return newWorld(m, w.translator, w.pieces) }
+
+// Expecting says that Secrets and ConfigMaps exist where the mesh has them and
+// nowhere else: others that a folder does not have are taken to be there. It
+// goes before the first question.
+func (w *World) Expecting(keys map[config.Key]bool) *World {
+	w.expected = keys
+	return w
+}
 
 func newWorld(m *config.Mesh, t *translate.Translator, shared *pieces) *World {
 	w := &World{translator: t, pieces: shared, byAddress: map[netip.Addr]*Pod{}, parts: map[translate.Class]*classPart{}, servers: map[hosted]string{}}
@@ -191,6 +202,10 @@ func (w *World) Config(p *Pod) *Config {
 		p.config.secrets = func(name string) *translate.Resource {
 			r, _ := w.translator.Secret(w.Mesh, translate.ReaderOf(proxy), name)
 			return r
+		}
+		p.config.lacks = func(name string) bool {
+			key, ok := translate.NamedSecret(name, proxy.Namespace)
+			return ok && w.expected[key] && p.config.secrets(name) == nil
 		}
 	})
 	return p.config

@@ -92,6 +92,14 @@ func parseSecretName(name, namespace string) (secretRef, bool) {
 	return r, r.name != "" && r.namespace != "" && !strings.Contains(r.name, "/")
 }
 
+// NamedSecret is the Secret or ConfigMap that the SDS resource of a name is made
+// of, for a proxy of namespace; false if it is made of none. A certificate
+// authority may be in the Secret of the suffixed name instead.
+func NamedSecret(name, namespace string) (key config.Key, ok bool) {
+	r, ok := parseSecretName(name, namespace)
+	return r.meta().Key, ok && fileSecret(name) == nil
+}
+
 // SecretsOf returns the Secrets that the SDS resource of a name may be made of,
 // for a proxy of namespace; not guarded if it is made of none, or if
 // ReferenceGrants say who has it (Translator.Secret asks them).

@@ -60,8 +60,8 @@ Exit codes: 0 no request is answered differently, 1 some are, 2 could not run.`,
 
 // state is one of the two that are compared.
 type state struct {
+	*inputs.Bare
 	world  *simulate.World
-	places map[config.Key]inputs.Place
 	broken bool // parts could not be read
 }
 
@@ -75,6 +75,9 @@ func (f *diffFlags) execute(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 && f.config.kubeconfig == "" {
 		return usagef("want A..B, A, OLD NEW or --kubeconfig: two states to compare")
 	}
+	if len(args) == 0 && f.order {
+		return usagef("--order needs both states in files: A..B, A, or OLD NEW")
+	}
 	first, second := f.sides(args)
 	before, after, err := f.states(cmd, first, second)
 	if err != nil {
@@ -83,15 +86,12 @@ func (f *diffFlags) execute(cmd *cobra.Command, args []string) error {
 	d := meshtest.Diff(before.world, after.world)
 	for i := range d.Objects {
 		o := &d.Objects[i]
-		at, ok := after.places[o.Object]
-		if !ok {
-			at = before.places[o.Object]
-		}
+		at := placeOf(o.Object, before, after)
 		o.File, o.Line = at.File, at.Line
 	}
 	r := &diffReport{Difference: d, before: before.world, after: after.world}
 	if f.order {
-		r.Order = meshtest.SafeOrder(d, before.world, after.world)
+		r.Order = meshtest.SafeOrder(d, before.world, after.world, between(before.Bare, after.Bare))
 	}
 	if f.xds {
 		r.Resources = resourceDiffs(d, before.world, after.world)
@@ -106,6 +106,13 @@ func (f *diffFlags) execute(cmd *cobra.Command, args []string) error {
 		return findings{}
 	}
 	return nil
+}
+
+func placeOf(object config.Key, before, after *state) inputs.Place {
+	if at, ok := after.Places[object]; ok {
+		return at
+	}
+	return before.Places[object]
 }
 
 var errPartly = errors.New("parts of the configuration could not be read: the answer is about the rest")
@@ -151,15 +158,15 @@ func (f *diffFlags) states(cmd *cobra.Command, first, second side) (before, afte
 			return nil, nil, err
 		}
 		o.Memory = memory
-		m, places, err := inputs.LoadBare(cmd.Context(), o)
+		b, err := inputs.LoadBare(cmd.Context(), o)
 		if err != nil {
 			return nil, nil, couldNotRun{err}
 		}
-		out[i] = &state{places: places, broken: f.config.tellProblems(cmd.ErrOrStderr(), m)}
+		out[i] = &state{Bare: b, broken: f.config.tellProblems(cmd.ErrOrStderr(), b.Mesh)}
 		if i == 0 {
-			out[i].world = simulate.NewWorld(m)
+			out[i].world = simulate.NewWorld(b.Mesh)
 		} else {
-			out[i].world = out[0].world.With(m)
+			out[i].world = out[0].world.With(b.Mesh)
 		}
 	}
 	return out[0], out[1], nil
@@ -333,31 +340,6 @@ func (t *diffText) requests(r *diffReport) {
 		t.detail("before", q.Before)
 		t.detail("after", q.After)
 		t.detail("example", "pilotfish ask "+q.Witness)
-	}
-}
-
-func (t *diffText) order(o *meshtest.Order) {
-	switch {
-	case o == nil:
-		return
-	case o.Any:
-		t.title("Any order of applying is safe")
-		return
-	case len(o.Steps) == 0 && len(o.Untried) > 0:
-		t.title("Which order is safe is not known")
-	case len(o.Steps) == 0:
-		t.title("No safe order was found: apply all at once")
-	default:
-		t.title("Apply in this order")
-		for i, s := range o.Steps {
-			t.item("%d. %s", i+1, s)
-		}
-	}
-	if o.Danger != "" {
-		t.detail("because", o.Danger)
-	}
-	if o.Witness != "" {
-		t.detail("example", "pilotfish ask "+o.Witness)
 	}
 }
 

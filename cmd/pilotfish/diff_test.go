@@ -51,6 +51,16 @@ func TestDiff(t *testing.T) {
 			"{host: reviews, subset: v2}}]\n    timeout", "{host: reviews, subset: v3}}]\n    timeout",
 			"  - {name: v2, labels: {version: v2}}", "  - {name: v2, labels: {version: v2}}\n  - {name: v3, labels: {version: v2}}",
 		}, []string{"--order"}},
+		"order-workloads": {exitFailure, []string{
+			"{host: reviews, subset: v2}}]\n    timeout", "{host: reviews, subset: v3}}]\n    timeout",
+			"  - {name: v2, labels: {version: v2}}", "  - {name: v2, labels: {version: v2}}\n  - {name: v3, labels: {version: v3}}\n" + `---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: reviews-v3, namespace: shop}
+spec: {selector: {matchLabels: {version: v3}}, template: {metadata: {labels: {app: reviews, version: v3}}, spec: {containers: [{name: c, image: c}]}}}
+---
+`,
+		}, []string{"--order"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := changed(t, c.change...)

@@ -28,9 +28,10 @@ func NewMemory(check discovery.Validator) *Memory {
 	return &Memory{check: check, documents: map[string]remembered{}}
 }
 
-// Objects is the function Objects.
-func (m *Memory) Objects(texts []Text, addresses func(pod config.Key, labels map[string]string) []string) ([]discovery.Change, []config.Problem) {
-	return objects(texts, addresses, m.check, m)
+// Given are the objects that texts define, in their order: a later definition
+// of one counts.
+func (m *Memory) Given(texts []Text) ([]*discovery.Object, []config.Problem) {
+	return given(texts, m.check, m)
 }
 
 // of is what a document came to, as it would at this place.

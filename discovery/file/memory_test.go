@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
+	"github.com/pilotfish-mesh/pilotfish/discovery"
 	"github.com/pilotfish-mesh/pilotfish/discovery/file"
 )
 
@@ -26,8 +27,13 @@ func TestMemoryIsAsReadAnew(t *testing.T) {
 		after = append(after, file.Text{Name: "other/" + text.Name, Data: append([]byte("# one\n# two\n---\n"), text.Data...)})
 	}
 	memory := file.NewMemory(nil)
-	first, _ := memory.Objects(before, nil)
-	got, problems := memory.Objects(after, nil)
+	objects := func(texts []file.Text) ([]discovery.Change, []config.Problem) {
+		given, problems := memory.Given(texts)
+		changes, more := file.InCluster(given, nil)
+		return changes, append(problems, more...)
+	}
+	first, _ := objects(before)
+	got, problems := objects(after)
 	want, wantProblems := file.Objects(after, nil, nil)
 	if d := cmp.Diff(want, got, protocmp.Transform()); d != "" {
 		t.Errorf("objects (-anew +remembered):\n%s", d)

@@ -79,10 +79,13 @@ func IsConfig(path string) bool {
 // of an object counts. addresses is that of WithAddresses. check, which may be
 // nil, is that of ParseChecked.
 func Objects(texts []Text, addresses func(pod config.Key, labels map[string]string) []string, check discovery.Validator) ([]discovery.Change, []config.Problem) {
-	return objects(texts, addresses, check, nil)
+	given, problems := given(texts, check, nil)
+	changes, more := InCluster(given, addresses)
+	return changes, append(problems, more...)
 }
 
-func objects(texts []Text, addresses func(config.Key, map[string]string) []string, check discovery.Validator, memory *Memory) ([]discovery.Change, []config.Problem) {
+// given are the objects that texts define, each once.
+func given(texts []Text, check discovery.Validator, memory *Memory) ([]*discovery.Object, []config.Problem) {
 	read := make([]*content, len(texts))
 	inParallel(len(texts), func(i int) {
 		t := &texts[i]
@@ -90,9 +93,14 @@ func objects(texts []Text, addresses func(config.Key, map[string]string) []strin
 		read[i] = &content{}
 		read[i].take(r.stream(t.Data), nil)
 	})
-	objects, problems := settled(read, nil)
-	c := newCluster(objects, addresses)
-	problems = append(problems, c.run()...)
+	return settled(read, nil)
+}
+
+// InCluster are objects, each given once, with those that a cluster would add.
+// addresses is that of WithAddresses.
+func InCluster(given []*discovery.Object, addresses func(pod config.Key, labels map[string]string) []string) ([]discovery.Change, []config.Problem) {
+	c := newCluster(given, addresses)
+	problems := c.run()
 	changes := make([]discovery.Change, len(c.objects))
 	for i, o := range c.objects {
 		changes[i] = discovery.Change{Object: *o}

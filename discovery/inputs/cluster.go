@@ -3,6 +3,7 @@ package inputs
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"k8s.io/client-go/rest"
 
@@ -16,31 +17,52 @@ import (
 // files over it differ in the files alone. It is for one goroutine.
 type Cluster struct {
 	config *rest.Config
-	store  *discovery.Store // nil before it is read
-	above  []discovery.Change
+	files  *layer // nil before it is read
 }
 
 // NewCluster is the cluster of an API server. Nothing is read yet.
 func NewCluster(c *rest.Config) *Cluster { return &Cluster{config: c} }
 
-// with is the cluster with what files say on top.
-func (c *Cluster) with(ctx context.Context, validate discovery.Validator, changes []discovery.Change, problems []config.Problem) (*config.Mesh, error) {
-	if c.store == nil {
-		store := discovery.NewStore(validate, file.Name, kube.Name)
-		store.Synced(file.Name)
-		if err := readCluster(ctx, c.config, store); err != nil {
-			return nil, err
-		}
-		c.store = store
+// layer is the cluster with nothing above.
+func (c *Cluster) layer(ctx context.Context, validate discovery.Validator) (*layer, error) {
+	if c.files != nil {
+		c.files.clear()
+		return c.files, nil
 	}
-	for i := range c.above { // in a step of its own: nothing of the state before is a last good version
-		c.above[i].Deleted = true
+	store := discovery.NewStore(validate, file.Name, kube.Name)
+	store.Synced(file.Name)
+	if err := readCluster(ctx, c.config, store); err != nil {
+		return nil, err
 	}
-	c.store.Apply(file.Name, c.above)
-	c.above = changes
-	c.store.Replace(file.Name, changes, problems)
-	return c.store.Mesh(), nil
+	c.files = &layer{store: store}
+	return c.files, nil
 }
+
+// layer is what files say in a store, on top of what else is in it.
+type layer struct {
+	store *discovery.Store
+	held  []discovery.Change
+}
+
+// hold puts changes in the place of those before.
+func (l *layer) hold(changes []discovery.Change, problems []config.Problem) *config.Mesh {
+	now := make(map[config.Key]bool, len(changes))
+	for i := range changes {
+		now[changes[i].Object.Meta.Key] = true
+	}
+	step := slices.Clip(changes)
+	for i := range l.held {
+		if key := l.held[i].Object.Meta.Key; !now[key] {
+			step = append(step, discovery.Change{Deleted: true, Object: discovery.Object{Meta: config.Meta{Key: key}}})
+		}
+	}
+	l.held = changes
+	l.store.Replace(file.Name, step, problems)
+	return l.store.Mesh()
+}
+
+// clear takes all away, so that nothing of it is a last good version.
+func (l *layer) clear() { l.hold(nil, nil) }
 
 // readCluster reads a live cluster until its first complete view.
 func readCluster(ctx context.Context, c *rest.Config, store *discovery.Store) error {

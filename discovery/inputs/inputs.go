@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/pilotfish-mesh/pilotfish/config"
@@ -41,16 +40,8 @@ type Options struct {
 	// Kept, if it is not nil, gets what is in no file of its name, by the name.
 	Kept Kept
 	// Memory, if it is not nil, has what other states of the configuration came
-	// to; it checks with Validate, too.
+	// to, for LoadBare; it checks with Validate, too.
 	Memory *file.Memory
-}
-
-// objects are those that texts are of.
-func (o *Options) objects(texts []file.Text) ([]discovery.Change, []config.Problem) {
-	if o.Memory != nil {
-		return o.Memory.Objects(texts, newAddresses().of)
-	}
-	return file.Objects(texts, newAddresses().of, o.Validate)
 }
 
 // Load reads everything. Mistakes in the configuration are the Mesh's
@@ -61,19 +52,22 @@ func Load(ctx context.Context, o Options) (*config.Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	changes, more := o.objects(texts)
-	return o.mesh(ctx, changes, append(problems, more...))
+	changes, more := file.Objects(texts, newAddresses().of, o.Validate)
+	l, err := o.layer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.hold(changes, append(problems, more...)), nil
 }
 
-// mesh is that of the files' objects, and the cluster.
-func (o *Options) mesh(ctx context.Context, changes []discovery.Change, problems []config.Problem) (*config.Mesh, error) {
+// layer is what files say, over the cluster if there is one; nothing as yet.
+func (o *Options) layer(ctx context.Context) (*layer, error) {
 	if o.Cluster != nil {
-		return o.Cluster.with(ctx, o.Validate, changes, problems)
+		return o.Cluster.layer(ctx, o.Validate)
 	}
 	store := discovery.NewStore(o.Validate, file.Name)
-	store.Replace(file.Name, changes, problems)
 	store.Synced(file.Name)
-	return store.Mesh(), nil
+	return &layer{store: store}, nil
 }
 
 // Texts reads the files of the paths, in order. What several paths lead to is
@@ -140,33 +134,6 @@ func textsOf(ctx context.Context, o *Options, path string) ([]file.Text, []confi
 		}
 	}
 	return file.ReadTexts(path)
-}
-
-// Place is where an object stands.
-type Place struct {
-	File string
-	Line int
-}
-
-// LoadBare is Load without places: two states of a configuration then differ
-// in nothing but content. The places are returned beside it. Workloads keep
-// theirs, since no resource says where they stand.
-func LoadBare(ctx context.Context, o Options) (*config.Mesh, map[config.Key]Place, error) {
-	texts, problems, err := Texts(ctx, o)
-	if err != nil {
-		return nil, nil, err
-	}
-	changes, more := o.objects(texts)
-	places := map[config.Key]Place{}
-	for i := range changes {
-		object := &changes[i].Object
-		places[object.Meta.Key] = Place{object.Meta.File, object.Meta.Line}
-		if _, istio := object.Body.(proto.Message); istio || object.Meta.Kind == "Service" {
-			object.Meta.File, object.Meta.Line, object.Meta.Lines = "", 0, nil
-		}
-	}
-	m, err := o.mesh(ctx, changes, append(problems, more...))
-	return m, places, err
 }
 
 // Failed is a Problem that says why a configuration could not be read.

@@ -75,6 +75,13 @@ func (l *steady) more(t *testing.T, n int) {
 	})
 }
 
+// failed is how many requests have failed.
+func (l *steady) failed() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.failures)
+}
+
 // end ends the load.
 func (l *steady) end() {
 	l.cancel()
