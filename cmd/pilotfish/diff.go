@@ -303,6 +303,10 @@ func (t *diffText) write(r *diffReport) {
 			t.item("and %d more (-o json lists them)", len(r.Proxies)-i)
 			break
 		}
+		if len(p.Resources) == 0 {
+			t.item("%s %s", p.Workload, p.Change)
+			continue
+		}
 		t.item("%s %s: %s", p.Workload, p.Change, listed(p.Resources))
 	}
 	if r.Others > 0 {
