@@ -276,12 +276,18 @@ func (k *Keeper) listStored(root *Root, stored *selfSigned) {
 // create writes the self-signed root where there is none: of several replicas
 // the first one wins. One that has been deleted is written again.
 func (k *Keeper) create(ctx context.Context, self *selfSigned) error {
+	lost := false // the root that namespaces trust
 	if self == nil {
 		r, err := SelfSigned("cluster.local")
 		if err != nil {
 			return err
 		}
 		self = &selfSigned{active: r, since: k.authority.options.Now()}
+		_, err = k.client.CoreV1().ConfigMaps(k.namespace).Get(ctx, BundleConfigMap, metav1.GetOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+		lost = err == nil
 	} else {
 		k.log.Warn("certificate authority: its Secret was deleted; it is written again", zap.String("secret", SelfSignedSecret))
 	}
@@ -292,6 +298,10 @@ func (k *Keeper) create(ctx context.Context, self *selfSigned) error {
 	_, err = k.client.CoreV1().Secrets(k.namespace).Create(ctx, s, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
 		return nil // it comes by the watch, as one's own does
+	}
+	if err == nil && lost {
+		k.log.Error("certificate authority: the root that the mesh trusts is lost, and another one was made: proxies refuse those with certificates of the other root until they have it",
+			zap.String("secret", SelfSignedSecret), zap.String("trusted before, in ConfigMap", BundleConfigMap), zap.Stringer("root", self.active))
 	}
 	return err
 }

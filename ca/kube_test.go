@@ -175,6 +175,41 @@ func TestReplicasRaceForTheRoot(t *testing.T) {
 	}
 }
 
+// A root that is lost with its Secret while no replica runs is replaced, and the
+// log says so; the first one of all replaces nothing.
+func TestLostRoot(t *testing.T) {
+	client := testNamespace(t, "lost-root")
+	const loud = "the root that the mesh trusts is lost"
+	k := keep(t, client, "lost-root", 0)
+	before := k.root("is there", any1)
+	k.stop()
+	if n := strings.Count(k.said(), loud); n != 0 {
+		t.Errorf("the first root: %s", k.said())
+	}
+	if err := client.CoreV1().Secrets("lost-root").Delete(t.Context(), "istio-ca-secret", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	bundle := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: BundleConfigMap}, Data: map[string]string{"root-cert.pem": string(encodeCertificates(before.roots...))}}
+	if _, err := client.CoreV1().ConfigMaps("lost-root").Create(t.Context(), bundle, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	k = keep(t, client, "lost-root", 0)
+	k.root("is another one", func(r *Root) bool { return !r.same(before) })
+	k.stop()
+	if n := strings.Count(k.said(), loud); n != 1 {
+		t.Errorf("said %d times: %s", n, k.said())
+	}
+}
+
+// said is what the log holds.
+func (k *keeping) said() string {
+	var lines []string
+	for _, l := range k.logs.All() {
+		lines = append(lines, l.Message)
+	}
+	return strings.Join(lines, "\n")
+}
+
 // A Secret that is deleted is written again with the same root.
 func TestDeletedRoot(t *testing.T) {
 	client := testNamespace(t, "deleted-root")

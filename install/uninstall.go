@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"helm.sh/helm/v4/pkg/kube"
 	release "helm.sh/helm/v4/pkg/release/v1"
 	"helm.sh/helm/v4/pkg/storage/driver"
+	"istio.io/api/label"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -43,7 +45,7 @@ type Removal struct {
 // Uninstall removes a control plane. A revision that is named has to be there.
 func (c *Cluster) Uninstall(ctx context.Context, r Removal) error {
 	if r.Purge {
-		return errors.Join(c.purge(ctx, r.Timeout), c.injectedPods(ctx))
+		return errors.Join(c.purge(ctx, r.Timeout), c.injectedPods(ctx, ""))
 	}
 	if !r.Force {
 		if err := c.refuseTagged(ctx, r.Revision); err != nil {
@@ -59,7 +61,20 @@ func (c *Cluster) Uninstall(ctx context.Context, r Removal) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.tellLeft(ctx), c.injectedPods(ctx))
+	return errors.Join(c.removeLease(ctx, leaderLease+"-"+cmp.Or(r.Revision, defaultTag)), c.tellLeft(ctx), c.injectedPods(ctx, r.Revision))
+}
+
+// removeLease removes one that its holder could not give back: the right to do
+// so went with the release.
+func (c *Cluster) removeLease(ctx context.Context, name string) error {
+	return ignoreGone(c.kube.CoordinationV1().Leases(Namespace).Delete(ctx, name, metav1.DeleteOptions{}))
+}
+
+func ignoreGone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 // tellLeft says what stays, unless a control plane does that needs it.
@@ -176,12 +191,6 @@ func (c *Cluster) remove(name string) (there bool, err error) {
 }
 
 func (c *Cluster) purge(ctx context.Context, timeout time.Duration) error {
-	ignoreGone := func(err error) error {
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		return err
-	}
 	revisions, err := c.controlPlanes()
 	if err != nil {
 		return err
@@ -221,7 +230,7 @@ func (c *Cluster) purge(ctx context.Context, timeout time.Duration) error {
 		if l.Name != leaderLease && !strings.HasPrefix(l.Name, leaderLease+"-") {
 			continue
 		}
-		if err := ignoreGone(c.kube.CoordinationV1().Leases(Namespace).Delete(ctx, l.Name, metav1.DeleteOptions{})); err != nil {
+		if err := c.removeLease(ctx, l.Name); err != nil {
 			return err
 		}
 	}
@@ -229,20 +238,25 @@ func (c *Cluster) purge(ctx context.Context, timeout time.Duration) error {
 	return nil
 }
 
-// injectedPods tells of pods that keep a sidecar which nobody configures.
-func (c *Cluster) injectedPods(ctx context.Context) error {
+// injectedPods tells of pods that keep a sidecar which nobody configures: one of
+// a revision, or any if none is named.
+func (c *Cluster) injectedPods(ctx context.Context, revision string) error {
 	pods, err := c.kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{LabelSelector: "security.istio.io/tlsMode"})
 	if err != nil {
 		return err
 	}
 	var names []string
 	for _, p := range pods.Items {
-		if p.DeletionTimestamp == nil {
+		if p.DeletionTimestamp == nil && (revision == "" || p.Annotations[label.IoIstioRev.Name] == revision) {
 			names = append(names, p.Namespace+"/"+p.Name)
 		}
 	}
+	of, todo := "", "remove the label istio-injection from their namespaces"
+	if revision != "" {
+		of, todo = " of revision "+revision, "move their namespaces to another revision"
+	}
 	if n := len(names); n > 0 {
-		c.say("! %d pods still have a sidecar, such as %s: remove the label istio-injection from their namespaces and restart them", n, strings.Join(names[:min(n, 3)], ", "))
+		c.say("! %d pods still have a sidecar%s, such as %s: %s and restart them", n, of, strings.Join(names[:min(n, 3)], ", "), todo)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -65,7 +66,45 @@ func TestUninstallOfNothing(t *testing.T) {
 	if err := c.Uninstall(t.Context(), Removal{Revision: "none"}); err == nil || err.Error() != `revision "none" is not installed: there is no release pilotfish-none` {
 		t.Error(err)
 	}
+	kubetest.Shared(t).Client(t).Apply(t, `{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}
+---
+{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: pilotfish-leader-default, namespace: istio-system}, spec: {holderIdentity: one-that-has-ended}}`)
 	if err := c.Uninstall(t.Context(), Removal{}); err != nil || !strings.Contains(said.String(), "– release pilotfish is not there\n") {
 		t.Errorf("%v: %s", err, said)
+	}
+	if _, err := c.kube.CoordinationV1().Leases("istio-system").Get(t.Context(), "pilotfish-leader-default", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the Lease stays: %v", err)
+	}
+}
+
+const withSidecars = `
+{apiVersion: v1, kind: Namespace, metadata: {name: moved}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: first, namespace: moved, labels: {security.istio.io/tlsMode: istio}, annotations: {istio.io/rev: default}}
+spec: {containers: [{name: app, image: app}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: second, namespace: moved, labels: {security.istio.io/tlsMode: istio}, annotations: {istio.io/rev: canary}}
+spec: {containers: [{name: app, image: app}]}
+`
+
+// Who removes a revision is told of its own sidecars only.
+func TestSidecarsThatStay(t *testing.T) {
+	c, said := installed(t)
+	client := kubetest.Shared(t).Client(t)
+	client.Apply(t, withSidecars)
+	t.Cleanup(func() { client.Delete(t, withSidecars) })
+	for revision, want := range map[string]string{
+		"canary": "! 1 pods still have a sidecar of revision canary, such as moved/second: move their namespaces to another revision and restart them\n",
+		"none":   "",
+		"":       "! 2 pods still have a sidecar, such as moved/first, moved/second: remove the label istio-injection from their namespaces and restart them\n",
+	} {
+		said.Reset()
+		if err := c.injectedPods(t.Context(), revision); err != nil || said.String() != want {
+			t.Errorf("%q: %v, %q, want %q", revision, err, said, want)
+		}
 	}
 }

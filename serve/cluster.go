@@ -220,6 +220,9 @@ func (c *cluster) followTrust(ctx context.Context, plane *Plane) {
 	var last *config.Settings
 	for {
 		if m := plane.Store.Mesh(); m != nil && m.Settings != last {
+			if last != nil {
+				c.tellSettings(last.Meta.Key.Name, m.Settings.Meta.Key.Name)
+			}
 			last = m.Settings
 			var extra []*x509.Certificate
 			for i, d := range last.Mesh.GetCaCertificates() {
@@ -240,6 +243,18 @@ func (c *cluster) followTrust(ctx context.Context, plane *Plane) {
 			return
 		case <-changed:
 		}
+	}
+}
+
+// tellSettings says that no ConfigMap has the MeshConfig any more, or that
+// another one has.
+func (c *cluster) tellSettings(was, is string) {
+	switch {
+	case is == was:
+	case is == "":
+		c.log.Warn("MeshConfig: no ConfigMap has it any more: the defaults are in effect", zap.String("configMap", was))
+	default:
+		c.log.Info("MeshConfig: another ConfigMap is in effect", zap.String("configMap", is), zap.String("before", was))
 	}
 }
 

@@ -107,6 +107,17 @@ func (r *replica) ready() *replica {
 	return r
 }
 
+// says waits for a line of the log.
+func (r *replica) says(message string) {
+	r.t.Helper()
+	envoytest.Eventually(r.t, 30*time.Second, func() string {
+		if r.logs.FilterMessage(message).Len() == 0 {
+			return "the log does not say: " + message
+		}
+		return ""
+	})
+}
+
 // unready is what /ready says, nothing if the replica is ready.
 func (r *replica) unready() string {
 	code, body := get(r.t, "http://"+r.at["serving readiness"]+"/ready")

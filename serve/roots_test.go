@@ -64,7 +64,8 @@ func TestAgentsAreToldOfRoots(t *testing.T) {
 	}
 	other := newAuthority(t)
 	pem := readFile(t, other.root())
-	s.Client(t).Apply(t, fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    caCertificates:\n    - pem: %q\n", pem))
+	settings := fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    caCertificates:\n    - pem: %q\n", pem)
+	s.Client(t).Apply(t, settings)
 	second := told()
 	if strings.Count(second, "BEGIN") != 2 || !strings.Contains(second, pem) {
 		t.Errorf("told of %q", second)
@@ -75,6 +76,11 @@ func TestAgentsAreToldOfRoots(t *testing.T) {
 		}
 		return ""
 	})
+	s.Client(t).Delete(t, settings)
+	if third := told(); third != first {
+		t.Errorf("told of %q without MeshConfig", third)
+	}
+	r.says("MeshConfig: no ConfigMap has it any more: the defaults are in effect")
 }
 
 func readFile(t *testing.T, path string) string {

@@ -191,6 +191,20 @@ func TestWebhooksOfACluster(t *testing.T) {
 		}
 	})
 	t.Run("there before", func(t *testing.T) { a.changesWhatWasThere(t) })
+	t.Run("deleted", func(t *testing.T) { a.tellsWhatIsGone(t) })
+}
+
+// tellsWhatIsGone: nobody would notice that pods get no sidecar any more.
+func (a *admitted) tellsWhatIsGone(t *testing.T) {
+	api := a.kube.AdmissionregistrationV1()
+	if err := api.MutatingWebhookConfigurations().Delete(t.Context(), "istio-sidecar-injector", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := api.ValidatingWebhookConfigurations().Delete(t.Context(), "istio-validator-istio-system", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	a.says("webhook configuration was deleted: new pods that it chose get no sidecar; pilotfish install makes it again")
+	a.says("webhook configuration was deleted: wrong objects that it chose are let in; pilotfish install makes it again")
 }
 
 const noRoute = `

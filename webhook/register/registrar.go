@@ -70,7 +70,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 		}
 	}
 	on := cache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { changed() }, UpdateFunc: func(_, _ any) { changed() },
+		AddFunc: func(any) { changed() }, UpdateFunc: func(_, _ any) { changed() }, DeleteFunc: r.gone,
 	}
 	configurations := factory.Admissionregistration().V1()
 	for _, i := range []cache.SharedIndexInformer{
@@ -85,6 +85,27 @@ func (r *Registrar) Run(ctx context.Context) error {
 	s := &settling{r, configurations.MutatingWebhookConfigurations().Lister(), configurations.ValidatingWebhookConfigurations().Lister()}
 	s.loop(ctx, wake)
 	return nil
+}
+
+// gone tells that a configuration was deleted, which the control plane has no
+// right to make again. That of a tag is gone as well when the tag leads to
+// another revision.
+func (r *Registrar) gone(o any) {
+	if last, ok := o.(cache.DeletedFinalStateUnknown); ok {
+		o = last.Obj
+	}
+	switch c := o.(type) {
+	case *admission.MutatingWebhookConfiguration:
+		r.tellGone(c.ObjectMeta, "new pods that it chose get no sidecar")
+	case *admission.ValidatingWebhookConfiguration:
+		r.tellGone(c.ObjectMeta, "wrong objects that it chose are let in")
+	}
+}
+
+func (r *Registrar) tellGone(m metav1.ObjectMeta, consequence string) {
+	if m.Labels[label.IoIstioTag.Name] == "" {
+		r.Log.Warn("webhook configuration was deleted: "+consequence+"; pilotfish install makes it again", zap.String("configuration", m.Name))
+	}
 }
 
 // settling is one run of a Registrar.
