@@ -158,7 +158,8 @@ func TestHostileSizes(t *testing.T) {
 			}
 			problems, bytes := translated(t, sound, h.proxy)
 			_, quarter := translated(t, h.yaml(h.size/4), h.proxy)
-			if float64(bytes) > 6*float64(quarter) {
+			// Four, and twice as much, since room for more is made by doubling it.
+			if float64(bytes) > 8*float64(quarter) {
 				t.Errorf("%d bytes allocated for all, %d for a quarter of it", bytes, quarter)
 			}
 			t.Logf("%d bytes of YAML, %d problems, %d bytes allocated for each", len(sound), len(problems), bytes/uint64(len(sound)))

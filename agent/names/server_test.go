@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -77,14 +78,17 @@ func FuzzParse(f *testing.F) {
 // says about another.
 func upstream(t *testing.T) string {
 	t.Helper()
-	u, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", u.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	var u net.PacketConn
+	var l net.Listener
+	onFreePort(t, func(at string) (err error) {
+		if u, err = net.ListenPacket("udp", at); err != nil {
+			return err
+		}
+		if l, err = net.Listen("tcp", at); err != nil {
+			_ = u.Close()
+		}
+		return err
+	})
 	t.Cleanup(func() { _, _ = u.Close(), l.Close() })
 	go func() {
 		b := make([]byte, 4096)
@@ -136,19 +140,33 @@ func respond(query []byte, whole bool) []byte {
 	return b
 }
 
+// onFreePort calls listen with an address that was free over TCP. UDP, or
+// another process, may have it by then: the next one is tried.
+func onFreePort(t *testing.T, listen func(at string) error) (at string) {
+	t.Helper()
+	for range 20 {
+		probe, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = probe.Addr().String()
+		_ = probe.Close()
+		if err = listen(at); err == nil {
+			return at
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("no port is free for UDP and TCP")
+	return ""
+}
+
 func start(t *testing.T, r names.Resolver, in config.NameTable) (client *net.Resolver, at string) {
 	t.Helper()
 	s := names.NewServer(r, zap.NewNop())
 	s.Use(table(t, in))
-	probe, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at = probe.Addr().String()
-	_ = probe.Close()
-	if err := s.Listen(at); err != nil {
-		t.Fatal(err)
-	}
+	at = onFreePort(t, s.Listen)
 	t.Cleanup(s.Close)
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, at)

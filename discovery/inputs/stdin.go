@@ -22,7 +22,7 @@ func stdinTexts(ctx context.Context, o *Options) ([]file.Text, []config.Problem,
 	if err != nil {
 		return nil, nil, err
 	}
-	return printed(o.Kept, "<stdin>", data, "standard input")
+	return outputOf(o.Kept, "<stdin>", data, "standard input")
 }
 
 // pipeTexts reads a named pipe, as a shell makes of <(helm template ...), or a
@@ -45,7 +45,7 @@ func pipeTexts(ctx context.Context, o *Options, path string, mode fs.FileMode) (
 	case len(data) > file.MaxSize:
 		return nil, nil, fmt.Errorf("%s is larger than %d MiB", path, file.MaxSize>>20)
 	}
-	return printed(o.Kept, path, data, path)
+	return outputOf(o.Kept, path, data, path)
 }
 
 // untilDone reads what may never come, until ctx ends. What is still waited for
@@ -68,9 +68,9 @@ func untilDone(ctx context.Context, read func() ([]byte, error)) ([]byte, error)
 	}
 }
 
-// printed is what a program has printed. What Helm prints comes apart by the
+// outputOf is what a program has printed. What Helm prints comes apart by the
 // templates that it is of.
-func printed(kept Kept, name string, data []byte, what string) ([]file.Text, []config.Problem, error) {
+func outputOf(kept Kept, name string, data []byte, what string) ([]file.Text, []config.Problem, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, nil, fmt.Errorf("%s is empty: did the command before the pipe fail?", what)
 	}
