@@ -83,6 +83,7 @@ type target struct {
 var schemePorts = map[string]uint16{"http": 80, "https": 443, "tls": 443}
 
 func parseTarget(text string) (*target, error) {
+	typed := text
 	if !strings.Contains(text, "://") {
 		text = "http://" + text
 	}
@@ -97,7 +98,7 @@ func parseTarget(text string) (*target, error) {
 		return nil, fmt.Errorf("URL %q: scheme %q: want http, https, tcp or tls", text, u.Scheme)
 	}
 	if t.host == "" {
-		return nil, fmt.Errorf("URL %q names no host", text)
+		return nil, fmt.Errorf("URL %q names no host", typed)
 	}
 	t.port = schemePorts[u.Scheme]
 	if p := u.Port(); p != "" {
@@ -232,7 +233,11 @@ func (w *World) Find(name string) (*Pod, error) {
 
 func (w *World) nearestWorkload(name string) string {
 	var names []string
+	ns, workload, _ := strings.Cut(name, ".")
 	for _, p := range w.pods {
+		if p.Namespace == ns && p.WorkloadName() == workload { // the wrong way round
+			return workload + "." + ns
+		}
 		if strings.Contains(name, "/") {
 			names = append(names, p.Name())
 		} else {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -40,6 +41,11 @@ With A..B and A, --config says which paths of the repository are compared. With
 --kubeconfig both states are on top of that cluster; without A it is compared with
 what it would be once --config is applied.
 
+With --order it says in which order the change can be applied, object by object, so
+that no request fails in between: Istio's objects, Services, workloads (and where to
+wait until they are ready), Secrets, ConfigMaps and Namespaces, each step with what
+would fail if it came earlier. Where no order is safe it says which steps fail.
+
 Exit codes: 0 no request is answered differently, 1 some are, 2 could not run.`,
 		Example: `  pilotfish diff main..HEAD
   pilotfish diff main --config overlays/prod --markdown
@@ -52,7 +58,7 @@ Exit codes: 0 no request is answered differently, 1 some are, 2 could not run.`,
 	fl := cmd.Flags()
 	fl.BoolVar(&f.markdown, "markdown", false, "for a comment on a pull request; the same as -o markdown")
 	fl.BoolVar(&f.xds, "xds", false, "also show how the resources differ")
-	fl.BoolVar(&f.order, "order", false, "also give an order of applying without a failed request in between")
+	fl.BoolVar(&f.order, "order", false, "also give an order of applying the objects without a failed request in between")
 	f.config.add(cmd)
 	f.out.add(cmd, "text", "json", "yaml", "junit", "sarif", "markdown", "github", "html")
 	return cmd
@@ -77,6 +83,9 @@ func (f *diffFlags) execute(cmd *cobra.Command, args []string) error {
 	}
 	if len(args) == 0 && f.order {
 		return usagef("--order needs both states in files: A..B, A, or OLD NEW")
+	}
+	if err := twoRevisions(args); err != nil {
+		return err
 	}
 	first, second := f.sides(args)
 	before, after, err := f.states(cmd, first, second)
@@ -130,6 +139,18 @@ func (f *diffFlags) named() []string {
 		return []string{"."}
 	}
 	return f.config.paths
+}
+
+// twoRevisions refuses git's other ways to name two revisions.
+func twoRevisions(args []string) error {
+	a, b, three := strings.Cut(strings.Join(args, " "), "...")
+	switch {
+	case len(args) == 1 && three:
+		return usagef("%q: want two dots, %s..%s, or $(git merge-base %[2]s %[3]s)..%[3]s for what the branch itself changes", args[0], a, cmp.Or(b, "HEAD"))
+	case len(args) == 2 && !isPath(args[0]) && !isPath(args[1]):
+		return usagef("%q and %q are no paths: want two paths, or revisions as %s..%s", args[0], args[1], args[0], args[1])
+	}
+	return nil
 }
 
 // sides are those that diff's arguments name.

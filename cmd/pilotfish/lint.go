@@ -140,7 +140,7 @@ func (f *lintFlags) execute(cmd *cobra.Command, args []string) error {
 }
 
 // unreadable are the codes of what is not there to be judged.
-var unreadable = map[string]bool{"MalformedYAML": true, "NotAnObject": true, "Unreadable": true, "TooLarge": true, "InputFailed": true, "HelmChart": true}
+var unreadable = map[string]bool{"MalformedYAML": true, "NotAnObject": true, "Unreadable": true, "TooLarge": true, "InputFailed": true, "NothingToRead": true, "HelmChart": true}
 
 func (f *lintFlags) findings(cmd *cobra.Command, paths []string, envoys []*meshtest.Envoy) ([]meshtest.Finding, error) {
 	o, err := f.config.options(cmd.InOrStdin(), "", paths)

@@ -15,6 +15,9 @@ func TestLintIsSilentOnExamples(t *testing.T) {
 		t.Fatalf("%d examples, %v", len(dirs), err)
 	}
 	for _, dir := range dirs {
+		if filepath.Base(dir) == "ci" { // pipelines, and no mesh
+			continue
+		}
 		code, stdout, stderr := run("lint", dir, "--fail-on", "warning", "-o", "json")
 		var found struct {
 			Findings []struct{ Severity, Message string }

@@ -11,6 +11,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/pilotfish-mesh/pilotfish/config"
 )
 
 // Exit codes.
@@ -58,7 +61,11 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintf(stderr, "pilotfish: %v\n", err)
 		return exitFailure
 	}
-	_, _ = fmt.Fprintf(stderr, "pilotfish: %v\nRun '%s --help' for usage.\n", strings.TrimSpace(err.Error()), cmd.CommandPath())
+	_, _ = fmt.Fprintf(stderr, "pilotfish: %v\n", strings.TrimSpace(err.Error()))
+	if !started && cmd.Runnable() {
+		_, _ = fmt.Fprintf(stderr, "Usage: %s\n", cmd.UseLine())
+	}
+	_, _ = fmt.Fprintf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
 	return exitUsage
 }
 
@@ -84,13 +91,31 @@ func onStart(c *cobra.Command, started *bool) {
 	}
 }
 
+// nearestFlag says which flag may have been meant by one that does not exist.
+func nearestFlag(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) == 1 {
+		return err
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if near := config.Nearest(unknown.GetSpecifiedName(), names); near != "" {
+		return fmt.Errorf("%w: did you mean --%s?", err, near)
+	}
+	return err
+}
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "pilotfish",
 		Short: "A control plane for Envoy that reads Istio's configuration",
 		Long: `Pilotfish reads Kubernetes, or a folder of YAML, and Istio's configuration API,
 translates it to Envoy configuration and serves it to sidecars and gateways.`,
-		Example: `  pilotfish up examples/canary          a mesh on this machine, with real Envoys
+		Example: `  pilotfish lint mesh/                  what is wrong with a folder of YAML
+  pilotfish ask --from web.shop http://reviews/ --config mesh/
+                                        what happens to a request, and why
+  pilotfish diff main..HEAD             which requests a change answers differently
+  pilotfish up examples/canary          a mesh on this machine, with real Envoys
   pilotfish serve --config mesh/        a control plane for a folder of YAML
   pilotfish serve --kubeconfig FILE     a control plane for a cluster
   pilotfish inject -f deployment.yaml   the sidecar in YAML, without a webhook`,
@@ -98,6 +123,7 @@ translates it to Envoy configuration and serves it to sidecars and gateways.`,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
+	root.SetFlagErrorFunc(nearestFlag)
 	root.AddCommand(newServe(), newUp(), newInject(), newVersion())
 	root.AddCommand(newInstall(), newUninstall(), newVerify(), newTag(), newCA())
 	root.AddCommand(newAsk(), newTest(), newLint(), newDiff(), newReplay(), newRollout(), newWait())

@@ -187,6 +187,8 @@ func (f *testFlags) verdict(stderr io.Writer, r *testRun) error {
 	switch {
 	case broken > 0:
 		return couldNotRun{fmt.Errorf("%d of the tests and files could not be run", broken)}
+	case len(r.results) == 0 && slices.ContainsFunc(r.suites, func(s *suite) bool { return len(s.cases) > 0 }):
+		return couldNotRun{fmt.Errorf("no test ran: no case has a name that --run %q matches", f.run)}
 	case len(r.results) == 0:
 		return couldNotRun{errors.New("no test ran: want files named *_test.yaml")}
 	case failed > 0, r.mutants != nil && len(r.mutants.Survived) > 0:

@@ -133,7 +133,11 @@ func textsOf(ctx context.Context, o *Options, path string) ([]file.Text, []confi
 			return []file.Text{t}, nil, nil
 		}
 	}
-	return file.ReadTexts(path)
+	texts, problems, err := file.ReadTexts(path)
+	if info.IsDir() && len(texts) == 0 && len(problems) == 0 && err == nil {
+		problems = append(problems, config.Problem{Severity: config.Warning, Code: nothingCode, File: path, Message: "no YAML is in this folder"})
+	}
+	return texts, problems, err
 }
 
 // Failed is a Problem that says why a configuration could not be read.
@@ -144,4 +148,7 @@ func Failed(err error) config.Problem {
 	return config.Problem{Severity: config.Error, Code: failedCode, Message: err.Error()}
 }
 
-const failedCode = "InputFailed"
+const (
+	failedCode  = "InputFailed"
+	nothingCode = "NothingToRead"
+)
