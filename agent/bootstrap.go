@@ -276,6 +276,8 @@ func (b *Bootstrap) runtimeLayers() object {
 		"overload.global_downstream_max_connections": strconv.Itoa(1<<31 - 1),
 		// Istio's users write regular expressions beyond Envoy's default of 100.
 		"re2.max_program_size.error_level": 32768,
+		// As with Istio, a path's #fragment is taken off: Envoy would refuse the request.
+		"envoy.reloadable_features.http_reject_path_with_fragment": false,
 	}
 	maps.Copy(static, b.Runtime)
 	return object{"layers": list{

@@ -42,14 +42,18 @@ func unescapeSlashes(p string) string {
 	return strings.NewReplacer("%2f", "/", "%2F", "/", "%5c", `\`, "%5C", `\`).Replace(p)
 }
 
+// mergeSlashes leaves one of several slashes, but two of a path that has
+// nothing else: Envoy puts the first and the last around what is between.
 func mergeSlashes(p string) string {
-	var b strings.Builder
-	for i := range len(p) {
-		if p[i] != '/' || i == 0 || p[i-1] != '/' {
-			b.WriteByte(p[i])
-		}
+	if !strings.Contains(p, "//") {
+		return p
 	}
-	return b.String()
+	segments := strings.FieldsFunc(p, func(r rune) bool { return r == '/' })
+	merged := "/" + strings.Join(segments, "/")
+	if strings.HasSuffix(p, "/") {
+		merged += "/"
+	}
+	return merged
 }
 
 // canonicalPath follows RFC 3986 section 6.2.2: escapes of unreserved

@@ -3,9 +3,8 @@ package judge
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
-
-	"sigs.k8s.io/yaml"
 
 	"github.com/pilotfish-mesh/pilotfish/simulate"
 )
@@ -18,7 +17,6 @@ var workloads = []struct{ app, version, ns string }{
 // base is what all configurations have in common.
 var base = func() string {
 	var b strings.Builder
-	b.WriteString("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: \"outboundTrafficPolicy: {mode: REGISTRY_ONLY}\"}\n")
 	seen := map[string]bool{}
 	for _, w := range workloads {
 		if !seen[w.app] {
@@ -57,9 +55,39 @@ kind: DestinationRule
 metadata: {name: two, namespace: a}
 spec: {host: two, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]}
 ---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: entry, namespace: a}
+spec:
+  hosts: [entry.test, "*.wild.test"]
+  resolution: STATIC
+  workloadSelector: {labels: {app: two}}
+  ports: [{number: 80, targetPort: ` + fmt.Sprint(appPort) + `, name: http, protocol: HTTP}]
+---
 `)
 	return b.String()
 }()
+
+// meshConfig is the mesh's settings, with one of the ways to normalize paths;
+// the default if empty.
+func meshConfig(normalization string) object {
+	mesh := "outboundTrafficPolicy: {mode: REGISTRY_ONLY}"
+	if normalization != "" {
+		mesh += "\npathNormalization: {normalization: " + normalization + "}"
+	}
+	return object{"apiVersion": "v1", "kind": "ConfigMap", "metadata": object{"name": "istio", "namespace": "istio-system"}, "data": object{"mesh": mesh}}
+}
+
+// inMesh adds settings of the mesh, and which services the sidecar knows.
+func (d dice) inMesh(objects []object) []object {
+	if d.chance(70) {
+		objects = append(objects, meshConfig(d.one("NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")))
+	}
+	if d.chance(15) {
+		objects = append(objects, network("Sidecar", "a", "reach", object{"egress": []any{object{"hosts": d.some("./*", "b/*", "*/two.a.svc.cluster.local", "*/*.wild.test", "*/x.test", "./entry.test")}}}))
+	}
+	return objects
+}
 
 // markers tells which configuration is in effect; its arguments are numbers.
 const markers = `---
@@ -94,7 +122,7 @@ func (d dice) one(list ...string) string { return list[d.IntN(len(list))] }
 func (d dice) chance(percent int) bool { return d.IntN(100) < percent }
 
 var hosts = []string{
-	"one", "two", "three.b", "one.a.svc.cluster.local", "v.test", "w.v.test", "*.v.test", "*.test", "x.test", "xx.test",
+	"one", "two", "three.b", "one.a.svc.cluster.local", "v.test", "w.v.test", "*.v.test", "*.test", "x.test", "xx.test", "entry.test", "*.wild.test", "w.wild.test",
 }
 
 // configuration is a set of VirtualServices, on the mesh or a gateway.
@@ -168,7 +196,7 @@ func (d dice) body(name string) object {
 }
 
 func (d dice) destination() object {
-	to := object{"host": d.one("one", "two", "three.b.svc.cluster.local", "nowhere")}
+	to := object{"host": d.one("one", "one", "two", "two", "three.b.svc.cluster.local", "nowhere", "entry.test", "w.wild.test")}
 	if d.chance(60) && (to["host"] == "one" || to["host"] == "two") {
 		to["subset"] = d.one("v1", "v2", "v2", "v1", "v9", "v8")
 	}
@@ -212,7 +240,7 @@ func (d dice) forward(r object) {
 		r["mirror"] = object{"host": d.one("one", "two")}
 	}
 	if d.chance(20) {
-		r["timeout"] = "5s"
+		r["timeout"] = d.one("5s", "0s")
 	}
 	if d.chance(10) {
 		r["retries"] = object{"attempts": d.IntN(3)}
@@ -280,6 +308,28 @@ func (d dice) text(words ...string) object {
 
 var paths = []string{"/", "/a", "/a/b", "/a/", "/A", "/ab", "/b", "/b/a", "/api/v1"}
 
+// oddPaths are those that normalization may change.
+var oddPaths = []string{
+	"/a/../b", "//a", "/a//b", "/%61", "/a%2Fb", "/a/./b", "/a%2f%2fb", "/a/%2e%2E/b", "/a/..%2Fb", "/%5Ca", "/a%5c..%5cb",
+	"/../b", "/a/..", "/a/b/../..//A", "//", "/a//../b", "/a/.", "/a/...", "/%2F%2Fa", "/%C3%A4", "/%7Ea/../a", "/a/b/?q=/../1",
+}
+
+// rawPaths are those that stand in no URL, and that the servers here take.
+var rawPaths = []string{"/a#b", `/a\b`, `/a\..\b`}
+
+// spelled is a host as some clients write it.
+func (d dice) spelled(host string) string {
+	switch d.IntN(4) {
+	case 0:
+		return strings.ToUpper(host)
+	case 1:
+		return host + "."
+	case 2:
+		return host + d.one(":80", ":8080", ":081", ":")
+	}
+	return host + ".:80"
+}
+
 func (d dice) match() object {
 	m := object{}
 	if d.chance(65) {
@@ -339,12 +389,15 @@ func (d dice) request(objects []object) *asked {
 	h := &simulate.HTTP{
 		Method: d.one("GET", "GET", "GET", "POST", "OPTIONS", "HEAD"), Scheme: "http",
 		Authority: d.one("one", "two", "three.b", "one.a", "ONE.a", "one:80", "v.test", "w.v.test", "a.b.v.test", "x.test", "xx.test", "unknown", "one.a.svc.cluster.local"),
-		Path:      d.one(append([]string{"/a/../b", "//a", "/a//b", "/%61", "/a%2Fb", "/a/./b", "/a;x=1", "/api/v1/x", "/A/b"}, paths...)...),
+		Path:      d.one(slices.Concat(oddPaths, rawPaths, []string{"/a;x=1", "/api/v1/x", "/A/b"}, paths)...),
 	}
-	if d.chance(75) {
-		hosts := objects[d.IntN(len(objects))]["spec"].(object)["hosts"].([]any)
+	if spec, _ := objects[d.IntN(len(objects))]["spec"].(object); spec["hosts"] != nil && d.chance(75) {
+		hosts := spec["hosts"].([]any)
 		host := hosts[d.IntN(len(hosts))].(string)
 		h.Authority = strings.Replace(host, "*", d.one("x", "a.b", "w"), 1)
+	}
+	if d.chance(20) {
+		h.Authority = d.spelled(h.Authority)
 	}
 	if d.chance(40) {
 		h.Path += "?" + d.one("q=1", "q", "q=one&r=2", "r=1&q=2", "x=1", "q=1&q=2", "q=", "q=%31")
@@ -366,14 +419,4 @@ func (d dice) request(objects []object) *asked {
 	return &asked{Side: d.one("outbound", "outbound", "gateway"), HTTP: h}
 }
 
-func text(objects []object) string {
-	var parts []string
-	for _, o := range sparingMarkers(objects) {
-		b, err := yaml.Marshal(o)
-		if err != nil {
-			panic(err) // values of JSON only
-		}
-		parts = append(parts, string(b))
-	}
-	return strings.Join(parts, "---\n")
-}
+func text(objects []object) string { return texts(sparingMarkers(objects)) }

@@ -11,7 +11,7 @@ import (
 // policies are draws of AuthorizationPolicies and RequestAuthentications of
 // the gateway, and of requests with and without tokens.
 var policies = drawn{
-	configuration: dice.guarded, ask: dice.tokenRequest,
+	configuration: func(d dice) []object { return d.inMesh(d.guarded()) }, ask: dice.tokenRequest,
 	decides: coverage.addPolicy,
 	wanted: []string{
 		"allowed by a rule", "denied by a rule", "denied by none", "no policy denies", "token accepted", "token refused", "no token",
@@ -147,12 +147,14 @@ func (d dice) condition() object {
 	keys := []string{
 		"request.headers[x-a]", "request.auth.claims[group]", "request.auth.claims[nested][level]", "request.auth.principal",
 		"request.auth.audiences", "request.auth.claims[perms]", "request.auth.claims[perms]", "source.principal", "source.ip", "remote.ip", "destination.ip", "destination.port", "request.auth.presenter", "source.namespace",
+		"connection.sni", "source.serviceAccount", "source.trustDomain", "experimental.envoy.filters.com.example[noted]",
 	}
 	values := map[string][]string{
 		"request.headers[x-a]": {"1", "o*", "*e", "*"}, "request.auth.claims[group]": {"admin", "d*", "*"},
 		"request.auth.claims[nested][level]": {"high", "low"}, "request.auth.principal": {"iss-a/alice", "iss-a/*", "*"},
 		"request.auth.audiences": {"aud-1", "aud-2"}, "request.auth.claims[perms]": {"read", "read write", "w*"}, "source.ip": {"127.0.0.1", "10.0.0.0/8"}, "remote.ip": {"127.0.0.0/8", "10.0.0.0/8", "198.51.100.7", "192.0.2.0/24"},
 		"destination.ip": {"127.0.0.0/8", "10.0.0.0/8"}, "destination.port": {"10080", "80", "8080", "9000"}, "request.auth.presenter": {"app"}, "source.namespace": {"a", "b"}, "source.principal": {"cluster.local/ns/a/sa/friend", "*/sa/guest"},
+		"connection.sni": {"x.test", "*.test", "outbound_.80*"}, "source.serviceAccount": {"friend", "b/guest"}, "source.trustDomain": {"cluster.local", "other*"}, "experimental.envoy.filters.com.example[noted]": {"1", "*"},
 	}
 	key := d.one(keys...)
 	c := object{"key": key, "values": d.some(values[key]...)}
@@ -169,10 +171,16 @@ func sparingMarkers(objects []object) []object {
 	allows := false
 	out := copyOf(objects)
 	for _, o := range out {
+		spec, _ := o["spec"].(object)
+		if o["kind"] == "Sidecar" {
+			if egress, _ := spec["egress"].([]any); len(egress) > 0 {
+				hosts, _ := egress[0].(object)["hosts"].([]any)
+				egress[0].(object)["hosts"] = append(hosts, "./"+marker, "b/three.b.svc.cluster.local") // whose port it is
+			}
+		}
 		if o["kind"] != "AuthorizationPolicy" {
 			continue
 		}
-		spec := o["spec"].(object)
 		if spec["action"] != "DENY" {
 			allows = true
 			continue
@@ -211,10 +219,16 @@ func (d dice) tokenRequest(_ []object) *asked {
 	h := &simulate.HTTP{
 		Method: d.one("GET", "GET", "POST", "PUT"), Scheme: "http",
 		Authority: d.one("one", "x.test", "w.test", "X.test", "x.test:80", "other"),
-		Path:      d.one("/", "/a", "/a/b", "/a/b/c", "/b", "/ab", "/A", "/a?q=1", "/a/../b", "//a", "/%61"),
+		Path:      d.one("/", "/a", "/a/b", "/a/b/c", "/b", "/ab", "/A", "/a?q=1", d.one(oddPaths...), d.one(oddPaths...)),
+	}
+	if d.chance(15) {
+		h.Authority = d.spelled(h.Authority)
 	}
 	if d.chance(60) {
 		h.Header = append(h.Header, simulate.Field{Name: "x-a", Value: d.one("1", "one", "2", "")})
+		if d.chance(15) {
+			h.Header = append(h.Header, simulate.Field{Name: "X-A", Value: d.one("1", "")})
+		}
 	}
 	if d.chance(20) {
 		h.Header = append(h.Header, simulate.Field{Name: "x-forwarded-for", Value: d.one("192.0.2.9", "198.51.100.7, 192.0.2.9", "192.0.2.9,198.51.100.7", "junk", "10.1.1.1,junk")})

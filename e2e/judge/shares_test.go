@@ -38,7 +38,7 @@ func TestShares(t *testing.T) {
 		}
 		s.put(text([]object{vs}))
 		q := &asked{Side: d.one("outbound", "gateway"), HTTP: &simulate.HTTP{Method: "GET", Scheme: "http", Authority: "x.test", Path: "/"}}
-		hop := s.simulated(s.sideOf(q.Side), q)
+		hop := s.simulated(s.sidesOf(s.mesh())[q.Side], q)
 		if why := s.disagreement(hop, q); why != "" { // clusters are warm now
 			t.Fatal(why)
 		}

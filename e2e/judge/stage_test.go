@@ -187,13 +187,30 @@ func (s *stage) startEnvoy(name string, third int, kind config.ProxyType, labels
 	envoytest.Start(s.t, js)
 }
 
-// sideOf is what the simulator is asked about a proxy.
-func (s *stage) sideOf(name string) *simulate.Config {
-	p := s.proxies[name]
-	mesh := s.plane.Cache.Mesh() // what waits for what it names is not in effect
-	ix := translate.NewIndex(mesh)
+// mesh is the configuration in effect: what waits for what it names is not.
+func (s *stage) mesh() *config.Mesh { return s.plane.Cache.Mesh() }
+
+// meshOf is a configuration that no Envoy has.
+func (s *stage) meshOf(docs string) *config.Mesh {
+	store := discovery.NewStore(nil, file.Name)
+	changes, problems := file.Objects([]file.Text{{Name: "judge.yaml", Data: []byte(whole(docs, 0))}}, s.source.pods, nil)
+	store.Replace(file.Name, changes, problems)
+	store.Synced(file.Name)
+	return store.Mesh()
+}
+
+// sidesOf is what the simulator is asked about the proxies, by their names.
+func (s *stage) sidesOf(mesh *config.Mesh) map[string]*simulate.Config {
+	ix, tr := translate.NewIndex(mesh), translate.NewTranslator(1000)
+	out := map[string]*simulate.Config{}
+	for name, p := range s.proxies {
+		out[name] = p.side(mesh, ix, tr)
+	}
+	return out
+}
+
+func (p *proxy) side(mesh *config.Mesh, ix *translate.Index, tr *translate.Translator) *simulate.Config {
 	n := &p.node
-	tr := translate.NewTranslator(1000)
 	proxy := &config.Proxy{
 		Type: config.ProxyType(n.Type), IPs: n.IPs, Name: n.Name, Namespace: n.Namespace, DNSDomain: n.Namespace + ".svc." + n.DomainSuffix,
 		Labels: n.Labels, Cluster: n.ClusterID, Interception: config.NoneMode,
@@ -221,12 +238,21 @@ func (s *stage) sideOf(name string) *simulate.Config {
 // marker is a host that answers which configuration is in effect.
 const marker = "marker.judge.test"
 
+// whole is a configuration with what all have in common, and its number. It
+// may have settings of the mesh of its own.
+func whole(docs string, number int) string {
+	settings := texts([]object{meshConfig("")})
+	if strings.Contains(docs, "kind: ConfigMap") {
+		settings = ""
+	}
+	return base + settings + "---\n" + docs + fmt.Sprintf(markers, number, number)
+}
+
 // put makes a configuration the one in effect.
 func (s *stage) put(docs string) {
 	s.t.Helper()
 	s.count++
-	text := base + docs + fmt.Sprintf(markers, s.count, s.count)
-	s.source.texts <- []file.Text{{Name: "judge.yaml", Data: []byte(text)}}
+	s.source.texts <- []file.Text{{Name: "judge.yaml", Data: []byte(whole(docs, s.count))}}
 	for name := range s.proxies {
 		want := fmt.Sprint("config ", s.count)
 		envoytest.Eventually(s.t, 30*time.Second, func() string {

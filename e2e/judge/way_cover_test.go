@@ -41,9 +41,11 @@ type fieldCoverage struct {
 	world     *simulate.World // any: worlds share what they have in common
 }
 
-func newFieldCoverage(t *testing.T, w *way) *fieldCoverage {
+// newFieldCoverage is about the mesh of a folder, whose pods have given
+// addresses.
+func newFieldCoverage(t *testing.T, dir string, given map[config.Key][]string) *fieldCoverage {
 	t.Helper()
-	base, _, err := file.ReadTexts(w.Dir)
+	base, _, err := file.ReadTexts(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,10 +54,6 @@ func newFieldCoverage(t *testing.T, w *way) *fieldCoverage {
 		if !strings.HasSuffix(text.Name, "drawn.yaml") {
 			c.base = append(c.base, text)
 		}
-	}
-	given := map[config.Key][]string{}
-	for wl := range w.Plane().Cache.Mesh().Workloads.All() {
-		given[wl.Key] = wl.IPs
 	}
 	c.addresses = func(pod config.Key, _ map[string]string) []string { return given[pod] }
 	return c
@@ -74,33 +72,46 @@ func (c *fieldCoverage) of(objects []object) *simulate.World {
 	return c.world.With(store.Mesh())
 }
 
-const (
-	candidates = 40  // among which one is chosen
-	redrawn    = 500 // until a field is in it
-)
+// redrawn is how often a configuration is drawn until a field is in it.
+const redrawn = 2000
 
-// draw draws configurations and queries until there are some that a field
-// decides which none has decided yet, for a field drawn of those; the last one
-// otherwise.
-func (c *fieldCoverage) draw(d wayDice, queries int) ([]object, []*simulate.Query) {
-	open := c.open()
-	for n := 0; ; n++ {
-		name := ""
-		if len(open) > 0 {
-			name = open[d.IntN(len(open))]
+// draw draws a configuration and queries. As long as some field has decided
+// nothing, or some kind was not sent, the configuration shows one of these:
+// found. So a run ends with all of them, unless what is drawn cannot show one.
+func (c *fieldCoverage) draw(d wayDice, queries int) (objects []object, list []*simulate.Query, found bool) {
+	fields, kinds := c.open(), c.kinds.missing(c.t)
+	for n := range candidates {
+		objects, list = d.configuration(), nil
+		var shows func() bool
+		switch {
+		case len(fields) > 0:
+			name := fields[n%len(fields)]
+			is := func(f string) bool { return f == name }
+			for i := 0; i < redrawn && !slices.ContainsFunc(fieldsOf(objects), func(f apiField) bool { return is(f.name) }); i++ {
+				objects = d.configuration()
+			}
+			shows = func() bool { return len(c.decisive(objects, list, is)) > 0 }
+		case len(kinds) > 0:
+			shows = func() bool { return c.sends(objects, kinds) }
 		}
-		objects := d.configuration()
-		for i := 0; i < redrawn && name != "" && !slices.ContainsFunc(fieldsOf(objects), func(f apiField) bool { return f.name == name }); i++ {
-			objects = d.configuration()
-		}
-		var list []*simulate.Query
 		for range queries {
 			list = append(list, d.query())
 		}
-		if name == "" || n == candidates || len(c.decisive(objects, list, func(f string) bool { return f == name })) > 0 {
-			return objects, list
+		if shows == nil {
+			return objects, list, false
+		}
+		if shows() {
+			return objects, list, true
 		}
 	}
+	return objects, list, false
+}
+
+// sends reports whether a configuration has Envoys sent one of some kinds.
+func (c *fieldCoverage) sends(objects []object, some []string) bool {
+	own := kinds{}
+	own.addWorld(c.of(objects))
+	return slices.ContainsFunc(some, func(name string) bool { return own[name] })
 }
 
 // add counts what a configuration's pairs, on which all agreed, were decided
@@ -330,9 +341,6 @@ func wanted() []string {
 func (c *fieldCoverage) open() []string {
 	return slices.DeleteFunc(wanted(), func(name string) bool { return c.covered[name] })
 }
-
-// complete reports whether check would find nothing.
-func (c *fieldCoverage) complete() bool { return len(c.open()) == 0 && len(c.kinds.missing(c.t)) == 0 }
 
 // check requires that every field decided some pair.
 func (c *fieldCoverage) check() {

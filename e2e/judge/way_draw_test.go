@@ -305,16 +305,33 @@ func (d wayDice) tokens() object {
 	return security("RequestAuthentication", "a", "tokens", spec)
 }
 
-// delegating is a route of the gateway whose rules another VirtualService has.
-func (d wayDice) delegating() []object {
-	rule := d.rule("delegated")
-	delete(rule, "match")
+// delegating is a route whose rules another VirtualService has: those that lie
+// within its own conditions.
+func (d dice) delegating() []object {
+	rules := []any{}
+	for i := range 1 + d.IntN(3) {
+		rule := d.rule(fmt.Sprint("delegated-", i))
+		delete(rule, "match")
+		if d.chance(60) {
+			m := d.match()
+			delete(m, "gateways")
+			rule["match"] = []any{m}
+		}
+		rules = append(rules, rule)
+	}
+	own := object{"uri": object{"prefix": d.one("/", "/a")}}
+	if d.chance(30) {
+		own["headers"] = object{"x-a": object{"exact": "1"}}
+	}
 	return []object{
 		network("VirtualService", "a", "delegating", object{
 			"hosts": []any{"y.test"}, "gateways": []any{"gw", "mesh"},
-			"http": []any{object{"match": []any{object{"uri": object{"prefix": "/a"}}}, "delegate": object{"name": "delegate", "namespace": "b"}}},
+			"http": []any{
+				object{"name": "delegating", "match": []any{own}, "delegate": object{"name": "delegate", "namespace": "b"}},
+				object{"name": "own", "route": []any{object{"destination": object{"host": "one"}}}},
+			},
 		}),
-		network("VirtualService", "b", "delegate", object{"http": []any{rule}}),
+		network("VirtualService", "b", "delegate", object{"http": rules}),
 	}
 }
 

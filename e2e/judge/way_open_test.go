@@ -74,7 +74,7 @@ var neverMade = map[string]string{
 	"StringMatch_Exact": "Istio's", "StringMatch_Prefix": "Istio's", "StringMatch_Regex": "Istio's",
 	"DoubleMatcher_Exact": ofFilters, "DoubleMatcher_Range": ofFilters, "HeaderMatcher_RangeMatch": ofFilters, "JwtRequirement_AllowMissingOrFailed": ofFilters,
 	"JwtRequirement_ProviderAndAudiences": ofFilters, "ListenerFilterChainMatchPredicate_AndMatch": ofFilters, "ListenerFilterChainMatchPredicate_AnyMatch": ofFilters,
-	"Permission_DestinationPortRange": ofFilters, "Permission_Metadata": ofFilters, "Permission_SourcedMetadata": ofFilters, "Permission_RequestedServerName": "condition connection.sni",
+	"Permission_DestinationPortRange": ofFilters, "Permission_Metadata": ofFilters, "Permission_SourcedMetadata": ofFilters,
 	"Principal_FilterState": "Istio's own proxy", "Principal_UrlPath": ofFilters, "RawBuffer": ofFilters, "RedirectAction_RegexRewrite": ofFilters,
 	"RouteAction_AutoHostRewrite": "the route to a ServiceEntry by DNS", "RouteAction_ClusterHeader": ofFilters, "RouteAction_HostRewriteHeader": ofFilters, "RouteMatch_ConnectMatcher": ofFilters, "RouteMatch_PathSeparatedPrefix": "Ingress",
 	"Principal_SourcedMetadata": ofFilters, "ValueMatcher_PresentMatch": ofFilters,
