@@ -102,6 +102,19 @@ func (s *Store) Synced(source string) {
 	s.publish()
 }
 
+// InEffect are the objects of a core kind that are in effect now.
+func (s *Store) InEffect(kind string) []*Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*Object
+	for key, o := range s.holding.objects {
+		if key.Group == "" && key.Kind == kind && o.effect != nil {
+			out = append(out, o.effect)
+		}
+	}
+	return out
+}
+
 // Check tests an Istio object as Apply does, without putting it into effect.
 func (s *Store) Check(meta *config.Meta, spec proto.Message) []config.Problem {
 	if s.holding.validate == nil {

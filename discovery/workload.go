@@ -197,7 +197,7 @@ func (d *derivation) instanceOfPod(o *Object) *instance {
 	w := &config.Workload{
 		Meta: o.Meta, IPs: podIPs(p), ServiceAccount: cmpOr(p.Spec.ServiceAccountName, "default"),
 		Node: p.Spec.NodeName, Locality: d.nodes[p.Spec.NodeName], Network: d.network(o.Meta.Labels),
-		Ready: podReady(p), HostNetwork: p.Spec.HostNetwork, Ports: podPorts(p), Owner: ownerOf(p),
+		Ready: podReady(p), HostNetwork: p.Spec.HostNetwork, Ports: podPorts(p), Owner: OwnerOf(p),
 	}
 	if l := o.Meta.Labels[localityLabel]; l != "" {
 		w.Locality = config.ParseLocality(l)
@@ -337,9 +337,9 @@ func podPorts(p *corev1.Pod) map[string]uint32 {
 	return out
 }
 
-// ownerOf is a pod's controller; that of a ReplicaSet which a Deployment made
+// OwnerOf is a pod's controller; that of a ReplicaSet which a Deployment made
 // is the Deployment, whose name the ReplicaSet's has before the template hash.
-func ownerOf(p *corev1.Pod) config.Key {
+func OwnerOf(p *corev1.Pod) config.Key {
 	for _, o := range p.OwnerReferences {
 		if o.Controller == nil || !*o.Controller {
 			continue

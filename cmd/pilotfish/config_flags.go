@@ -32,6 +32,7 @@ type configFlags struct {
 	stdin   func() ([]byte, error) // nil before it is read, as it can be once
 	cluster *inputs.Cluster        // nil before it is named
 	kept    inputs.Kept
+	reads   func(path string) // nil if nobody waits for changes
 }
 
 const configHelp = `The configuration is that of --config: folders and files of YAML, kustomize
@@ -88,7 +89,7 @@ func (f *configFlags) options(stdin io.Reader, revision string, paths []string) 
 		f.cluster = inputs.NewCluster(c)
 	}
 	return inputs.Options{
-		Paths: paths, Revision: revision, Stdin: f.stdin, Cluster: f.cluster, Kept: f.kept, Validate: translate.Check,
+		Paths: paths, Revision: revision, Stdin: f.stdin, Cluster: f.cluster, Kept: f.kept, Reads: f.reads, Validate: translate.Check,
 	}, nil
 }
 

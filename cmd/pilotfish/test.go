@@ -99,7 +99,8 @@ func (f *testFlags) execute(cmd *cobra.Command, args []string) error {
 	if !f.watch {
 		return f.once(cmd, args)
 	}
-	return file.Watch(cmd.Context(), append(slices.Clone(args), f.config.paths...), func() {
+	return file.Watch(cmd.Context(), append(slices.Clone(args), f.config.paths...), func(dependsOn func(string)) {
+		f.config.reads = dependsOn
 		_, _ = fmt.Fprintf(cmd.OutOrStdout(), "--- %s\n", time.Now().Format(time.TimeOnly))
 		if err := f.once(cmd, args); err != nil && !errors.As(err, new(findings)) {
 			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "pilotfish: %v\n", err)

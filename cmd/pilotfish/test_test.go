@@ -41,6 +41,68 @@ func TestTestBothEngines(t *testing.T) {
 	}
 }
 
+// What a test file's own configuration is made of is watched, too: an overlay
+// elsewhere, and its base.
+func TestTestWatchesWhatIsRead(t *testing.T) {
+	dir := t.TempDir()
+	files := map[string]string{
+		"base/kustomization.yaml":    "resources: [shop.yaml]\n",
+		"overlay/kustomization.yaml": "resources: [../base]\n",
+		"tests/shop_test.yaml":       "config: [../overlay]\ntests: [{name: it, from: {workload: client, namespace: shop}, request: {url: \"http://web/\"}, expect: {status: 404}}]\n",
+		"base/shop.yaml":             shopAnswering(404),
+	}
+	for name, text := range files {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := startCommand(t, nil, "test", filepath.Join(dir, "tests"), "--watch")
+	says(t, c, "1 passed\n")
+	if err := replaceFile(filepath.Join(dir, "base", "shop.yaml"), shopAnswering(418), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says(t, c, "1 failed\n")
+	if err := replaceFile(filepath.Join(dir, "base", "kustomization.yaml"), "resources: [tea.yaml]\n", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says(t, c, "tea.yaml")
+	if err := replaceFile(filepath.Join(dir, "base", "tea.yaml"), shopAnswering(404), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	envoytest.Eventually(t, patience, func() string {
+		if strings.Count(c.output(), "1 passed\n") < 2 {
+			return "not tested again: " + c.output()
+		}
+		return ""
+	})
+	if err := c.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	c.wait(t, patience)
+}
+
+// shopAnswering is a mesh whose service answers with a status.
+func shopAnswering(status int) string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: shop}
+spec: {hosts: [web], http: [{directResponse: {status: %d}}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: shop, labels: {app: client}}
+spec: {containers: [{name: app, image: example.com/app:1}]}
+`, status)
+}
+
 // A change is tested again at once, also when it is broken and mended, until
 // an interrupt.
 func TestTestWatches(t *testing.T) {

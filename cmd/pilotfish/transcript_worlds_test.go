@@ -23,6 +23,7 @@ var worlds = map[string]func(t *testing.T) map[string]string{
 	"install": installWorld,
 	"verify":  verifyWorld,
 	"live":    liveWorld,
+	"running": runningWorld,
 	"sources": sourcesWorld,
 	"wait":    waitWorld,
 }
@@ -59,11 +60,17 @@ metadata: {name: web, labels: {istio.io/rev: prod}}
 }
 
 // liveWorld is an API server with an application.
-func liveWorld(t *testing.T) map[string]string {
+func liveWorld(t *testing.T) map[string]string { return worldOf(t, "live/cluster.yaml") }
+
+// runningWorld is one with a Deployment's pods and what leads to them.
+func runningWorld(t *testing.T) map[string]string { return worldOf(t, "running/cluster.yaml") }
+
+// worldOf is an API server with the objects of a file.
+func worldOf(t *testing.T, name string) map[string]string {
 	server := kubetest.Shared(t)
 	client := server.Client(t)
 	client.InstallCRDs(t)
-	objects, err := os.ReadFile("testdata/cli/files/live/cluster.yaml")
+	objects, err := os.ReadFile(filepath.Join("testdata/cli/files", name))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -142,6 +142,9 @@ func (b *body) encode(n *yaml.Node, path string) (enc *encoder, ok bool) {
 	for _, f := range enc.faults {
 		b.report(config.Error, f)
 	}
+	for _, f := range enc.warnings {
+		b.report(config.Warning, f)
+	}
 	return enc, len(enc.faults) == 0
 }
 

@@ -51,6 +51,7 @@ type encoder struct {
 	aliased, inAlias int
 	tooLarge         bool // the result is not complete
 	faults           []fault
+	warnings         []fault // of what may be, but is hardly meant
 	// without are values that are left out, with their keys.
 	without map[*yaml.Node]bool
 	pairs   []entry // room for entries
@@ -139,11 +140,25 @@ func (e *encoder) mapping(at int, n *yaml.Node) {
 		}
 		first = false
 		in := e.at(spot{around: at, key: kv.key, value: target(kv.value)}, kv.key)
-		e.str(kv.key.Value)
+		e.key(in, kv.key)
 		e.out = append(e.out, ':')
 		e.value(in, kv.value)
 	}
 	e.out = append(e.out, '}')
+}
+
+// key writes a key. One that kubectl takes for a truth value is "true" or
+// "false" in the cluster.
+func (e *encoder) key(at int, n *yaml.Node) {
+	b, ok := oldBool(n)
+	if !ok {
+		e.str(n.Value)
+		return
+	}
+	name := strconv.FormatBool(b)
+	e.str(name)
+	e.warnings = append(e.warnings, fault{e.placeOf(at), "KeyNotText",
+		fmt.Sprintf("key %s is a truth value to kubectl, which makes %q of it: put it in quotes", n.Value, name)})
 }
 
 // empty stands in for a list's element that is left out: the others keep their
@@ -317,9 +332,9 @@ func oldBool(n *yaml.Node) (value, ok bool) {
 		return false, false
 	}
 	switch n.Value {
-	case "yes", "Yes", "YES", "on", "On", "ON":
+	case "y", "Y", "yes", "Yes", "YES", "on", "On", "ON":
 		return true, true
-	case "no", "No", "NO", "off", "Off", "OFF":
+	case "n", "N", "no", "No", "NO", "off", "Off", "OFF":
 		return false, true
 	}
 	return false, false

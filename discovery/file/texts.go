@@ -121,18 +121,31 @@ func inParallel(n int, do func(i int)) {
 }
 
 // Watch calls changed now and after each burst of changes at or below the
-// paths, until ctx ends.
-func Watch(ctx context.Context, paths []string, changed func()) error {
-	w, err := newWatch(paths)
+// paths, and at or below those that changed itself, before it reads them, says
+// that it depends on, until ctx ends.
+func Watch(ctx context.Context, paths []string, changed func(dependsOn func(path string))) error {
+	// Each directory has one name: a watch is a directory's, not a name's.
+	absolute := make([]string, len(paths))
+	for i, path := range paths {
+		absolute[i] = absoluteOf(path)
+	}
+	w, err := newWatch(absolute)
 	if err != nil {
 		return err
 	}
 	defer w.close()
 	for {
 		w.walk()
-		changed()
+		changed(func(path string) { w.follow(absoluteOf(path)) })
 		if _, ok := w.wait(ctx, nil); !ok {
 			return nil
 		}
 	}
+}
+
+func absoluteOf(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
 }

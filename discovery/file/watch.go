@@ -22,8 +22,7 @@ type watch struct {
 	roots   []string
 	fs      *fsnotify.Watcher
 	watched map[string]bool
-	// parents hold no files; they are watched for the roots inside of them.
-	parents map[string]bool
+	holding map[string]bool // directories in which everything counts
 	entries map[string]bool // the roots, as events name them
 	blind   []config.Problem
 }
@@ -33,7 +32,7 @@ func newWatch(roots []string) (*watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &watch{fs: fs, watched: map[string]bool{}, parents: map[string]bool{}}
+	w := &watch{fs: fs, watched: map[string]bool{}}
 	for _, r := range roots {
 		w.roots = append(w.roots, filepath.Clean(r))
 	}
@@ -45,41 +44,45 @@ func (w *watch) close() { _ = w.fs.Close() }
 // walk lists the files and moves the watches to the directories that count
 // now.
 func (w *watch) walk() listing {
-	now := map[string]bool{}
-	w.blind = nil
-	w.parents = map[string]bool{}
-	w.entries = map[string]bool{}
-	for _, r := range w.roots {
+	had := w.watched
+	w.watched, w.holding, w.entries, w.blind = map[string]bool{}, map[string]bool{}, map[string]bool{}, nil
+	l := w.from(w.roots)
+	for dir := range had {
+		if !w.watched[dir] {
+			_ = w.fs.Remove(dir) // it may be gone already
+		}
+	}
+	l.problems = append(l.problems, w.blind...)
+	return l
+}
+
+// follow watches another root until the next walk.
+func (w *watch) follow(root string) { w.from([]string{filepath.Clean(root)}) }
+
+// from watches some roots and lists their files.
+func (w *watch) from(roots []string) listing {
+	for _, r := range roots {
 		// A root may be replaced as a whole.
 		dir, err := filepath.EvalSymlinks(filepath.Dir(r))
 		if err != nil {
 			continue
 		}
-		w.parents[dir] = true
 		w.entries[filepath.Join(dir, filepath.Base(r))] = true
-		w.add(dir, now)
+		w.add(dir)
 	}
-	l := walk(w.roots, func(dir string) {
-		delete(w.parents, dir)
-		w.add(dir, now)
+	return walk(roots, func(dir string) {
+		w.holding[dir] = true
+		w.add(dir)
 	})
-	for dir := range w.watched {
-		if !now[dir] {
-			_ = w.fs.Remove(dir) // it may be gone already
-		}
-	}
-	w.watched = now
-	l.problems = append(l.problems, w.blind...)
-	return l
 }
 
 // add watches a directory. It is added again each time: a directory that was
 // replaced by another of the same name has lost its watch.
-func (w *watch) add(dir string, now map[string]bool) {
-	if now[dir] {
+func (w *watch) add(dir string) {
+	if w.watched[dir] {
 		return
 	}
-	now[dir] = true
+	w.watched[dir] = true
 	if err := w.fs.Add(dir); err != nil {
 		w.blind = append(w.blind, config.Problem{
 			Severity: config.Warning, Code: "NotWatched", File: dir,
@@ -127,5 +130,5 @@ func (w *watch) wait(ctx context.Context, again <-chan struct{}) (touched map[st
 // concerns reports whether an event is about a root or something below it.
 func (w *watch) concerns(path string) bool {
 	path = filepath.Clean(path)
-	return !w.parents[filepath.Dir(path)] || w.entries[path]
+	return w.holding[filepath.Dir(path)] || w.holding[path] || w.entries[path]
 }

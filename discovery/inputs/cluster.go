@@ -34,18 +34,27 @@ func (c *Cluster) layer(ctx context.Context, validate discovery.Validator) (*lay
 	if err := readCluster(ctx, c.config, store); err != nil {
 		return nil, err
 	}
-	c.files = &layer{store: store}
+	c.files = &layer{store: store, live: runningIn(store)}
 	return c.files, nil
 }
 
 // layer is what files say in a store, on top of what else is in it.
 type layer struct {
 	store *discovery.Store
+	live  running // below the files
 	held  []discovery.Change
+	// templated are pods as the cluster has them that now are as a template of
+	// the files has them.
+	templated []discovery.Change
 }
 
 // hold puts changes in the place of those before.
 func (l *layer) hold(changes []discovery.Change, problems []config.Problem) *config.Mesh {
+	changes, pods, had := l.live.under(changes)
+	if pods = append(l.templated, pods...); len(pods) > 0 {
+		l.store.Apply(kube.Name, pods)
+	}
+	l.templated = had
 	now := make(map[config.Key]bool, len(changes))
 	for i := range changes {
 		now[changes[i].Object.Meta.Key] = true

@@ -63,7 +63,7 @@ func textsAt(kept Kept, files map[string][]byte, at string, name func(string) st
 				return nil, nil, err
 			}
 		}
-		data, err := kustomize(tree, "/"+at, func(below string) string { return name(path.Join(at, filepath.ToSlash(below))) })
+		data, err := kustomize(tree, "/"+at, nil, func(below string) string { return name(path.Join(at, filepath.ToSlash(below))) })
 		if err != nil {
 			return nil, nil, err
 		}

@@ -39,6 +39,9 @@ type Options struct {
 	Validate discovery.Validator
 	// Kept, if it is not nil, gets what is in no file of its name, by the name.
 	Kept Kept
+	// Reads, if it is not nil, is told each path before it is read: a folder
+	// stands for all in it, and the files of an overlay are told one by one.
+	Reads func(path string)
 	// Memory, if it is not nil, has what other states of the configuration came
 	// to, for LoadBare; it checks with Validate, too.
 	Memory *file.Memory
@@ -106,6 +109,9 @@ func textsOf(ctx context.Context, o *Options, path string) ([]file.Text, []confi
 	if path == "-" {
 		return stdinTexts(ctx, o)
 	}
+	if o.Reads != nil {
+		o.Reads(path)
+	}
 	info, err := os.Stat(path)
 	rev, inside, named := strings.Cut(path, ":")
 	switch {
@@ -124,7 +130,7 @@ func textsOf(ctx context.Context, o *Options, path string) ([]file.Text, []confi
 			return err == nil
 		}); recipe != "" {
 			path = filepath.Clean(path)
-			data, err := kustomize(filesys.MakeFsOnDisk(), path, func(below string) string { return filepath.Join(path, below) })
+			data, err := kustomize(filesys.MakeFsOnDisk(), path, o.Reads, func(below string) string { return filepath.Join(path, below) })
 			if err != nil {
 				return nil, nil, err
 			}

@@ -29,9 +29,9 @@ func kustomization(exists func(name string) bool) string {
 
 // kustomize renders the overlay at root, as kubectl kustomize does, but from
 // what is there alone: nothing is downloaded. name is how a file is called that
-// is at a path relative to root.
-func kustomize(files filesys.FileSystem, root string, name func(path string) string) ([]byte, error) {
-	local := &localFiles{FileSystem: files}
+// is at a path relative to root; reads is that of Options.
+func kustomize(files filesys.FileSystem, root string, reads func(path string), name func(path string) string) ([]byte, error) {
+	local := &localFiles{FileSystem: files, reads: reads}
 	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(local, root)
 	if err == nil {
 		return resources.AsYaml()
@@ -58,11 +58,15 @@ func kustomize(files filesys.FileSystem, root string, name func(path string) str
 // kustomize reads each recipe before what it names.
 type localFiles struct {
 	filesys.FileSystem
-	refused *failure // the first recipe that is not read; kustomize tells it as a missing file
+	reads   func(path string) // may be nil
+	refused *failure          // the first recipe that is not read; kustomize tells it as a missing file
 }
 
 // ReadFile is that of filesys.FileSystem.
 func (l *localFiles) ReadFile(path string) ([]byte, error) {
+	if l.reads != nil {
+		l.reads(path)
+	}
 	data, err := l.FileSystem.ReadFile(path)
 	if !slices.Contains(konfig.RecognizedKustomizationFileNames(), filepath.Base(path)) {
 		return data, err

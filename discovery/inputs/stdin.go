@@ -45,6 +45,9 @@ func pipeTexts(ctx context.Context, o *Options, path string, mode fs.FileMode) (
 	case len(data) > file.MaxSize:
 		return nil, nil, fmt.Errorf("%s is larger than %d MiB", path, file.MaxSize>>20)
 	}
+	if mode&fs.ModeCharDevice != 0 && len(bytes.TrimSpace(data)) == 0 {
+		return nil, nil, fmt.Errorf("%s is empty: name what holds objects, or an empty folder for a configuration without any", path)
+	}
 	return outputOf(o.Kept, path, data, path)
 }
 

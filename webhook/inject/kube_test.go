@@ -148,7 +148,7 @@ var podCases = []struct {
 		spec: {restartPolicy: Never, containers: [{name: app, image: a}], initContainers: [{name: first, image: f}]}}`, true},
 	{"labelled", "hardened", `{metadata: {name: h}, spec: {securityContext: {runAsUser: 5, fsGroup: 6}, containers: [{name: app, image: a, securityContext: {readOnlyRootFilesystem: true}}]}}`, true},
 	{"labelled", "a user's proxy", `{metadata: {name: u}, spec: {containers: [{name: app, image: a}, {name: istio-proxy, image: auto, resources: {requests: {cpu: 1m}}}]}}`, true},
-	{"labelled", "of the host's network", `{metadata: {name: n}, spec: {hostNetwork: true, containers: [{name: app, image: a}]}}`, false},
+	{"labelled", "of the host's network", `{metadata: {name: node}, spec: {hostNetwork: true, containers: [{name: app, image: a}]}}`, false},
 	{"labelled", "opted out", `{metadata: {name: o, labels: {sidecar.istio.io/inject: "false"}}, spec: {containers: [{name: app, image: a}]}}`, false},
 	{"revision", "a pod", `{metadata: {name: p}, spec: {containers: [{name: app, image: a}]}}`, true},
 	{"other", "a pod", `{metadata: {name: p}, spec: {containers: [{name: app, image: a}]}}`, false},
