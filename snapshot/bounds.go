@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -148,15 +149,20 @@ func (l *connections) trust(ctx context.Context) {
 	}
 }
 
+// hangUpAfter is how long a connection lasts after the first bytes that are
+// written to it once it is to end: a new one's settings may come before the
+// status of the call.
+const hangUpAfter = 200 * time.Millisecond
+
 // HangUp ends the connection that a call with ctx came by, if Limit let it in,
-// with the next bytes that are written to it: as a rule those of the call's
-// status. It is for connections on which every further call would be refused,
-// whatever the peer has become since: it connects anew.
+// a moment after the call's status is written to it. It is for connections on
+// which every further call would be refused, whatever the peer has become since:
+// it connects anew.
 func (s *Server) HangUp(ctx context.Context) {
 	s.connections.mu.Lock()
 	defer s.connections.mu.Unlock()
 	if c := s.connections.of(ctx); c != nil {
-		c.last.Store(true)
+		c.ends.Store(true)
 	}
 }
 
@@ -204,15 +210,14 @@ type counted struct {
 	address  string        // of the client; empty if it says nothing
 	gone     bool          // it does not count any more; guarded by all.mu
 	stranger *list.Element // among all.strangers, nil if it is not; guarded by all.mu
-	last     atomic.Bool   // what is written next is the last
+	ends     atomic.Bool   // it ends hangUpAfter the next bytes that are written
 }
 
 // Write implements net.Conn.
 func (c *counted) Write(b []byte) (int, error) {
-	last := c.last.Load()
 	n, err := c.Conn.Write(b)
-	if last {
-		_ = c.Close()
+	if c.ends.Load() && c.ends.Swap(false) {
+		time.AfterFunc(hangUpAfter, func() { _ = c.Close() })
 	}
 	return n, err
 }
