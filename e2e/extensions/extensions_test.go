@@ -262,7 +262,7 @@ func TestImages(t *testing.T) {
 		{"url: '" + host + "/open/image:v1'", "200"},
 		{"url: 'oci://" + host + "/closed/image:v1', imagePullSecret: pull", "200"},
 	} {
-		w.Write("p.yaml", secret+plugin("web", fmt.Sprintf("%s, pluginConfig: {n: %d}", c.spec, i)))
+		w.Write("p.yaml", secret+plugin("web", fmt.Sprintf("%s, pluginConfig: {'n': %d}", c.spec, i)))
 		w.gives("web", fmt.Sprintf(`%s {"n":%d}`, c.want, i))
 	}
 	if asked.Load() == 0 {
