@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -128,7 +129,7 @@ func (d *derivation) kubeService(id config.ServiceID, o *Object) *config.Service
 		s.Ports = append(s.Ports, kubePort(&svc.Spec.Ports[i]))
 	}
 	for _, in := range svc.Status.LoadBalancer.Ingress {
-		if addr := cmpOr(in.IP, in.Hostname); addr != "" {
+		if addr := cmp.Or(in.IP, in.Hostname); addr != "" {
 			s.LoadBalancerIPs = append(s.LoadBalancerIPs, addr)
 		}
 	}
@@ -140,13 +141,6 @@ func (d *derivation) kubeService(id config.ServiceID, o *Object) *config.Service
 	s.ExportTo = d.visibility(exportTo, id.Namespace)
 	s.Hash = serviceHash(s)
 	return s
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 func kubePort(p *corev1.ServicePort) config.ServicePort {
@@ -173,7 +167,7 @@ func (d *derivation) distribution(field *string, m *config.Meta) string {
 	if field != nil && slices.Contains(values, *field) {
 		return *field
 	}
-	given := cmpOr(m.Annotations[key], d.namespaces.annotation(m.Namespace, key))
+	given := cmp.Or(m.Annotations[key], d.namespaces.annotation(m.Namespace, key))
 	for _, v := range values {
 		if strings.EqualFold(v, given) {
 			return v

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
@@ -96,7 +97,7 @@ func podOf(ns string, e *discoveryv1.Endpoint) (name, bool) {
 	if e.TargetRef == nil || e.TargetRef.Kind != "Pod" || e.TargetRef.Name == "" {
 		return name{}, false
 	}
-	return name{cmpOr(e.TargetRef.Namespace, ns), e.TargetRef.Name}, true
+	return name{cmp.Or(e.TargetRef.Namespace, ns), e.TargetRef.Name}, true
 }
 
 func (d *derivation) nodeChange(node string, after *Object) {
@@ -123,8 +124,8 @@ func (d *derivation) nodeChange(node string, after *Object) {
 
 func nodeLocality(labels map[string]string) config.Locality {
 	return config.Locality{
-		Region:  cmpOr(labels[corev1.LabelTopologyRegion], labels[corev1.LabelFailureDomainBetaRegion]),
-		Zone:    cmpOr(labels[corev1.LabelTopologyZone], labels[corev1.LabelFailureDomainBetaZone]),
+		Region:  cmp.Or(labels[corev1.LabelTopologyRegion], labels[corev1.LabelFailureDomainBetaRegion]),
+		Zone:    cmp.Or(labels[corev1.LabelTopologyZone], labels[corev1.LabelFailureDomainBetaZone]),
 		Subzone: labels[subzoneLabel],
 	}
 }

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -195,7 +196,7 @@ func (d *derivation) instanceOfPod(o *Object) *instance {
 		return nil
 	}
 	w := &config.Workload{
-		Meta: o.Meta, IPs: podIPs(p), ServiceAccount: cmpOr(p.Spec.ServiceAccountName, "default"),
+		Meta: o.Meta, IPs: podIPs(p), ServiceAccount: cmp.Or(p.Spec.ServiceAccountName, "default"),
 		Node: p.Spec.NodeName, Locality: d.nodes[p.Spec.NodeName], Network: d.network(o.Meta.Labels),
 		Ready: podReady(p), HostNetwork: p.Spec.HostNetwork, Ports: podPorts(p), Owner: OwnerOf(p),
 	}
@@ -205,7 +206,7 @@ func (d *derivation) instanceOfPod(o *Object) *instance {
 	i := &instance{Workload: w}
 	i.endpoint = commonEndpoint(w, w.Labels)
 	if p.Spec.Subdomain != "" {
-		i.endpoint.Hostname = cmpOr(p.Spec.Hostname, p.Name)
+		i.endpoint.Hostname = cmp.Or(p.Spec.Hostname, p.Name)
 	}
 	if !w.Ready {
 		i.endpoint.Health = config.Unhealthy
@@ -224,7 +225,7 @@ func (d *derivation) instanceOfEntry(o *Object) *instance {
 		return nil
 	}
 	w := &config.Workload{
-		Meta: o.Meta, ServiceAccount: spec.GetServiceAccount(), Network: cmpOr(spec.GetNetwork(), d.network(spec.GetLabels())),
+		Meta: o.Meta, ServiceAccount: spec.GetServiceAccount(), Network: cmp.Or(spec.GetNetwork(), d.network(spec.GetLabels())),
 		Ready: !o.Unhealthy, Ports: spec.GetPorts(),
 	}
 	w.Labels = mergedLabels(spec.GetLabels(), o.Meta.Labels)

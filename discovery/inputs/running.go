@@ -1,6 +1,7 @@
 package inputs
 
 import (
+	"cmp"
 	"maps"
 	"strings"
 
@@ -39,6 +40,9 @@ func runningIn(store *discovery.Store) running {
 // and none are made up beside them; what they are given by a template that
 // differs is in pods, and they themselves are in had.
 func (r running) under(changes []discovery.Change) (files, pods, had []discovery.Change) {
+	if r.pods == nil { // there is no cluster
+		return changes, nil, nil
+	}
 	settled := map[config.Key]bool{}
 	for _, c := range changes {
 		switch body := c.Object.Body.(type) {
@@ -49,13 +53,16 @@ func (r running) under(changes []discovery.Change) (files, pods, had []discovery
 			if !madeUp(body) || len(r.pods[owner]) == 0 {
 				break
 			}
+			if settled[owner] { // all pods of a template are alike
+				continue
+			}
+			settled[owner] = true
 			for _, live := range r.pods[owner] {
-				if now, differs := fromTemplate(live, body); differs && !settled[owner] {
+				if now, differs := fromTemplate(live, body); differs {
 					pods = append(pods, discovery.Change{Object: now})
 					had = append(had, discovery.Change{Object: *live})
 				}
 			}
-			settled[owner] = true
 			continue
 		}
 		files = append(files, c)
@@ -118,15 +125,11 @@ func fromTemplate(live *discovery.Object, made *corev1.Pod) (now discovery.Objec
 	}
 	body := *p
 	body.Labels, body.Annotations = now.Meta.Labels, now.Meta.Annotations
-	account := func(p *corev1.Pod) string {
-		if p.Spec.ServiceAccountName == "" {
-			return "default"
-		}
-		return p.Spec.ServiceAccountName
-	}
-	if account(p) != account(made) {
-		body.Spec.ServiceAccountName, differs = account(made), true
+	if account := accountOf(made); account != accountOf(p) {
+		body.Spec.ServiceAccountName, differs = account, true
 	}
 	now.Body = &body
 	return now, differs
 }
+
+func accountOf(p *corev1.Pod) string { return cmp.Or(p.Spec.ServiceAccountName, "default") }
